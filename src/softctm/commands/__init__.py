@@ -1,0 +1,1 @@
+"""One module a subcommand: `configure(parser)` adds its options, `run(args)` does the work."""

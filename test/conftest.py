@@ -1,0 +1,39 @@
+"""Fixtures that every test may use, and the one shim that a CPU-only machine needs."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+_KEPT_ALIVE: list[Any] = []
+
+
+def _define_missing_torchvision_operators() -> None:
+    """Let a CUDA build of torchvision import beside a CPU build of torch, which lacks its two operators."""
+    if importlib.util.find_spec("torch") is None:
+        return
+    import torch
+
+    try:
+        import torchvision  # noqa: F401
+    except (ImportError, RuntimeError):
+        library = torch.library.Library("torchvision", "DEF")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _KEPT_ALIVE.append(library)
+
+
+_define_missing_torchvision_operators()
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of reference data beside the checkout; tests that need it are skipped where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip(f"needs the reference data folder {SHARED}")
+    return SHARED
