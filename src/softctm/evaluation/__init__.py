@@ -1,0 +1,1 @@
+"""Predictions against annotations: the challenge's score and what lies behind it."""
