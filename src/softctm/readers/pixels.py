@@ -1,0 +1,94 @@
+"""Whatever an image file holds, as RGB uint8 where the meaning is plain; refused by name where it is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from softctm.errors import InputError
+
+_BECOMES_RGB = {"RGB", "RGBX", "CMYK", "YCbCr"}
+_BECOMES_GREY = {"1", "L"}
+_HAS_ALPHA = {"LA", "La", "PA", "RGBA", "RGBa"}
+
+
+def rgb_of_image(image: Image.Image, label: str) -> NDArray[np.uint8]:
+    """Decode a Pillow image: EXIF orientation applied, colour modes converted.
+
+    Grey, palette, CMYK and YCbCr images have one plain meaning in RGB; so has an alpha channel that is
+    opaque everywhere, and 16 bits a channel that use their whole range.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        Opened; its size has been checked against the contract already.
+    label : str
+        The file as messages call it.
+
+    Returns
+    -------
+    (rows, columns, 3) uint8
+
+    Raises
+    ------
+    InputError
+        For transparency, 32-bit and other modes whose meaning is not plain.
+    """
+    image = ImageOps.exif_transpose(image)
+    mode = image.mode
+    if mode == "P":
+        mode = "RGBA" if "transparency" in image.info else "RGB"
+        image = image.convert(mode)
+    if "transparency" in image.info and mode in _BECOMES_RGB | _BECOMES_GREY:
+        image, mode = image.convert("RGBA"), "RGBA"
+    if mode in _BECOMES_RGB:
+        return np.asarray(image.convert("RGB"))
+    if mode in _BECOMES_GREY:
+        return rgb_of_array(np.asarray(image.convert("L"))[..., None], label)
+    if mode in _HAS_ALPHA:
+        return rgb_of_array(np.asarray(image.convert("RGBA")), label)
+    if mode.startswith("I;16"):
+        return rgb_of_array(np.asarray(image).astype(np.uint16)[..., None], label)
+    if mode == "I" and image.format == "PNG":  # how older Pillow versions call a 16-bit grey PNG
+        return rgb_of_array(np.asarray(image).astype(np.uint16)[..., None], label)
+    raise InputError(f"{label}: pixels of the kind {mode} have no plain meaning as RGB; save it as 8-bit RGB")
+
+
+def rgb_of_array(pixels: NDArray[Any], label: str) -> NDArray[np.uint8]:
+    """Turn (rows, columns, channels) of uint8 or uint16 into RGB uint8.
+
+    1 channel is grey, 2 grey with alpha, 3 RGB, 4 RGB with alpha. Of 16 bits the higher 8 are kept.
+
+    Raises
+    ------
+    InputError
+        For another type or number of channels, an alpha channel that is not opaque, and 16-bit values that
+        leave the upper bits unused (10- or 12-bit data: how bright is white?).
+    """
+    if pixels.dtype == np.uint16:
+        if pixels.size and int(pixels[..., :3].max()) < 1 << 12:
+            raise InputError(
+                f"{label}: 16-bit pixels whose values all lie below 4096 have no plain brightness; "
+                "save it as 8-bit RGB"
+            )
+        pixels = (pixels >> 8).astype(np.uint8)
+    if pixels.dtype != np.uint8:
+        raise InputError(
+            f"{label}: pixels of type {pixels.dtype} have no plain meaning; save it as 8-bit RGB"
+        )
+    channels = pixels.shape[-1]
+    if channels not in (1, 2, 3, 4):
+        raise InputError(f"{label}: {channels} channels have no plain meaning; save it as 8-bit RGB")
+    if channels in (2, 4) and pixels.size and int(pixels[..., -1].min()) < 255:
+        raise InputError(f"{label}: is partly transparent: what lies behind? Save it as RGB without alpha")
+    colour = pixels[..., : channels if channels % 2 else channels - 1]
+    return np.ascontiguousarray(np.broadcast_to(colour, (*colour.shape[:2], 3)))
+
+
+def one_line(error: BaseException) -> str:
+    """A library's complaint, short enough for the middle of a message."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 120 else text[:117] + "…"
