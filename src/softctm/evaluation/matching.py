@@ -1,8 +1,8 @@
 """Which predicted cell hits which true cell: the challenge's greedy rule.
 
-Predictions are taken by falling score (compared as float32, equal ones in input order). Each takes the nearest
-true cell within 15 px that is still free; of equally near ones the first listed. A k-d tree finds the candidates,
-so the cost grows with the cells, not with their square.
+Predictions are taken by falling score (compared as float32, equal ones in input order). Each takes the
+nearest true cell within 15 px that is still free; of equally near ones the first listed. A k-d tree finds the
+candidates, so the cost grows with the cells, not with their square.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def match_tables(predicted: CellTable, true: CellTable, *, same_class: bool = Tr
 def _candidates(
     predicted: CellTable, true: CellTable, same_class: bool
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.int64]]:
-    """All (prediction, true cell, squared distance) within reach. Integers, so that 15 px is exactly 15 px."""
+    """All (prediction, true cell, squared distance) within reach, in integers: 15 px is exactly 15 px."""
     if not len(predicted) or not len(true):
         nothing = np.zeros(0, np.intp)
         return nothing, nothing, np.zeros(0, np.int64)

@@ -29,8 +29,8 @@ class Scores:
     counts : (2, 3) int64
         Hits, false alarms, misses of BC and TC over all pairs.
     challenge : mapping of str to float
-        `Pre/BC`, `Rec/BC`, `F1/BC`, `Pre/TC`, `Rec/TC`, `F1/TC`, each rounded to four decimals, and `mF1`, the mean
-        of the two rounded F1s: what the challenge's evaluator prints.
+        `Pre/BC`, `Rec/BC`, `F1/BC`, `Pre/TC`, `Rec/TC`, `F1/TC`, each rounded to four decimals, and `mF1`,
+        the mean of the two rounded F1s: what the challenge's evaluator prints.
     unrounded : mapping of str to float
         `precision_bc`, `recall_bc`, `f1_bc`, …, `mean_f1`; 0 where nothing was there to be found or claimed.
     """
@@ -53,7 +53,8 @@ def pair_counts(predicted: CellPoints, true: CellPoints) -> NDArray[np.int64]:
     (2, 3) int64
         Rows BC, TC; columns hits, false alarms, misses.
     """
-    return count_pairs([predicted], [true])[0]
+    counts: NDArray[np.int64] = count_pairs([predicted], [true])[0]
+    return counts
 
 
 def count_pairs(predicted: Sequence[CellPoints], true: Sequence[CellPoints]) -> NDArray[np.int64]:
@@ -97,7 +98,9 @@ def tally(cells: CellTable, chosen: NDArray[np.bool_], pairs: int) -> NDArray[np
 def ratio(part: NDArray[np.float64], whole: NDArray[np.float64], undefined: float) -> NDArray[np.float64]:
     """`part / whole`, and `undefined` where `whole` is 0."""
     part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
-    return np.divide(part, whole, out=np.full(np.broadcast(part, whole).shape, undefined), where=whole != 0)
+    quotient = np.full(np.broadcast(part, whole).shape, undefined, np.float64)
+    np.divide(part, whole, out=quotient, where=whole != 0)
+    return quotient
 
 
 def precision_recall_f1(

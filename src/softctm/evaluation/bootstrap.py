@@ -1,0 +1,121 @@
+"""Uncertainty by resampling pairs.
+
+Every figure of the evaluation is a function of sums over pairs. So what a pair contributes is counted once,
+and a resample only weighs the pairs anew: one matrix product gives the sums of all resamples.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+RESAMPLES = 10_000
+CONFIDENCE_LEVEL = 0.95
+SEED = 2023
+_BLOCK = 1000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its 95 % interval; NaN where undefined, or where no resamples were asked for."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Band:
+    """A curve with its pointwise 95 % interval: three arrays of one shape."""
+
+    value: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+    def __getitem__(self, index: Any) -> Band:
+        return Band(self.value[index], self.low[index], self.high[index])
+
+
+class Bootstrap:
+    """Resamples of pairs with replacement, the same for every figure, which makes comparisons paired.
+
+    Parameters
+    ----------
+    pairs : int
+        Number of pairs n, at least 1.
+    resamples : int
+        Number of resamples R; 0 for no intervals.
+    seed : int
+        The same seed gives the same resamples.
+    """
+
+    def __init__(self, pairs: int, resamples: int = RESAMPLES, seed: int = SEED) -> None:
+        random = np.random.default_rng(seed)
+        self.pairs, self.resamples, self.seed = pairs, resamples, seed
+        self.weights = np.empty((resamples, pairs), np.uint16)
+        """(R, n) How often each resample holds each pair; rows add up to n."""
+        for start in range(0, resamples, _BLOCK):
+            rows = min(_BLOCK, resamples - start)
+            drawn = random.integers(pairs, size=(rows, pairs)) + np.arange(rows)[:, None] * pairs
+            times = np.bincount(drawn.ravel(), minlength=rows * pairs).reshape(rows, pairs)
+            self.weights[start : start + rows] = times
+
+    def sums(self, per_pair: NDArray[np.generic]) -> NDArray[np.float64]:
+        """Sums over the pairs of every resample: (n, …) in, (R, …) float64 out."""
+        flat = np.asarray(per_pair, np.float64).reshape(self.pairs, -1)
+        total = np.empty((self.resamples, flat.shape[1]))
+        for start in range(0, self.resamples, _BLOCK):
+            block = slice(start, start + _BLOCK)
+            total[block] = self.weights[block].astype(np.float64) @ flat
+        return total.reshape(self.resamples, *per_pair.shape[1:])
+
+    def estimates(
+        self,
+        per_pair: NDArray[np.generic],
+        figures: Callable[[NDArray[np.float64]], dict[str, NDArray[np.float64]]],
+    ) -> dict[str, Estimate]:
+        """Figures with intervals.
+
+        Parameters
+        ----------
+        per_pair : (n, …) array
+            What each pair contributes.
+        figures : callable
+            Takes sums (…) with any leading axes and gives arrays of those leading axes by name.
+        """
+        values = figures(np.asarray(per_pair, np.float64).sum(axis=0))
+        resampled = figures(self.sums(per_pair))
+        named = {}
+        for name, value in values.items():
+            low, high = interval(resampled[name])
+            named[name] = Estimate(float(value), float(low), float(high))
+        return named
+
+    def band(
+        self,
+        per_pair: NDArray[np.generic],
+        curve: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    ) -> Band:
+        """A curve with its interval; `curve` takes sums with any leading axes and gives (…, k)."""
+        value = curve(np.asarray(per_pair, np.float64).sum(axis=0))
+        low, high = interval(curve(self.sums(per_pair)))
+        return Band(value, low, high)
+
+
+def interval(resampled: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Both ends of the interval over the first axis, undefined resamples left out; NaN where none is left."""
+    if not len(resampled):
+        nothing = np.full(resampled.shape[1:], np.nan)
+        return nothing, nothing
+    tail = (1 - CONFIDENCE_LEVEL) / 2
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN slice encountered", RuntimeWarning)
+        undefined = bool(np.isnan(resampled).any())
+        quantile = np.nanquantile if undefined else np.quantile
+        low, high = quantile(resampled, [tail, 1 - tail], axis=0)
+    return low, high

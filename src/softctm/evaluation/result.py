@@ -1,0 +1,195 @@
+"""What an evaluation found: one object for the terminal, the files and the report."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from softctm.evaluation.bootstrap import CONFIDENCE_LEVEL, Estimate
+from softctm.evaluation.calibration import Calibration
+from softctm.evaluation.confidence import Confidence
+from softctm.evaluation.confusion import Confusion
+from softctm.evaluation.distance import DistanceErrors
+from softctm.evaluation.matching import HIT_DISTANCE, Match
+from softctm.evaluation.purity import Purity
+from softctm.evaluation.subgroups import Subgroup
+from softctm.evaluation.tissue import TissueScore
+from softctm.evaluation.truth import TruePair, Truth
+from softctm.points import CellPoints
+
+SCHEMA_VERSION = 1
+"""Rises when a field of the JSON changes its meaning or goes."""
+
+
+@dataclass(frozen=True)
+class PairResult:
+    """One pair.
+
+    Attributes
+    ----------
+    index : int
+        i of `image_<i>`.
+    truth : TruePair
+        Name, true cells, organ, and where the images lie.
+    predicted : CellPoints
+    match : Match
+        Same-class match of this pair; its indices are into `predicted` and `truth.points`.
+    counts : (2, 3) int64
+        Hits, false alarms, misses of BC and TC.
+    scores : mapping of str to float
+        `precision_bc` … `mean_f1` of this pair alone; NaN where there is nothing to divide by.
+    detection_f1 : float
+        F1 regardless of class; NaN likewise.
+    true_purity, predicted_purity : float
+        0 … 1; NaN without cells.
+    """
+
+    index: int
+    truth: TruePair
+    predicted: CellPoints
+    match: Match
+    counts: NDArray[np.int64]
+    scores: Mapping[str, float]
+    detection_f1: float
+    true_purity: float
+    predicted_purity: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything about one set of predictions against one truth.
+
+    Attributes
+    ----------
+    name : str
+        What the predictions are called.
+    truth : Truth
+    challenge : mapping of str to float
+        The challenge's rounded numbers under its names: `Pre/BC`, …, `mF1`.
+    figures : mapping of str to Estimate
+        `precision_bc`, `recall_bc`, `f1_bc`, …, `mean_f1`, unrounded, with 95 % intervals.
+    counts : (2, 3) int64
+        Hits, false alarms, misses of BC and TC over all pairs.
+    pairs : tuple of PairResult
+    organs : tuple of Subgroup
+        Empty where organs are unknown.
+    regions : tuple of Subgroup
+        `cancer area`, `background`; empty without tissue annotations.
+    confusion : Confusion
+        Classes among cells matched regardless of class, and detection regardless of class.
+    confidence : Confidence
+        Curves over confidence and best thresholds, by class.
+    calibration : mapping of str to Calibration
+        `all`, `BC`, `TC`.
+    distances : mapping of str to DistanceErrors
+        `all`, `BC`, `TC`.
+    purity : Purity
+    tissue : tuple of TissueScore
+        `all`, then by organ; empty without predicted tissue maps.
+    resamples, seed : int
+        Of the bootstrap.
+    """
+
+    name: str
+    truth: Truth
+    challenge: Mapping[str, float]
+    figures: Mapping[str, Estimate]
+    counts: NDArray[np.int64]
+    pairs: tuple[PairResult, ...]
+    organs: tuple[Subgroup, ...]
+    regions: tuple[Subgroup, ...]
+    confusion: Confusion
+    confidence: Confidence
+    calibration: Mapping[str, Calibration]
+    distances: Mapping[str, DistanceErrors]
+    purity: Purity
+    tissue: tuple[TissueScore, ...]
+    resamples: int
+    seed: int
+
+    @property
+    def pair_counts(self) -> NDArray[np.int64]:
+        """(pairs, 2, 3) Counts of every pair."""
+        return np.stack([pair.counts for pair in self.pairs])
+
+    def by_mean_f1(self) -> list[PairResult]:
+        """Pairs from worst to best mean F1; those where a class is absent are judged by the other.
+
+        Pairs without any true or predicted cell have no score and are left out.
+        """
+        judged = [(pair_mean_f1(pair), pair) for pair in self.pairs]
+        return [pair for value, pair in sorted(judged, key=lambda item: item[0]) if not math.isnan(value)]
+
+    def to_json(self) -> dict[str, Any]:
+        """The evaluation as JSON's types: the challenge's names and the unrounded ones side by side on top.
+
+        An interval is `{"value", "low", "high"}`; null stands for undefined.
+        """
+        document: dict[str, Any] = {
+            "schema_version": SCHEMA_VERSION,
+            "name": self.name,
+            "truth": {
+                "source": self.truth.source,
+                "pairs": len(self.truth),
+                "cells": sum(map(len, self.truth.points)),
+            },
+            "predictions": {
+                "cells": sum(len(pair.predicted) for pair in self.pairs),
+                "pairs_without_cells": [pair.index for pair in self.pairs if not len(pair.predicted)],
+            },
+            "settings": {
+                "hit_distance_px": HIT_DISTANCE,
+                "resamples": self.resamples,
+                "seed": self.seed,
+                "confidence_level": CONFIDENCE_LEVEL,
+            },
+            **self.challenge,
+            **self.figures,
+        }
+        for name in ("counts", "organs", "regions", "confusion", "confidence", "calibration", "distances"):
+            document[name] = getattr(self, name)
+        document["purity"] = {"pairs": self.purity.pairs, "figures": self.purity.figures}
+        document["tissue"] = self.tissue
+        document["pairs"] = [_pair_json(pair) for pair in self.pairs]
+        return {key: jsonable(value) for key, value in document.items()}
+
+
+def pair_mean_f1(pair: PairResult) -> float:
+    """Mean of the F1s that a pair has; NaN where it has none."""
+    known = [value for name in ("f1_bc", "f1_tc") if not math.isnan(value := pair.scores[name])]
+    return sum(known) / len(known) if known else math.nan
+
+
+def _pair_json(pair: PairResult) -> dict[str, Any]:
+    """A pair without its cells, which the predictions' file has."""
+    return {
+        "index": pair.index,
+        "name": pair.truth.name,
+        "organ": pair.truth.organ,
+        "counts": pair.counts,
+        **pair.scores,
+        "detection_f1": pair.detection_f1,
+        "true_purity": pair.true_purity,
+        "predicted_purity": pair.predicted_purity,
+    }
+
+
+def jsonable(value: Any) -> Any:
+    """Dataclasses, arrays and NaN in JSON's types: objects, lists and null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {item.name: jsonable(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    if isinstance(value, np.ndarray | np.generic):
+        return jsonable(value.tolist())
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [jsonable(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

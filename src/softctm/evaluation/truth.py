@@ -1,0 +1,147 @@
+"""What predictions are compared with: an OCELOT release's annotations, or the challenge's `cell_gt.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from softctm.errors import InputError, UsageError
+from softctm.evaluation.predictions import points_by_pair, read_json
+from softctm.ocelot import AnnotatedPair, load_release
+from softctm.points import CellPoints
+
+SUBSETS = ("train", "val", "test")
+"""The subsets of an OCELOT release."""
+
+
+@dataclass(frozen=True)
+class TruePair:
+    """One pair of the truth.
+
+    Attributes
+    ----------
+    name : str
+        The release's ID (`042`), or `image_<i>` for a `cell_gt.json`.
+    points : CellPoints
+        The annotated cells; their scores are 1.
+    annotated : AnnotatedPair or None
+        Where a release's images, tissue annotation and metadata lie; None for a `cell_gt.json`.
+    """
+
+    name: str
+    points: CellPoints
+    annotated: AnnotatedPair | None = None
+
+    @property
+    def organ(self) -> str | None:
+        """The organ, where it is known."""
+        return self.annotated.organ if self.annotated else None
+
+    @property
+    def has_tissue(self) -> bool:
+        """Whether there is a tissue annotation."""
+        return self.annotated is not None and self.annotated.tissue_png.is_file()
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The truth of a run: pair i is what predictions call `image_<i>`."""
+
+    pairs: tuple[TruePair, ...]
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    @property
+    def names(self) -> list[str]:
+        """The pairs' names, in order."""
+        return [pair.name for pair in self.pairs]
+
+    @cached_property
+    def points(self) -> list[CellPoints]:
+        """The annotated cells of each pair."""
+        return [pair.points for pair in self.pairs]
+
+    @property
+    def organs(self) -> list[str]:
+        """The organs that occur, sorted; empty where they are unknown."""
+        return sorted({pair.organ for pair in self.pairs if pair.organ is not None})
+
+
+def load_truth(path: Path, subset: str | None = None, ids: Sequence[str] | None = None) -> Truth:
+    """Read the truth.
+
+    Parameters
+    ----------
+    path : Path
+        Folder of an OCELOT release, or a `cell_gt.json` with `num_images`.
+    subset : str, optional
+        Subset of the release; needed unless it has only one.
+    ids : sequence of str, optional
+        IDs of the release, in the order that `image_0`, `image_1`, … stand for; by default all of the
+        subset's, sorted. For predictions of a part, a fold for instance.
+
+    Raises
+    ------
+    InputError
+        If the truth is missing or malformed.
+    UsageError
+        If `subset` or `ids` do not fit it.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _release_truth(path, subset, ids)
+    if subset is not None or ids is not None:
+        raise UsageError(
+            f"a subset or IDs choose among an OCELOT release's pairs, but {path} is not a folder"
+        )
+    return _json_truth(path)
+
+
+def _json_truth(path: Path) -> Truth:
+    """Read a `cell_gt.json`."""
+    document = read_json(path)
+    count = document.get("num_images") if isinstance(document, dict) else None
+    if type(count) is not int or count < 1:
+        raise InputError(
+            f"{path}: num_images must be the number of pairs, which the points alone do not tell; add it"
+        )
+    pairs = (TruePair(f"image_{i}", points) for i, points in enumerate(points_by_pair(document, count, path)))
+    return Truth(tuple(pairs), str(path))
+
+
+def _release_truth(folder: Path, subset: str | None, ids: Sequence[str] | None) -> Truth:
+    """Read the annotations of a release."""
+    if subset is None:
+        present = [name for name in SUBSETS if (folder / "annotations" / name / "cell").is_dir()]
+        if not present:
+            raise InputError(f"{folder}: no annotations/<subset>/cell in it; give an OCELOT release's folder")
+        if len(present) > 1:
+            raise UsageError(f"{folder} has the subsets {', '.join(present)}; choose one with --subset")
+        subset = present[0]
+    annotated = {pair.id: pair for pair in load_release(folder, subset)}
+    _check_numbering(folder, subset, set(annotated))
+    if ids is not None:
+        unknown = [name for name in ids if name not in annotated]
+        if unknown:
+            raise UsageError(
+                f"{folder}: its subset '{subset}' has no pair {', '.join(unknown)}; correct the IDs"
+            )
+        if not ids or len(set(ids)) < len(ids):
+            raise UsageError("the list of IDs is empty or names a pair twice; each counts once, in order")
+        annotated = {name: annotated[name] for name in ids}
+    pairs = tuple(TruePair(name, pair.cells(), pair) for name, pair in annotated.items())
+    return Truth(pairs, f"{folder} ({subset})")
+
+
+def _check_numbering(folder: Path, subset: str, known: set[str]) -> None:
+    """Refuse annotations that the metadata do not list: `image_<i>` would count differently with them."""
+    stray = {path.stem for path in (folder / "annotations" / subset / "cell").glob("*.csv")} - known
+    if stray:
+        raise InputError(
+            f"{folder}: metadata.json does not list {', '.join(sorted(stray))} of annotations/{subset}/cell, "
+            "so the pairs' numbers are uncertain; complete the one or clear the other"
+        )
