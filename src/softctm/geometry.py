@@ -48,7 +48,7 @@ def tissue_window(metadata: Mapping[str, Any], name: str) -> TissueWindow:
         )
     else:
         raise PairError(
-            f"pair {name}: its metadata hold neither cell and tissue boxes (x_start, y_start, x_end, y_end) nor "
+            f"pair {name}: its metadata hold neither boxes (x_start, y_start, x_end, y_end) nor "
             "patch_x_offset and patch_y_offset; add one of them"
         )
     try:
