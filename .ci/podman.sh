@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by .ci/container: podman on a Debian 12 machine that has no container engine and reaches no image
 # registry. Sets up the tools, private settings, and a stand-in for the official Python base image.
 #

@@ -1,0 +1,146 @@
+#!/usr/bin/env bash
+# Run the image on test/input under limits stricter than Grand Challenge's, and check what comes out.
+#
+#   ./test.sh [--weights DIR] [--input DIR] [--expected FILE|none] [--accept] [IMAGE]
+#
+# IMAGE       default: softctm; built with ./build.sh where it does not exist
+# --weights   another model, mounted at /opt/ml/model (points are then not compared)
+# --input     another input (points are then not compared)
+# --expected  points to compare with; default: test/expected/cell_classification.json
+# --accept    write the result to test/expected instead of comparing with it
+#
+# Works for both interfaces: an `exec` image is run once, an `invoke` image is started, asked for its health
+# and called. DOCKER=podman ./test.sh tests with podman; MEMORY=8g gives more memory than 4 GB.
+set -euo pipefail
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
+# shellcheck source=test/container/limits.sh
+. test/container/limits.sh
+
+usage() {
+  sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"
+}
+
+input="test/input"
+expected="test/expected/cell_classification.json"
+weights=
+accept=
+image="softctm"
+while [ $# -gt 0 ]; do
+  case $1 in
+    --weights | --input | --expected)
+      [ $# -gt 1 ] || { echo "error: $1 needs a value; see ./test.sh --help" >&2; exit 2; }
+      declare "${1#--}=$2"
+      [ "$1" = --expected ] || expected="none"
+      shift 2
+      ;;
+    --accept) accept=yes; expected="none"; shift ;;
+    --help | -h) usage; exit 0 ;;
+    -*) echo "error: unknown option $1; see ./test.sh --help" >&2; exit 2 ;;
+    *) image=$1; shift ;;
+  esac
+done
+command -v "$DOCKER" >/dev/null || { echo "error: $DOCKER not found; install it or set DOCKER=podman" >&2; exit 1; }
+for folder in "$input" ${weights:+"$weights"}; do
+  [ -d "$folder" ] || { echo "error: no folder $folder" >&2; exit 1; }
+done
+
+if ! "$DOCKER" image inspect "$image" >/dev/null 2>&1; then
+  [ "$image" = softctm ] || { echo "error: no image $image; build it with ./build.sh --tag $image" >&2; exit 1; }
+  ./build.sh
+fi
+
+container=softctm-test-$$
+scratch=$(mktemp -d)
+cleanup() {
+  trap - EXIT INT TERM
+  "$DOCKER" rm --force "$container" >/dev/null 2>&1 || true
+  "$DOCKER" rm --force "$container-check" >/dev/null 2>&1 || true
+  rm -rf "$scratch"
+}
+trap cleanup EXIT
+trap 'cleanup; exit 130' INT
+trap 'cleanup; exit 143' TERM
+
+mkdir "$scratch/output"
+chmod 0777 "$scratch/output" # the container's user is none of this machine's
+set_limits
+set_command "$image"
+mounts=(-v "$(realpath "$input"):/input:ro" -v "$scratch/output:/output")
+[ -z "$weights" ] || mounts+=(-v "$(realpath "$weights"):/opt/ml/model:ro")
+
+# Ask the server inside the container, where the platform asks too: there is no network to ask from outside.
+ask() { # METHOD PATH SECONDS
+  "$DOCKER" exec "$container" python -c '
+import http.client, sys
+method, path, seconds = sys.argv[1:]
+connection = http.client.HTTPConnection("127.0.0.1", 4743, timeout=float(seconds))
+try:
+    connection.request(method, path)
+    response = connection.getresponse()
+except OSError as error:
+    sys.exit(f"{method} {path}: {error}")
+print(response.status, response.read().decode().strip())' "$@"
+}
+
+fail() {
+  echo "FAILED: $1" >&2
+  exit 1
+}
+
+explain_exit() {
+  case $1 in
+    137) fail "killed (exit code 137): $MEMORY of memory were not enough; see docs/grand-challenge.md" ;;
+    *) fail "the container ended with exit code $1; its last line above says why" ;;
+  esac
+}
+
+began=$SECONDS
+api=$(api_of "$image")
+case $api in
+  exec)
+    code=0
+    "$DOCKER" run --name "$container" "${LIMITS[@]}" "${mounts[@]}" \
+      --entrypoint env "$image" -u HOME "${COMMAND[@]}" || code=$?
+    [ "$code" = 0 ] || explain_exit "$code"
+    ;;
+  invoke)
+    "$DOCKER" run --detach --name "$container" "${LIMITS[@]}" "${mounts[@]}" \
+      --entrypoint env "$image" -u HOME "${COMMAND[@]}" >/dev/null
+    until health=$(ask GET /health 10 2>/dev/null) && [ "${health%% *}" = 200 ]; do
+      if [ "$("$DOCKER" inspect --format '{{.State.Running}}' "$container")" != true ]; then
+        "$DOCKER" logs "$container" || true
+        explain_exit "$("$DOCKER" inspect --format '{{.State.ExitCode}}' "$container")"
+      fi
+      [ $((SECONDS - began)) -lt 300 ] || fail "not healthy after 300 s, the platform's limit"
+      sleep 1
+    done
+    echo "healthy after $((SECONDS - began)) s"
+    answer=$(ask POST /invoke 3600) || fail "POST /invoke got no answer"
+    "$DOCKER" logs "$container"
+    [ "${answer%% *}" = 201 ] || fail "POST /invoke answered $answer"
+    stopping=$SECONDS
+    "$DOCKER" kill --signal TERM "$container" >/dev/null
+    code=$("$DOCKER" wait "$container")
+    [ "$code" = 0 ] || fail "SIGTERM ended the server with exit code $code"
+    [ $((SECONDS - stopping)) -le 5 ] || fail "SIGTERM took $((SECONDS - stopping)) s; the platform waits 5"
+    ;;
+  *) fail "the image's label org.grand-challenge.api-method is '$api'; build it with ./build.sh" ;;
+esac
+seconds=$((SECONDS - began))
+
+[ -f "$scratch/output/cell_classification.json" ] || fail "the container wrote no cell_classification.json"
+if [ -n "$accept" ]; then
+  mkdir -p test/expected
+  cp "$scratch/output/cell_classification.json" test/expected/
+fi
+comparison=()
+check_mounts=(-v "$PWD/test:/test:ro" -v "$scratch/output:/result:ro")
+if [ "$expected" != none ]; then
+  [ -f "$expected" ] || fail "no expected points in $expected; write them with ./test.sh --accept"
+  check_mounts+=(-v "$(realpath "$expected"):/expected.json:ro")
+  comparison=(/expected.json)
+fi
+verdict=$("$DOCKER" run --rm --name "$container-check" "${LIMITS[@]}" "${check_mounts[@]}" --entrypoint python "$image" \
+  /test/container/check.py /result/cell_classification.json /test/schema/multiple-points.schema.json \
+  ${comparison[@]+"${comparison[@]}"}) || { echo "$image ($api): ${verdict:-FAILED}" >&2; exit 1; }
+echo "$image ($api): $verdict; $seconds s under the limits"
