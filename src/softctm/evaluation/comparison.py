@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from softctm.evaluation.bootstrap import Bootstrap, Estimate, interval
+from softctm.evaluation.jsonable import jsonable
 from softctm.evaluation.scores import named_scores
 
 
@@ -66,6 +68,11 @@ class Comparison:
     def names(self) -> list[str]:
         """Names in the order given."""
         return [ranked.name for ranked in self.ranking]
+
+    def to_json(self) -> dict[str, Any]:
+        """The comparison as JSON's types."""
+        document: dict[str, Any] = jsonable(self)
+        return document
 
 
 def compare(names: Sequence[str], counts: Sequence[NDArray[np.int64]], bootstrap: Bootstrap) -> Comparison:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ from softctm.evaluation.calibration import Calibration
 from softctm.evaluation.confidence import Confidence
 from softctm.evaluation.confusion import Confusion
 from softctm.evaluation.distance import DistanceErrors
+from softctm.evaluation.jsonable import jsonable
 from softctm.evaluation.matching import HIT_DISTANCE, Match
 from softctm.evaluation.purity import Purity
 from softctm.evaluation.subgroups import Subgroup
@@ -178,18 +178,3 @@ def _pair_json(pair: PairResult) -> dict[str, Any]:
         "true_purity": pair.true_purity,
         "predicted_purity": pair.predicted_purity,
     }
-
-
-def jsonable(value: Any) -> Any:
-    """Dataclasses, arrays and NaN in JSON's types: objects, lists and null."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {item.name: jsonable(getattr(value, item.name)) for item in dataclasses.fields(value)}
-    if isinstance(value, np.ndarray | np.generic):
-        return jsonable(value.tolist())
-    if isinstance(value, Mapping):
-        return {str(key): jsonable(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [jsonable(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

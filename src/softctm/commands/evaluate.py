@@ -1,0 +1,170 @@
+"""`softctm evaluate`: score predictions as the challenge does, and say where they fail."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from softctm.errors import ScoreTooLowError, UsageError
+from softctm.evaluation.analysis import evaluate
+from softctm.evaluation.arguments import add_truth_options, predictions_of, short_names, truth_of
+from softctm.evaluation.bootstrap import RESAMPLES, Bootstrap, Estimate
+from softctm.evaluation.comparison import Comparison, compare
+from softctm.evaluation.result import Evaluation
+from softctm.evaluation.tables import write_comparison, write_evaluation
+from softctm.evaluation.tissue import find_tissue_maps
+from softctm.writers.atomic import prepare_folder
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument(
+        "--predictions",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="cell_classification.json; two or more are compared with each other",
+    )
+    add_truth_options(parser)
+    parser.add_argument(
+        "--tissue",
+        type=Path,
+        nargs="+",
+        metavar="DIR",
+        help="folder of predicted tissue maps (label PNGs or .npy probabilities), one for each FILE",
+    )
+    parser.add_argument("--output", type=Path, metavar="DIR", help="write everything there as JSON and CSV")
+    parser.add_argument(
+        "--resamples",
+        type=int,
+        default=RESAMPLES,
+        metavar="N",
+        help=f"bootstrap resamples of pairs, 0 for no intervals (default: {RESAMPLES})",
+    )
+    parser.add_argument(
+        "--fail-under",
+        type=float,
+        metavar="SCORE",
+        help=f"exit with code {ScoreTooLowError.exit_code} if an mF1 is below this",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate, print, write, and judge."""
+    names = short_names(args.predictions)
+    _check(args)
+    truth = truth_of(args)
+    folders = args.tissue or [None] * len(names)
+    inputs = [
+        (name, predictions_of(path, len(truth)), find_tissue_maps(folder, truth) if folder else None)
+        for name, path, folder in zip(names, args.predictions, folders, strict=True)
+    ]
+    if args.output:
+        prepare_folder(args.output)
+    evaluations = []
+    for name, predictions, maps in inputs:
+        evaluations.append(
+            evaluate(predictions, truth, name=name, tissue_maps=maps, resamples=args.resamples)
+        )
+        for line in summary(evaluations[-1]):
+            print(line)
+    comparison = None
+    if len(evaluations) > 1 and args.resamples:
+        counts = [evaluation.pair_counts for evaluation in evaluations]
+        comparison = compare(names, counts, Bootstrap(len(truth), args.resamples))
+        for line in ranking(comparison):
+            print(line)
+    if args.output:
+        _write(evaluations, comparison, args.output)
+    _judge(evaluations, args.fail_under)
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuse options outside their range before anything is read."""
+    if args.resamples < 0:
+        raise UsageError(f"--resamples must not be negative, not {args.resamples}")
+    if args.fail_under is not None and not 0 <= args.fail_under <= 1:
+        raise UsageError(f"--fail-under must lie in 0 … 1, not {args.fail_under}")
+    if args.tissue and len(args.tissue) != len(args.predictions):
+        raise UsageError(
+            f"--tissue takes one folder for each predictions' file: {len(args.predictions)}, "
+            f"not {len(args.tissue)}"
+        )
+
+
+def _write(evaluations: list[Evaluation], comparison: Comparison | None, folder: Path) -> None:
+    """One evaluation goes straight into the folder, several into a subfolder each."""
+    for evaluation in evaluations:
+        own = folder if len(evaluations) == 1 else folder / evaluation.name.replace("/", "-")
+        prepare_folder(own)
+        write_evaluation(evaluation, own)
+    if comparison:
+        write_comparison(comparison, folder)
+    print(f"written to {folder}")
+
+
+def _judge(evaluations: list[Evaluation], least: float | None) -> None:
+    """Raise where the challenge's mean F1 is below the demanded one."""
+    # A mean of two numbers with four decimals has five at most; what lies beyond is floating point's.
+    low = [e for e in evaluations if least is not None and round(e.challenge["mF1"], 5) < least]
+    if low:
+        scores = ", ".join(f"{e.name} {e.challenge['mF1']:.4f}" for e in low)
+        raise ScoreTooLowError(f"mF1 is below the demanded {least:g}: {scores}")
+
+
+def summary(evaluation: Evaluation) -> Iterator[str]:
+    """The evaluation for a terminal: the challenge's numbers first, then where cells are lost."""
+    predicted = sum(len(pair.predicted) for pair in evaluation.pairs)
+    true = sum(len(pair.truth.points) for pair in evaluation.pairs)
+    yield f"{evaluation.name}: {len(evaluation.pairs)} pairs, {true} true cells, {predicted} predicted"
+    for (name, value), figure in zip(evaluation.challenge.items(), evaluation.figures.values(), strict=True):
+        yield f"{name:<7} {value:.4f}{_range(figure)}"
+    where = {
+        "finding cells of any class: F1": evaluation.confusion.figures["detection_f1"],
+        "naming those found: accuracy": evaluation.confusion.figures["class_accuracy"],
+        "tumor purity of a pair: mean error": evaluation.purity.figures["mean_absolute_error"],
+        "expected calibration error": evaluation.calibration["all"].figures["expected_calibration_error"],
+    }
+    yield from _lines("", where)
+    yield from _lines(
+        "mean F1 by organ", {group.name: group.figures["mean_f1"] for group in evaluation.organs}
+    )
+    regions = {
+        f"{group.name}, {short.upper()}": group.figures[f"f1_{short}"]
+        for group in evaluation.regions
+        for short in ("bc", "tc")
+    }
+    yield from _lines("F1 by tissue region", regions)
+    yield from _lines(
+        "tissue pixels, mean F1", {part.name: part.figures["mean_f1"] for part in evaluation.tissue}
+    )
+
+
+def ranking(comparison: Comparison) -> Iterator[str]:
+    """The comparison for a terminal."""
+    yield "ranking by mean F1 (share of resamples at rank 1, 2, …)"
+    for ranked in sorted(comparison.ranking, key=lambda ranked: ranked.rank):
+        shares = " ".join(f"{share:.3f}" for share in ranked.rank_distribution)
+        yield f"  {ranked.rank}  {ranked.name}  {ranked.mean_f1.value:.4f}  {shares}"
+    for duel in comparison.duels:
+        yield (
+            f"  {duel.first} outranks {duel.second} with probability {duel.probability:.4f}, "
+            f"difference {duel.difference.value:+.4f}{_range(duel.difference)}"
+        )
+
+
+def _lines(title: str, figures: Mapping[str, Estimate]) -> Iterator[str]:
+    """Named figures under a title; nothing where there are none."""
+    if title and figures:
+        yield title
+    width = max(map(len, figures), default=0)
+    for name, figure in figures.items():
+        yield f"  {name:<{width}} {figure.value:.4f}{_range(figure)}"
+
+
+def _range(figure: Estimate) -> str:
+    """The interval, where there is one."""
+    return "" if figure.low != figure.low else f"  95 %: {figure.low:.4f} … {figure.high:.4f}"

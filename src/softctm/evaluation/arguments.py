@@ -1,0 +1,79 @@
+"""Command-line options that name predictions and truth, for every command that compares the two."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from softctm.errors import InputError, UsageError
+from softctm.evaluation.predictions import FormatError, load_predictions
+from softctm.evaluation.truth import SUBSETS, Truth, load_truth
+from softctm.points import CellPoints
+
+
+def add_truth_options(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """Add `--truth`, `--subset` and `--ids`."""
+    parser.add_argument(
+        "--truth",
+        type=Path,
+        required=required,
+        metavar="PATH",
+        help="folder of an OCELOT release, or a cell_gt.json with num_images",
+    )
+    parser.add_argument(
+        "--subset", choices=SUBSETS, help="subset of the release (default: the only one there is)"
+    )
+    parser.add_argument(
+        "--ids",
+        type=Path,
+        metavar="FILE",
+        help="text file with the release's IDs that image_0, image_1, … stand for, one a line "
+        "(default: all of the subset, sorted)",
+    )
+
+
+def truth_of(args: argparse.Namespace) -> Truth:
+    """Load what the options of `add_truth_options` name.
+
+    Raises
+    ------
+    InputError, UsageError
+        If it is missing, malformed or contradictory.
+    """
+    ids = None
+    if args.ids is not None:
+        try:
+            ids = args.ids.read_text(encoding="utf-8").split()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{args.ids}: cannot be read ({error}); give a text file of IDs") from None
+    return load_truth(args.truth, args.subset, ids)
+
+
+def predictions_of(path: Path, num_images: int) -> list[CellPoints]:
+    """`load_predictions` that prints every fault of a malformed file on stderr before it raises."""
+    try:
+        return load_predictions(path, num_images)
+    except FormatError as error:
+        for fault in error.faults:
+            print(f"{path}: {fault}", file=sys.stderr)
+        raise
+
+
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """A name for each file, as short as keeps them apart: stem, then with its folders.
+
+    Raises
+    ------
+    UsageError
+        If a file is named twice.
+    """
+    whole = [path.resolve() for path in paths]
+    if len(set(whole)) < len(whole):
+        raise UsageError("a predictions' file is named twice; name each once")
+    for depth in range(1, max(len(path.parts) for path in whole) + 1):
+        names = ["/".join(path.with_suffix("").parts[-depth:]) for path in whole]
+        if len(set(names)) == len(names):
+            return names
+    return [str(path) for path in whole]  # they differ in nothing but the suffix
