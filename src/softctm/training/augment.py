@@ -1,0 +1,67 @@
+"""Random crops, scale, flips, quarter turns, brightness and contrast (paper, section 2.4)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from softctm.training.config import AugmentationConfig
+
+
+def augment(
+    image: Tensor, target: Tensor, config: AugmentationConfig, crop: int, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """Cut one random crop out of a patch and change it at random.
+
+    Parameters
+    ----------
+    image : (3 + K, H, W) float32
+        RGB in [0, 1], then K context channels, which take part in the geometry only.
+    target : (C, H, W) float32 or (H, W) int64
+        Soft targets (resampled bilinearly) or labels (nearest neighbour).
+    config : AugmentationConfig
+        Ranges and probability; `config.crop` is in full-resolution pixels, `crop` here in the image's.
+    crop : int
+        Side of the result, pixels.
+    rng : numpy Generator
+        The only source of randomness.
+
+    Returns
+    -------
+    image, target
+        Same channels and types, (…, crop, crop).
+    """
+    height, width = image.shape[-2:]
+    side = crop
+    if rng.random() < config.probability:
+        side = round(crop / rng.uniform(1 - config.scale, 1 + config.scale))
+    side = min(side, height, width)
+    top, left = rng.integers(0, height - side + 1), rng.integers(0, width - side + 1)
+    image = image[..., top : top + side, left : left + side]
+    target = target[..., top : top + side, left : left + side]
+    if side != crop:
+        image = functional.interpolate(image[None], size=(crop, crop), mode="bilinear", align_corners=False)[0]
+        if target.dtype.is_floating_point:
+            target = functional.interpolate(target[None], size=(crop, crop), mode="bilinear", align_corners=False)[0]
+        else:
+            labels = target[None, None].float()
+            target = functional.interpolate(labels, size=(crop, crop), mode="nearest-exact")[0, 0].long()
+    if rng.random() < config.probability:
+        turns = int(rng.integers(0, 4))
+        image, target = torch.rot90(image, turns, (-2, -1)), torch.rot90(target, turns, (-2, -1))
+    for axis in (-1, -2):
+        if rng.random() < config.probability / 2:
+            image, target = image.flip(axis), target.flip(axis)
+    if rng.random() < config.probability:
+        image = torch.cat([change_colour(image[:3], config, rng), image[3:]])
+    return image.contiguous(), target.contiguous()
+
+
+def change_colour(rgb: Tensor, config: AugmentationConfig, rng: np.random.Generator) -> Tensor:
+    """Scale each channel's brightness and its contrast about the channel's mean; (3, H, W) in [0, 1]."""
+    brightness = torch.tensor(rng.uniform(1 - config.brightness, 1 + config.brightness, (3, 1, 1))).float()
+    contrast = torch.tensor(rng.uniform(1 - config.contrast, 1 + config.contrast, (3, 1, 1))).float()
+    mean = rgb.mean((1, 2), keepdim=True)
+    return ((rgb - mean) * contrast + mean * brightness).clamp(0, 1)

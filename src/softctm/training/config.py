@@ -1,0 +1,167 @@
+"""Every number of a training run, in one frozen object a task; two presets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
+
+from softctm.errors import UsageError
+
+Target = Literal["circle", "hard", "soft"]
+Coupling = Literal["predicted", "annotated", "none"]
+Loss = Literal["generalised-dice", "square-error", "cross-entropy"]
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The encoder and what surrounds it; see `softctm.networks.NetworkSpec`."""
+
+    encoder: str
+    depth: int
+    decoder_channels: int
+    downsampling: int  # 2: works at 0.4 mpp for cells, 1.6 mpp for tissue
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """How weights move. Learning rates follow `schedule` over the steps of all epochs."""
+
+    name: Literal["adam", "adamw", "sgd"]
+    learning_rate: float
+    weight_decay: float
+    schedule: Literal["constant", "exponential", "one-cycle"]
+    epochs: int
+    batch: int
+    accumulation: int = 1  # micro-batches a step; the batch is divided by it
+    decay_per_epoch: float = 0.97  # of the exponential schedule
+    ema: float = 0.0  # decay a step of the averaged weights that are kept; 0 keeps the last ones
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """Ranges of the random changes (paper, section 2.4); each happens with `probability`."""
+
+    crop: int = 896  # pixels of the full-resolution patch
+    scale: float = 0.1
+    brightness: float = 0.2
+    contrast: float = 0.2
+    probability: float = 0.7
+
+
+@dataclass(frozen=True)
+class TargetConfig:
+    """What a cell network is taught to paint (paper, section 2.3)."""
+
+    kind: Target = "soft"
+    circle_radius_um: float = 1.4
+    sigma_um: float = 3.0
+    loss: Loss = "square-error"
+    class_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)  # none, background cell, tumor cell
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """One network's training. `target` and `coupling` concern cells only."""
+
+    network: NetworkConfig
+    optimiser: OptimiserConfig
+    augmentation: AugmentationConfig
+    target: TargetConfig = TargetConfig()
+    coupling: Coupling = "predicted"
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Both tasks of one ensemble."""
+
+    tissue: TaskConfig
+    cells: TaskConfig
+
+
+PRESETS = {
+    # The paper's values (arXiv 2312.12151, sections 2.2 to 2.4).
+    "paper": Preset(
+        tissue=TaskConfig(
+            NetworkConfig("resnet50", depth=5, decoder_channels=256, downsampling=1),
+            OptimiserConfig("sgd", 0.2, 5e-6, "exponential", epochs=100, batch=8),
+            AugmentationConfig(),
+        ),
+        cells=TaskConfig(
+            NetworkConfig("resnet50", depth=5, decoder_channels=256, downsampling=1),
+            OptimiserConfig("adam", 8e-4, 0.0, "constant", epochs=150, batch=32),
+            AugmentationConfig(),
+        ),
+    ),
+    # What two processor cores can train in about two hours: the default weights.
+    "compact": Preset(
+        tissue=TaskConfig(
+            NetworkConfig("resnet18", depth=4, decoder_channels=128, downsampling=2),
+            OptimiserConfig("adamw", 8e-4, 1e-2, "one-cycle", epochs=6, batch=4, ema=0.98),
+            AugmentationConfig(),
+        ),
+        cells=TaskConfig(
+            NetworkConfig("resnet18", depth=4, decoder_channels=128, downsampling=2),
+            OptimiserConfig("adamw", 1e-3, 1e-2, "one-cycle", epochs=16, batch=4, ema=0.98),
+            AugmentationConfig(),
+            TargetConfig("soft", sigma_um=2.0, loss="cross-entropy", class_weights=(1.0, 2.0, 2.0)),
+        ),
+    ),
+}
+
+
+def with_settings(preset: Preset, settings: Sequence[str]) -> Preset:
+    """Change single values, each given as "cells.target.sigma_um=2".
+
+    Raises
+    ------
+    UsageError
+        If a name is not in the preset or a value is not of its type.
+    """
+    for setting in settings:
+        name, separator, text = setting.partition("=")
+        if not separator:
+            raise UsageError(f"--set {setting}: must be NAME=VALUE, such as cells.target.sigma_um=2")
+        preset = _replaced(preset, name.split("."), text, setting)
+    return preset
+
+
+def _replaced(config: Any, path: list[str], text: str, setting: str) -> Any:
+    names = [field.name for field in fields(config)]
+    if path[0] not in names:
+        raise UsageError(f"--set {setting}: no '{path[0]}' here; there are {', '.join(names)}")
+    current = getattr(config, path[0])
+    if is_dataclass(current):
+        if len(path) == 1:
+            raise UsageError(f"--set {setting}: '{path[0]}' is a group; name one value in it")
+        return replace(config, **{path[0]: _replaced(current, path[1:], text, setting)})
+    hint = get_type_hints(type(config))[path[0]]
+    try:
+        if get_origin(hint) is Literal:
+            if text not in get_args(hint):
+                raise ValueError
+            return replace(config, **{path[0]: text})
+        if isinstance(current, tuple):
+            values = tuple(float(part) for part in text.split(","))
+            if len(values) != len(current):
+                raise ValueError
+            return replace(config, **{path[0]: values})
+        return replace(config, **{path[0]: type(current)(text)})
+    except ValueError:
+        raise UsageError(f"--set {setting}: '{text}' does not fit; the preset has {current!r}") from None
+
+
+def preset_from_json(document: dict[str, Any]) -> Preset:
+    """The preset that `dataclasses.asdict` and JSON made `document` from."""
+    return cast(Preset, _built(Preset, document))
+
+
+def _built(kind: type, document: dict[str, Any]) -> Any:
+    hints = get_type_hints(kind)
+    values = {}
+    for field in fields(kind):
+        value = document[field.name]
+        if is_dataclass(hints[field.name]):
+            value = _built(cast(type, hints[field.name]), value)
+        values[field.name] = tuple(value) if isinstance(value, list) else value
+    return kind(**values)

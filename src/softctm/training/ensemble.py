@@ -1,0 +1,182 @@
+"""The whole ensemble in one run folder: folds, tissue networks, their predictions, cell networks.
+
+Every stage leaves a file behind and is skipped where that file lies, so that the same command goes on
+where a killed one stopped.
+
+    RUN/config.json            what is trained; another configuration is refused
+    RUN/folds.json             who is in which fold
+    RUN/cache/                 arrays made from the data
+    RUN/tissue/fold<k>/        checkpoint, metrics, network of the tissue network that never saw fold k
+    RUN/cells/fold<k>/         likewise for cells
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from softctm.errors import InputError, TrainingError
+from softctm.geometry import tissue_window
+from softctm.networks import DeepLab
+from softctm.ocelot import TISSUE_BACKGROUND, TISSUE_CANCER, AnnotatedPair
+from softctm.training.arrays import TrainingArrays, cached, key, load_cells, load_images, load_tissue, tissue_context
+from softctm.training.config import Preset
+from softctm.training.folds import make_folds, read_folds, write_folds
+from softctm.training.loop import LoopConfig
+from softctm.training.nuclei import ClassicalSegmenter, NucleusSegmenter
+from softctm.training.tasks import (
+    CELL_CLASSES,
+    TISSUE_CLASSES,
+    load_network,
+    network_spec,
+    predict_tissue,
+    train_cells,
+    train_tissue,
+)
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """One run: the data, where its files go and what is trained."""
+
+    pairs: Sequence[AnnotatedPair]
+    folder: Path
+    preset: Preset
+    loop: LoopConfig
+    encoder_weights: str | None
+    segmenter: NucleusSegmenter = field(default_factory=ClassicalSegmenter)
+
+    def prepare(self, folds: int, seed: int, folds_file: Path | None = None) -> None:
+        """Write configuration and folds (made, or those of `folds_file`), or check that they are this run's.
+
+        Raises
+        ------
+        TrainingError
+            If the folder belongs to another configuration.
+        """
+        document = json.loads(json.dumps({**asdict(self.preset), "seed": self.loop.seed, "encoder_weights": self._encoder_name()}))
+        path = self.folder / "config.json"
+        if path.exists() and json.loads(path.read_text()) != document:
+            raise TrainingError(f"{path}: this folder is of another configuration; choose another --run folder")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(document, indent=1) + "\n")
+        if not self.folds_path.exists():
+            assignment = read_folds(folds_file) if folds_file else make_folds(self.pairs, folds, seed)
+            write_folds(self.folds_path, assignment, self.pairs, seed)
+
+    def _encoder_name(self) -> str | None:
+        return Path(self.encoder_weights).name if self.encoder_weights else None
+
+    @property
+    def folds_path(self) -> Path:
+        """The file that says who is in which fold."""
+        return self.folder / "folds.json"
+
+    @property
+    def cache(self) -> Path:
+        """Where arrays made from the data lie."""
+        return self.folder / "cache"
+
+    def fold_of(self) -> list[int]:
+        """The fold of every pair, in the order of `pairs`."""
+        folds = read_folds(self.folds_path)
+        missing = [pair.id for pair in self.pairs if pair.id not in folds]
+        if missing:
+            raise InputError(f"{self.folds_path}: has no fold for pair {missing[0]} and {len(missing) - 1} others")
+        return [folds[pair.id] for pair in self.pairs]
+
+    def train_tissue(self, fold: int) -> DeepLab:
+        """Train the tissue network that never sees `fold`, or load it."""
+        config = self.preset.tissue
+        arrays = load_tissue(self.pairs, config.network.downsampling, self.cache)
+        folder = self.folder / "tissue" / f"fold{fold}"
+        return train_tissue(config, arrays, self.fold_of(), fold, self.encoder_weights, self.loop, folder)
+
+    def train_cells(self, fold: int) -> DeepLab:
+        """Train the cell network that never sees `fold`, or load it; its tissue networks must be there."""
+        folder = self.folder / "cells" / f"fold{fold}"
+        arrays = self.cell_arrays()
+        return train_cells(
+            self.preset.cells, arrays, self.fold_of(), fold, self.encoder_weights, self.loop, folder
+        )
+
+    def tissue_network(self, fold: int) -> DeepLab:
+        """The trained tissue network that never saw `fold`.
+
+        Raises
+        ------
+        TrainingError
+            If it has not been trained yet.
+        """
+        return self._load("tissue", fold, network_spec(self.preset.tissue, len(TISSUE_CLASSES), 0))
+
+    def cell_network(self, fold: int) -> DeepLab:
+        """The trained cell network that never saw `fold`; errors as `tissue_network`."""
+        channels = 0 if self.preset.cells.coupling == "none" else len(TISSUE_CLASSES)
+        return self._load("cells", fold, network_spec(self.preset.cells, len(CELL_CLASSES), channels))
+
+    def _load(self, task: str, fold: int, spec: object) -> DeepLab:
+        path = self.folder / task / f"fold{fold}" / "network.safetensors"
+        if not path.exists():
+            raise TrainingError(f"{path}: is not there yet; run `softctm train {task} --fold {fold}` first")
+        return load_network(spec, path)  # type: ignore[arg-type]
+
+    def cell_arrays(self) -> TrainingArrays:
+        """Patches, targets and tissue context of all pairs."""
+        config = self.preset.cells
+        context = None if config.coupling == "none" else self._context()
+        return load_cells(self.pairs, config.network.downsampling, config.target, self.segmenter, context, self.cache)
+
+    def _context(self) -> NDArray[np.float16]:
+        """What the cell networks see of the tissue.
+
+        Predictions are out of fold: each patient's come from the tissue network that never saw that
+        patient, as they will at inference. Annotations instead are the paper's upper bound (its tissue-label
+        leaking model): unknown tissue is shared evenly between both classes.
+        """
+        factor = self.preset.cells.network.downsampling
+        folds = self.fold_of()
+        networks = "" if self.preset.cells.coupling == "annotated" else self._tissue_identity(sorted(set(folds)))
+        name = f"context-{key(self.pairs, self.preset.cells.coupling, factor, networks, folds)}.npy"
+
+        def build() -> NDArray[np.float16]:
+            windows = [tissue_window(pair.metadata, pair.id) for pair in self.pairs]
+            maps: dict[int, NDArray[np.float16]] = {}
+            if self.preset.cells.coupling == "annotated":
+                for index, pair in enumerate(self.pairs):
+                    maps[index] = tissue_context(
+                        annotated_tissue(pair), windows[index].x, windows[index].y, factor
+                    )
+            else:
+                images = load_images(self.pairs, "tissue", self.preset.tissue.network.downsampling, self.cache)
+                for fold in sorted(set(folds)):
+                    chosen = [index for index, own in enumerate(folds) if own == fold]
+                    predicted = predict_tissue(self.tissue_network(fold), (images[index] for index in chosen))
+                    for index, tissue in zip(chosen, predicted, strict=True):
+                        maps[index] = tissue_context(tissue, windows[index].x, windows[index].y, factor)
+            return np.stack([maps[index] for index in range(len(self.pairs))])
+
+        return cached(self.cache / name, build)  # type: ignore[return-value]
+
+    def _tissue_identity(self, folds: Sequence[int]) -> str:
+        """Changes whenever a tissue network does."""
+        paths = [self.folder / "tissue" / f"fold{fold}" / "network.safetensors" for fold in folds]
+        missing = [fold for fold, path in zip(folds, paths, strict=True) if not path.exists()]
+        if missing:
+            raise TrainingError(
+                f"tissue networks of fold {', '.join(map(str, missing))} are not there yet: cell networks see "
+                "out-of-fold tissue predictions; run `softctm train tissue` for every fold first"
+            )
+        return " ".join(str(path.stat().st_mtime_ns) for path in paths)
+
+
+def annotated_tissue(pair: AnnotatedPair) -> NDArray[np.float32]:
+    """The tissue annotation as probabilities, (2, 1024, 1024)."""
+    labels = pair.tissue_labels()
+    cancer = np.select([labels == TISSUE_BACKGROUND, labels == TISSUE_CANCER], [0.0, 1.0], 0.5).astype(np.float32)
+    return np.stack([1 - cancer, cancer])

@@ -1,0 +1,92 @@
+"""Folds by patient, stratified by organ and cell counts, written to a file that every later step reads."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from softctm.errors import InputError, UsageError
+from softctm.ocelot import AnnotatedPair
+
+
+def make_folds(pairs: Sequence[AnnotatedPair], count: int = 5, seed: int = 0) -> dict[str, int]:
+    """Assign every pair to a fold so that no patient is in two.
+
+    Patients are dealt out one by one, those with most cells first, each to the fold whose shares of pairs
+    of the patient's organ, of all pairs, of background cells and of tumor cells it leaves most even.
+
+    Returns
+    -------
+    dict
+        Pair ID → fold, 0 … count − 1.
+
+    Raises
+    ------
+    UsageError
+        If there are fewer patients than folds.
+    """
+    by_patient: dict[str, list[AnnotatedPair]] = defaultdict(list)
+    for pair in pairs:
+        by_patient[pair.patient].append(pair)
+    if not 2 <= count <= len(by_patient):
+        raise UsageError(f"{len(by_patient)} patients cannot be split into {count} folds")
+    organs = sorted({pair.organ for pair in pairs})
+    traits = {patient: _traits(members, organs) for patient, members in by_patient.items()}
+    total = sum(traits.values())
+    shares = {patient: value / np.maximum(total, 1) for patient, value in traits.items()}
+    rng = np.random.default_rng(seed)
+    order = sorted(by_patient, key=lambda patient: (-shares[patient].max(), rng.random()))
+    filled = np.zeros((count, len(total)))
+    fold_of: dict[str, int] = {}
+    for patient in order:
+        after = filled + shares[patient]
+        # The growth of the sum of squares: least where the traits that the patient brings are scarcest.
+        fold = int(np.argmin((after**2 - filled**2).sum(1)))
+        filled[fold] = after[fold]
+        fold_of[patient] = fold
+    return {pair.id: fold_of[pair.patient] for pair in pairs}
+
+
+def _traits(pairs: Sequence[AnnotatedPair], organs: Sequence[str]) -> np.ndarray:
+    """Pairs by organ, all pairs, background cells, tumor cells."""
+    labels = np.concatenate([pair.cells().label for pair in pairs])
+    by_organ = [sum(pair.organ == organ for pair in pairs) for organ in organs]
+    return np.array([*by_organ, len(pairs), np.sum(labels == 1), np.sum(labels == 2)], float)
+
+
+def write_folds(path: Path, folds: dict[str, int], pairs: Sequence[AnnotatedPair], seed: int) -> None:
+    """Write the assignment with what is needed to check it: patient and organ of every pair."""
+    document = {
+        "folds": max(folds.values()) + 1,
+        "split_by": "patient",
+        "seed": seed,
+        "pairs": {p.id: {"fold": folds[p.id], "patient": p.patient, "organ": p.organ} for p in pairs},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def read_folds(path: Path) -> dict[str, int]:
+    """Read what `write_folds` wrote.
+
+    Raises
+    ------
+    InputError
+        If the file is not one of folds, or a patient is in two of them.
+    """
+    try:
+        entries = json.loads(path.read_text())["pairs"]
+        folds = {pair_id: int(entry["fold"]) for pair_id, entry in entries.items()}
+        seen: dict[str, int] = {}
+        for pair_id, entry in entries.items():
+            if seen.setdefault(entry["patient"], folds[pair_id]) != folds[pair_id]:
+                raise InputError(f"{path}: patient {entry['patient']} is in more than one fold")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read; make it with `softctm folds` ({error})") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: not a folds file ({type(error).__name__}: {error})") from None
+    return folds

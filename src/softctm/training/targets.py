@@ -1,0 +1,63 @@
+"""What a cell network is taught to paint, from annotated points (paper, section 2.3).
+
+Each function returns (3, H, W) float32 at 0.2 mpp: none, background cell, tumor cell; non-negative, and
+summing to 1 at every pixel.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from softctm.pair import CELL_MPP
+from softctm.points import CellPoints
+
+
+def circle_target(shape: tuple[int, int], points: CellPoints, radius_um: float = 1.4) -> NDArray[np.float32]:
+    """A disc of `radius_um` around every point; where discs overlap, the nearer point's class wins."""
+    if len(points) == 0:
+        return _with_background(np.zeros((2, *shape), np.float32))
+    distance, label = _nearest(shape, points)
+    inside = distance <= radius_um / CELL_MPP
+    return _with_background(np.stack([inside & (label == 1), inside & (label == 2)]).astype(np.float32))
+
+
+def hard_target(nuclei: NDArray[np.int32], points: CellPoints) -> NDArray[np.float32]:
+    """Every nucleus filled with its class; `nuclei` as a `NucleusSegmenter` returns it."""
+    classes = np.concatenate([[0], points.label])[nuclei]
+    return _with_background(np.stack([classes == 1, classes == 2]).astype(np.float32))
+
+
+def soft_target(nuclei: NDArray[np.int32], points: CellPoints, sigma_um: float = 3.0) -> NDArray[np.float32]:
+    """A Gaussian around every point, 1 at the point, zero outside the nucleus masks.
+
+    Within the masks the largest Gaussian wins: that of the nearest point, which also decides the class.
+    Background is 1 − the cells' sum.
+
+    Parameters
+    ----------
+    nuclei : (H, W) int32
+        Nucleus masks; only inside or outside matters here.
+    points : CellPoints
+        The annotated cells.
+    sigma_um : float
+        Standard deviation of the Gaussians, µm.
+    """
+    if len(points) == 0:
+        return _with_background(np.zeros((2, *nuclei.shape), np.float32))
+    distance, label = _nearest(nuclei.shape, points)
+    value = np.exp(-0.5 * (distance * CELL_MPP / sigma_um) ** 2) * (nuclei > 0)
+    return _with_background(np.stack([value * (label == 1), value * (label == 2)]).astype(np.float32))
+
+
+def _nearest(shape: tuple[int, ...], points: CellPoints) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+    """Distance in pixels to the nearest point, and that point's class."""
+    label = np.zeros(shape, np.uint8)
+    label[points.y, points.x] = points.label
+    distance, index = ndimage.distance_transform_edt(label == 0, return_indices=True)
+    return distance, label[index[0], index[1]]
+
+
+def _with_background(cells: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.concatenate([1 - cells.sum(0, keepdims=True), cells])
