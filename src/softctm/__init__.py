@@ -7,7 +7,21 @@
 
 __version__ = "0.1.0"
 
+from typing import TYPE_CHECKING, Any
+
 from softctm.pair import CellTissuePair, TissueWindow
 from softctm.points import CellClass, CellPoints
 
-__all__ = ["CellClass", "CellPoints", "CellTissuePair", "TissueWindow", "__version__"]
+if TYPE_CHECKING:
+    from softctm.detector import load_detector
+
+__all__ = ["CellClass", "CellPoints", "CellTissuePair", "TissueWindow", "__version__", "load_detector"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the detector, and ONNX Runtime with it, only when it is asked for."""
+    if name == "load_detector":
+        from softctm.detector import load_detector
+
+        return load_detector
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,169 @@
+"""The method on one page (Schoenpflug & Koelzer, arXiv 2312.12151): tissue, context, cells, points."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from softctm.ensemble import Ensemble, NotFiniteError
+from softctm.errors import ModelError, PairError
+from softctm.model import Model, find_weights, load_model
+from softctm.pair import CellTissuePair
+from softctm.points import CellPoints
+from softctm.postprocessing import CellFinder, find_cells
+from softctm.runtime import DeviceWish, Runtime
+from softctm.tissue_context import context_graph, image_graph
+from softctm.views import first_views
+
+__all__ = ["STAGES", "Detector", "Prediction", "find_cells", "load_detector"]
+
+STAGES = ("tissue", "context", "cells", "peaks")
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What the detector knows about a pair.
+
+    Attributes
+    ----------
+    points : CellPoints
+    tissue_probability : (C, 1024, 1024) float32, or None where maps were not asked for
+        Classes of the tissue patch, in the order of the model's `tissue.classes`.
+    cell_probability : (3, 1024, 1024) float32, or None where maps were not asked for
+        None, background cell, tumor cell, in the cell patch.
+    """
+
+    points: CellPoints
+    tissue_probability: NDArray[np.float32] | None = None
+    cell_probability: NDArray[np.float32] | None = None
+
+
+class Detector:
+    """Finds the cells of a pair. Not to be called from several threads at once.
+
+    Parameters
+    ----------
+    model : Model
+    device : "auto", "cpu" or "cuda"
+        `auto` takes CUDA where it works, else the CPU, and says so in `notice`.
+    views : 1, 2, 4 or 8
+        How many ways each patch is looked at; the mean is taken.
+
+    Attributes
+    ----------
+    device : "cpu" or "cuda"
+        What the networks really run on.
+    notice : str or None
+        Why `auto` did not take CUDA.
+    seconds : dict
+        Time spent so far in each of `STAGES`.
+
+    Raises
+    ------
+    ModelError, DeviceError, UsageError
+    """
+
+    def __init__(self, model: Model, *, device: DeviceWish = "auto", views: int = 8) -> None:
+        self.model = model
+        ways = first_views(views)
+        runtime = Runtime(device, networks=len(model.tissue.networks) + len(model.cell.networks))
+        self.device, self.notice = runtime.device, runtime.notice
+        self._runtime = runtime
+        self._tissue = Ensemble(runtime, model.tissue, ways)
+        self._cells = Ensemble(runtime, model.cell, ways)
+        self._check_channels()
+        self._image = runtime.helper(image_graph(), "image")
+        self._context = runtime.helper(context_graph(), "tissue context")
+        self._find_cells = CellFinder(runtime, model.postprocessing)
+        self.seconds = dict.fromkeys(STAGES, 0.0)
+
+    def __call__(self, pair: CellTissuePair) -> CellPoints:
+        """The cells of a pair; an empty `CellPoints` where there are none.
+
+        Raises
+        ------
+        PairError
+            If a network gives NaN or infinity for this pair.
+        DeviceError
+            If memory runs out.
+        """
+        return self.predict(pair).points
+
+    def predict(self, pair: CellTissuePair, *, maps: bool = False) -> Prediction:
+        """The cells of a pair and, with `maps`, the probabilities that they were found in."""
+        try:
+            with self._stage("tissue"):
+                (image,) = self._image(self._runtime.value(pair.tissue))
+                tissue = self._tissue(image)
+            with self._stage("context"):
+                x, y = (np.array([start], np.int64) for start in (pair.window.x, pair.window.y))
+                values = [self._runtime.value(array) for array in (pair.cell, x, y)]
+                (image,) = self._context(values[0], tissue, *values[1:])
+            with self._stage("cells"):
+                cells = self._cells(image)
+        except NotFiniteError as error:
+            raise PairError(
+                f"pair {pair.name}: the network {error} gave values that are not finite; "
+                "check the weights, or leave the pair out"
+            ) from error
+        with self._stage("peaks"):
+            points = self._find_cells(cells)
+        return Prediction(points, tissue.numpy()[0], cells.numpy()[0]) if maps else Prediction(points)
+
+    @property
+    def seconds_in_networks(self) -> float:
+        """Time spent so far inside the networks themselves."""
+        return self._tissue.seconds_in_networks + self._cells.seconds_in_networks
+
+    def _check_channels(self) -> None:
+        if self._tissue.channels not in (None, 3):
+            name = self.model.tissue.networks[0].path.name
+            raise ModelError(f"{name}: wants {self._tissue.channels} channels where 3 (RGB) are given")
+        given = 3 + self._tissue.classes
+        if self._cells.channels not in (None, given):
+            name = self.model.cell.networks[0].path.name
+            raise ModelError(
+                f"{name}: wants {self._cells.channels} channels where {given} are given (RGB and "
+                f"{self._tissue.classes} tissue classes); tissue and cell networks do not belong together"
+            )
+        if self._cells.classes != 3:
+            name = self.model.cell.networks[0].path.name
+            raise ModelError(f"{name}: gives {self._cells.classes} classes; 3 (none, BC, TC) are wanted")
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - start
+
+
+def load_detector(
+    weights: Path | str | None = None, *, device: DeviceWish = "auto", views: int = 8
+) -> Detector:
+    """Load a model and make a detector of it.
+
+    Parameters
+    ----------
+    weights : path, optional
+        The model's folder. By default `SOFTCTM_WEIGHTS`, else `/opt/ml/model`, else `model_weights/`.
+    device : "auto", "cpu" or "cuda"
+    views : 1, 2, 4 or 8
+
+    Raises
+    ------
+    ModelError
+        If there is no model, or it cannot be used.
+    DeviceError
+        If CUDA is asked for and not there.
+    UsageError
+        If `views` is another number.
+    """
+    return Detector(load_model(find_weights(weights)), device=device, views=views)
