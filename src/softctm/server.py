@@ -7,22 +7,27 @@ remembered between calls but the loaded networks.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from softctm.cli import run_reporting_errors
+from softctm.commands import predict
+from softctm.container import JobOptions, load_detector, run_job
 from softctm.errors import InputError, SoftCTMError, UsageError
 
-PORT = 4743
-"""Where the platform looks for the server."""
+HOST, PORT = "127.0.0.1", 4743
+"""Where the platform looks for the server: from inside the container."""
 
 GRACE_SECONDS = 3.0
 """How long a running job may go on after SIGTERM; the platform kills after 5 s."""
@@ -228,3 +233,51 @@ class _Handler(BaseHTTPRequestHandler):
         # Standard error is for the message that a user will see; health is asked every few seconds.
         if getattr(self, "path", "").partition("?")[0] != "/health":
             print(format % args, flush=True)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the job's options and the server's own."""
+    predict.configure(parser, input_dir=Path("/input"), output_dir=Path("/output"))
+    parser.add_argument(
+        "--host",
+        default=HOST,
+        help=f"address to listen on (default: {HOST}); 0.0.0.0 where a test asks from another container",
+    )
+    parser.add_argument("--port", type=int, default=PORT, help=f"default: {PORT}")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until told to stop."""
+    options = JobOptions(
+        weights=args.weights,
+        device=args.device,
+        views=args.views,
+        subset=args.subset,
+        allow_partial=args.allow_partial,
+        debug=args.debug,
+    )
+
+    def load() -> Job:
+        detector = load_detector(options)
+        print(f"ready: model {detector.model.name} on {detector.device}", flush=True)
+        return lambda: run_job(args.input, args.output, options, detector).summary
+
+    server = InvokeServer((args.host, args.port), load)
+    print(f"listening on {args.host}:{args.port}, loading the networks", flush=True)
+    server.serve_until_stopped()
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve; the entry of the image that is built for `invoke`."""
+    parser = argparse.ArgumentParser(
+        prog="softctm.server", description="Serve Grand Challenge's invoke calls."
+    )
+    configure(parser)
+    return run_reporting_errors(parser.parse_args(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
