@@ -40,7 +40,7 @@ def configure(
         "--weights",
         type=Path,
         metavar="DIR",
-        help="model folder (default: $SOFTCTM_WEIGHTS, else /opt/ml/model if one is there, else model_weights)",
+        help="model folder (default: $SOFTCTM_WEIGHTS, else /opt/ml/model if it is one, else model_weights)",
     )
     parser.add_argument(
         "--device", choices=DEVICES, default="auto", help="default: auto, CUDA where there is one"

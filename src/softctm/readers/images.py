@@ -97,7 +97,7 @@ def read_patch(path: Path, label: str) -> NDArray[np.uint8]:
     except InputError:
         raise
     except UnidentifiedImageError as error:
-        raise InputError(f"{label}: is not a JPEG, PNG or TIFF image; replace it") from error
+        raise InputError(f"{label}: is not a JPEG, PNG or TIFF image, or is damaged; replace it") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"{label}: is far larger than {PATCH_SIZE} × {PATCH_SIZE} pixels") from error
     except PermissionError as error:

@@ -85,7 +85,9 @@ class TiffImage:
             )
         if int(page.imagedepth) != 1:
             raise InputError(f"{self.label}: is a volume; put the patches one under the other in one plane")
-        self.orientation = int(page.tags.valueof(274, default=1))
+        self._orientation = int(page.tags.valueof(274, default=1))
+        if self._orientation != 1 and self.rows != PATCH_SIZE:
+            raise InputError(f"{self.label}: a stack with an orientation tag is turned how? Save it upright")
         self._byteorder = tiff.byteorder
         self._planes = int(page.samplesperpixel) if int(page.planarconfig) == _PLANAR else 1
         self._tile = (int(page.tilelength), int(page.tilewidth)) if page.is_tiled else None
@@ -181,7 +183,7 @@ class TiffImage:
             entries += [self._longs(278, [self._segment_rows])]
             entries += [self._longs(273, offsets), self._longs(279, counts)]
         if self.rows == PATCH_SIZE:
-            entries.append(self._longs(274, [self.orientation]))
+            entries.append(self._longs(274, [self._orientation]))
         self._finish(body, sorted(entries))
         return body
 
