@@ -7,14 +7,13 @@ decodes the next, so that two pairs at most are in memory. Whatever goes wrong, 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from softctm.errors import InputError, PartialResultError, SoftCTMError, UsageError
 from softctm.pair import CellTissuePair
@@ -25,15 +24,23 @@ from softctm.writers import grand_challenge, run_record
 from softctm.writers.atomic import prepare_folder, write_json_atomically
 from softctm.writers.run_record import RunRecord
 
-DEVICES = ("auto", "cpu", "cuda")
+Device = Literal["auto", "cpu", "cuda"]
 VIEWS = (1, 2, 4, 8)
+
+if TYPE_CHECKING:
+    from softctm.model import Model
 
 
 class PairDetector(Protocol):
     """What the job needs of a `softctm.detector.Detector`."""
 
-    device: str
-    model: Any
+    @property
+    def device(self) -> str:
+        """Where the networks really run."""
+
+    notice: str | None
+    seconds: dict[str, float]
+    model: Model
 
     def __call__(self, pair: CellTissuePair) -> CellPoints:
         """Find the cells of one pair."""
@@ -65,15 +72,15 @@ class JobOptions:
     """
 
     weights: Path | None = None
-    device: str = "auto"
+    device: Device = "auto"
     views: int = 8
     subset: str | None = None
     allow_partial: bool = False
     debug: bool = False
 
     def __post_init__(self) -> None:
-        if self.device not in DEVICES:
-            raise UsageError(f"device must be one of {', '.join(DEVICES)}, not {self.device}")
+        if self.device not in get_args(Device):
+            raise UsageError(f"device must be one of {', '.join(get_args(Device))}, not {self.device}")
         if self.views not in VIEWS:
             raise UsageError(f"views must be one of {', '.join(map(str, VIEWS))}, not {self.views}")
 
@@ -111,9 +118,9 @@ class JobResult:
 
 def load_detector(options: JobOptions) -> PairDetector:
     """Load the networks that `options` ask for; see `softctm.detector.load_detector`."""
-    module = importlib.import_module("softctm.detector")  # ONNX Runtime is slow to import
-    detector: PairDetector = module.load_detector(options.weights, device=options.device, views=options.views)
-    return detector
+    from softctm import detector  # slow to import: bad input is told before
+
+    return detector.load_detector(options.weights, device=options.device, views=options.views)
 
 
 def run_job(
@@ -157,11 +164,16 @@ def run_job(
         result.points = [None] * len(source)
         with _timed(record, "load_model"):
             detector = detector or load(options)
-        record.device = {"asked": options.device, "used": detector.device}
+        record.device = {"asked": options.device, "used": detector.device, "notice": detector.notice}
         record.model = run_record.model_entry(detector.model)
+        before = dict(detector.seconds)
         with Progress(len(source), "pair") as progress:
-            progress.say(f"{len(source)} pairs ({source.layout}); model {_name(record)} on {detector.device}")
-            _detect(source, detector, options, result, progress)
+            progress.say(f"{len(source)} pairs ({source.layout}), model {record.model['name']}")
+            progress.say(detector.notice or f"running on {detector.device}")
+            try:
+                _detect(source, detector, options, result, progress)
+            finally:
+                record.detect_seconds = {k: v - before[k] for k, v in detector.seconds.items()}
         if not any(points is not None for points in result.points):
             raise _nothing_done(result)
         record.status = "partial" if result.errors else "complete"
@@ -273,10 +285,6 @@ def _partial_message(result: JobResult) -> str:
 def _recorded(options: JobOptions) -> dict[str, Any]:
     """Options as `run.json` holds them."""
     return {key: str(v) if isinstance(v, Path) else v for key, v in asdict(options).items()}
-
-
-def _name(record: RunRecord) -> str:
-    return str(record.model.get("name", "without a name"))
 
 
 @contextlib.contextmanager

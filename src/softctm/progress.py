@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
 import time
 from types import TracebackType
@@ -29,7 +30,9 @@ class Progress:
         if sys.stdout.isatty():
             from tqdm import tqdm
 
-            self._bar = tqdm(total=total, unit=unit, file=sys.stdout, dynamic_ncols=True)
+            # Not tqdm's own `dynamic_ncols`, which hides the bar in a terminal that does not know its width.
+            columns = shutil.get_terminal_size().columns
+            self._bar = tqdm(total=total, unit=unit, file=sys.stdout, ncols=columns)
 
     def step(self, message: str) -> None:
         """One step is done; `message` says what came of it."""

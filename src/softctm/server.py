@@ -23,7 +23,7 @@ from typing import Any
 
 from softctm.cli import run_reporting_errors
 from softctm.commands import predict
-from softctm.container import JobOptions, load_detector, run_job
+from softctm.container import load_detector, run_job
 from softctm.errors import InputError, SoftCTMError, UsageError
 
 HOST, PORT = "127.0.0.1", 4743
@@ -250,14 +250,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until told to stop."""
-    options = JobOptions(
-        weights=args.weights,
-        device=args.device,
-        views=args.views,
-        subset=args.subset,
-        allow_partial=args.allow_partial,
-        debug=args.debug,
-    )
+    options = predict.job_options(args)
 
     def load() -> Job:
         detector = load_detector(options)

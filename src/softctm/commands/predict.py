@@ -9,8 +9,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
+from typing import get_args
 
-from softctm.container import DEVICES, VIEWS, JobOptions, run_job
+from softctm.container import VIEWS, Device, JobOptions, run_job
 from softctm.progress import write_line
 
 
@@ -43,7 +44,7 @@ def configure(
         help="model folder (default: $SOFTCTM_WEIGHTS, else /opt/ml/model if it is one, else model_weights)",
     )
     parser.add_argument(
-        "--device", choices=DEVICES, default="auto", help="default: auto, CUDA where there is one"
+        "--device", choices=get_args(Device), default="auto", help="default: auto, CUDA where there is one"
     )
     parser.add_argument(
         "--views", type=int, choices=VIEWS, default=8, help="flips and turns to average over (default: 8)"
@@ -54,9 +55,9 @@ def configure(
     )
 
 
-def run(args: argparse.Namespace) -> int:
-    """Run the job; an interruption or SIGTERM still writes what is done."""
-    options = JobOptions(
+def job_options(args: argparse.Namespace) -> JobOptions:
+    """The options that `configure` added, checked."""
+    return JobOptions(
         weights=args.weights,
         device=args.device,
         views=args.views,
@@ -64,8 +65,12 @@ def run(args: argparse.Namespace) -> int:
         allow_partial=args.allow_partial,
         debug=args.debug,
     )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the job; an interruption or SIGTERM still writes what is done."""
     with _interrupted_by_sigterm():
-        result = run_job(args.input, args.output, options)
+        result = run_job(args.input, args.output, job_options(args))
     write_line(f"wrote {result.summary}", sys.stdout)
     return 0
 

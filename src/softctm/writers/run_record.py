@@ -8,10 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from softctm import __version__
 from softctm.points import CellClass, CellPoints
+
+if TYPE_CHECKING:
+    from softctm.model import Model
 
 FILE_NAME = "run.json"
 
@@ -32,7 +35,9 @@ class RunRecord:
     error : str or None
         Why the job as a whole failed.
     seconds : dict
-        Wall time by stage. Decoding runs beside detection, so the stages may add up to more than `total`.
+        Wall time by stage. `read` runs beside `detect`: only `wait_for_input` of it is added to `total`.
+    detect_seconds : dict
+        What `detect` consists of: the detector's own stages.
     """
 
     options: Mapping[str, Any]
@@ -43,6 +48,7 @@ class RunRecord:
     device: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    detect_seconds: dict[str, float] = field(default_factory=dict)
     pairs: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -78,7 +84,8 @@ class RunRecord:
             "status": self.status,
             "error": self.error,
             "started": self.started,
-            "seconds": {stage: round(value, 3) for stage, value in self.seconds.items()},
+            "seconds": _rounded(self.seconds),
+            "detect_seconds": _rounded(self.detect_seconds),
             "options": dict(self.options),
             "device": self.device,
             "model": self.model,
@@ -91,10 +98,19 @@ class RunRecord:
         }
 
 
-def model_entry(model: Any) -> dict[str, Any]:
+def model_entry(model: Model) -> dict[str, Any]:
     """Name, version and file hashes of a `softctm.model.Model`."""
-    entry: dict[str, Any] = {"name": model.name, "version": getattr(model, "version", None)}
-    return entry
+    return {
+        "name": model.name,
+        "version": model.version,
+        "licence": model.manifest.get("licence"),
+        "folder": str(model.folder),
+        "sha256": model.hashes,
+    }
+
+
+def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:
+    return {stage: round(value, 3) for stage, value in seconds.items()}
 
 
 def _versions() -> dict[str, str]:
