@@ -91,6 +91,15 @@ def test_a_pair_that_the_file_does_not_mention_has_no_predictions(tmp_path, caps
     assert "Pre/BC  1.0000\nRec/BC  0.5000\nF1/BC   0.6667\n" in out
 
 
+def test_no_cells_anywhere(tmp_path, capsys):
+    truth = write_json(tmp_path / "cell_gt.json", document([], num_images=2))
+    out = tmp_path / "out"
+    words = ("--truth", truth, "--output", out, "--resamples", 50)
+    assert run("--predictions", truth, *words) == 0
+    assert (out / "cells.csv").read_text().startswith("index,name,outcome,class,x,y,score,")
+    assert "mF1     0.0000" in capsys.readouterr().out
+
+
 def test_several_files_are_ranked(case, tmp_path, capsys):
     release, predictions, true, _ = case
     perfect = write_json(tmp_path / "perfect.json", document(true))

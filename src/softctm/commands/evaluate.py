@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -162,9 +163,10 @@ def _lines(title: str, figures: Mapping[str, Estimate]) -> Iterator[str]:
         yield title
     width = max(map(len, figures), default=0)
     for name, figure in figures.items():
-        yield f"  {name:<{width}} {figure.value:.4f}{_range(figure)}"
+        value = "undefined" if math.isnan(figure.value) else f"{figure.value:.4f}"
+        yield f"  {name:<{width}} {value}{_range(figure)}"
 
 
 def _range(figure: Estimate) -> str:
     """The interval, where there is one."""
-    return "" if figure.low != figure.low else f"  95 %: {figure.low:.4f} … {figure.high:.4f}"
+    return "" if math.isnan(figure.low) else f"  95 %: {figure.low:.4f} … {figure.high:.4f}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,11 @@ from softctm.points import CellClass
 from softctm.writers import write_bytes_atomically, write_json_atomically
 
 Row = dict[str, Any]
+
+CELL_COLUMNS = (
+    "index", "name", "outcome", "class", "x", "y", "score", "true_x", "true_y", "distance_px"
+)  # fmt: skip
+"""Columns of the table of cells, which may have no rows to tell them from."""
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
@@ -191,13 +196,14 @@ def _estimate(name: str, figure: Estimate) -> Row:
 
 def _write_tables(tables: Mapping[str, Iterable[Row]], folder: Path) -> None:
     for name, rows in tables.items():
-        write_bytes_atomically(folder / f"{name}.csv", csv_text(rows).encode())
+        columns = CELL_COLUMNS if name == "cells" else ()
+        write_bytes_atomically(folder / f"{name}.csv", csv_text(rows, columns).encode())
 
 
-def csv_text(rows: Iterable[Row]) -> str:
-    """Rows as CSV with a header; the columns are all keys in order of appearance, undefined values empty."""
+def csv_text(rows: Iterable[Row], columns: Sequence[str] = ()) -> str:
+    """Rows as CSV with a header: the given columns, then other keys as they appear; undefined is empty."""
     rows = list(rows)
-    columns = list(dict.fromkeys(key for row in rows for key in row))
+    columns = list(dict.fromkeys([*columns, *(key for row in rows for key in row)]))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
