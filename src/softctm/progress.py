@@ -31,8 +31,8 @@ class Progress:
             from tqdm import tqdm
 
             # Not tqdm's own `dynamic_ncols`, which hides the bar in a terminal that does not know its width.
-            columns = shutil.get_terminal_size().columns
-            self._bar = tqdm(total=total, unit=unit, file=sys.stdout, ncols=columns)
+            size = shutil.get_terminal_size()
+            self._bar = tqdm(total=total, unit=unit, file=sys.stdout, ncols=size.columns, nrows=size.lines)
 
     def step(self, message: str) -> None:
         """One step is done; `message` says what came of it."""
