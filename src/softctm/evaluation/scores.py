@@ -131,15 +131,20 @@ def named_scores(
     counts: NDArray[np.int64] | NDArray[np.float64], *, undefined: float = 0.0
 ) -> dict[str, NDArray[np.float64]]:
     """Unrounded scores by name, of counts (…, 2, 3): `precision_bc`, `recall_bc`, `f1_bc`, …, `mean_f1`."""
-    precision, recall, f1 = precision_recall_f1(counts, undefined=undefined)
+    return by_class_name(*precision_recall_f1(counts, undefined=undefined))
+
+
+def by_class_name(
+    precision: NDArray[np.float64], recall: NDArray[np.float64], f1: NDArray[np.float64]
+) -> dict[str, NDArray[np.float64]]:
+    """Name arrays (…, 2) as `named_scores` does, the mean F1 last."""
     named = {}
     for i, cell_class in enumerate(CLASSES):
         short = cell_class.short.lower()
         named[f"precision_{short}"] = precision[..., i]
         named[f"recall_{short}"] = recall[..., i]
         named[f"f1_{short}"] = f1[..., i]
-    named["mean_f1"] = f1.mean(axis=-1)
-    return named
+    return named | {"mean_f1": f1.mean(axis=-1)}
 
 
 def challenge_scores(counts: NDArray[np.int64]) -> dict[str, float]:

@@ -10,7 +10,16 @@ from numpy.typing import NDArray
 
 from softctm.evaluation.bootstrap import Bootstrap, Estimate
 from softctm.evaluation.matching import CellTable, Match
-from softctm.evaluation.scores import CLASSES, FALSE_ALARMS, HITS, MISSES, named_scores, ratio, tally
+from softctm.evaluation.scores import (
+    CLASSES,
+    FALSE_ALARMS,
+    HITS,
+    MISSES,
+    by_class_name,
+    named_scores,
+    ratio,
+    tally,
+)
 from softctm.evaluation.truth import Truth
 from softctm.geometry import tissue_window
 from softctm.ocelot import TISSUE_BACKGROUND, TISSUE_CANCER, TISSUE_UNKNOWN
@@ -131,15 +140,7 @@ def _region_figures(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]
     # One of the two may be 0 / 0: no predictions where there are cells, or the other way round; F1 is 0 then.
     product, total = np.nan_to_num(precision) * np.nan_to_num(recall), np.nan_to_num(precision + recall)
     f1 = np.where(claimed + present > 0, ratio(2 * product, total, 0.0), np.nan)
-    named: dict[str, NDArray[np.float64]] = {}
-    for i, cell_class in enumerate(CLASSES):
-        short = cell_class.short.lower()
-        named |= {
-            f"precision_{short}": precision[..., i],
-            f"recall_{short}": recall[..., i],
-            f"f1_{short}": f1[..., i],
-        }
-    return named | {"mean_f1": f1.mean(axis=-1)}
+    return by_class_name(precision, recall, f1)
 
 
 def _by_class(counts: NDArray[np.int64]) -> dict[str, int]:
