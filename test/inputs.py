@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,14 @@ def patch(seed: int, size: tuple[int, int] = (1024, 1024)) -> Pixels:
     return np.repeat(np.repeat(colours, 64, 0), 64, 1)[:rows, :columns].copy()
 
 
+@functools.cache
+def encoded(seed: int, suffix: str) -> bytes:
+    """A patch as the content of an image file."""
+    buffer = io.BytesIO()
+    Image.fromarray(patch(seed)).save(buffer, Image.registered_extensions()[suffix], compress_level=1)
+    return buffer.getvalue()
+
+
 def entry(x: int = 3, y: int = 5) -> dict[str, Any]:
     """Metadata whose cell patch starts at (x, y) of the tissue patch, in tissue patch pixels."""
     return {
@@ -34,7 +44,7 @@ def write_pairs(folder: Path, count: int = 3, suffix: str = ".png") -> Path:
         for kind, offset in (("cell", 0), ("tissue", 100)):
             path = folder / "images" / f"{kind}_patches" / f"{index:03}{suffix}"
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(patch(index + offset)).save(path, compress_level=1)
+            path.write_bytes(encoded(index + offset, suffix.lower()))
     write_metadata(folder, [entry(index, 5) for index in range(count)])
     return folder
 
