@@ -1,4 +1,4 @@
-"""All that a user can get wrong, through the command: exit code, and one last line with culprit and remedy."""
+"""What a user can get wrong, through the command: exit code, and one last line with culprit and remedy."""
 
 from __future__ import annotations
 
