@@ -57,6 +57,10 @@ class CellPoints:
         """Number of cells of one class."""
         return int(np.count_nonzero(self.label == cell_class))
 
+    def where(self, chosen: NDArray[np.bool_]) -> CellPoints:
+        """The cells that the mask (N,) chooses, in the same order."""
+        return CellPoints(self.x[chosen], self.y[chosen], self.label[chosen], self.score[chosen])
+
     @classmethod
     def empty(cls) -> CellPoints:
         """No cells: a valid answer for glass and for stroma without nuclei."""

@@ -11,22 +11,32 @@ from softctm.errors import InputError
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of `softctm export`."""
-    parser.add_argument("--data", type=Path, required=True, help="the OCELOT release that the run was trained on")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="the OCELOT release that the run was trained on"
+    )
     parser.add_argument("--subset", default="train", help="of the release (default: train)")
     parser.add_argument(
-        "--run", type=Path, default=Path("runs/compact"), dest="run_folder", help="a finished run (default: runs/compact)"
+        "--run",
+        type=Path,
+        default=Path("runs/compact"),
+        dest="run_folder",
+        help="a finished run (default: runs/compact)",
     )
     parser.add_argument("--output", type=Path, required=True, help="the model folder to write")
     parser.add_argument("--name", required=True, help="the model's name")
-    parser.add_argument("--licence", default="CC-BY-NC-4.0", help="of the weights (default: CC-BY-NC-4.0, OCELOT's)")
-    parser.add_argument("--data-name", default="OCELOT 2023, training subset", help="how the manifest calls the data")
+    parser.add_argument(
+        "--licence", default="CC-BY-NC-4.0", help="of the weights (default: CC-BY-NC-4.0, OCELOT's)"
+    )
+    parser.add_argument(
+        "--data-name", default="OCELOT 2023, training subset", help="how the manifest calls the data"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Export every network of the run."""
     from softctm.ocelot import load_release
     from softctm.training.config import preset_from_json
-    from softctm.training.ensemble import Ensemble
+    from softctm.training.ensemble_run import EnsembleRun
     from softctm.training.export import export_ensemble
     from softctm.training.loop import LoopConfig
 
@@ -35,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         config = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read; is {args.run_folder} a run's folder? ({error})") from None
-    ensemble = Ensemble(
+    ensemble = EnsembleRun(
         pairs=load_release(args.data, args.subset),
         folder=args.run_folder,
         preset=preset_from_json(config),

@@ -11,13 +11,21 @@ from softctm.training.config import PRESETS, with_settings
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of `softctm train`."""
-    parser.add_argument("task", choices=("tissue", "cells", "all"), help="what to train; all: every fold of both")
+    parser.add_argument(
+        "task", choices=("tissue", "cells", "all"), help="what to train; all: every fold of both"
+    )
     parser.add_argument("--data", type=Path, required=True, help="an OCELOT release")
     parser.add_argument("--subset", default="train", help="of the release (default: train)")
     parser.add_argument(
-        "--run", type=Path, default=Path("runs/compact"), dest="run_folder", help="the run's folder (default: runs/compact)"
+        "--run",
+        type=Path,
+        default=Path("runs/compact"),
+        dest="run_folder",
+        help="the run's folder (default: runs/compact)",
     )
-    parser.add_argument("--preset", choices=sorted(PRESETS), default="compact", help="recipe (default: compact)")
+    parser.add_argument(
+        "--preset", choices=sorted(PRESETS), default="compact", help="recipe (default: compact)"
+    )
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", dest="settings",
         help="change one value of the preset, such as cells.target.sigma_um=2 (may be repeated)",
@@ -25,28 +33,42 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fold", type=int, help="train this fold only (default: every fold)")
     parser.add_argument("--folds", type=int, default=5, help="number of folds (default: 5)")
     parser.add_argument("--folds-file", type=Path, help="use these folds instead of making some")
-    parser.add_argument("--seed", type=int, default=0, help="of folds, sampling and augmentation (default: 0)")
     parser.add_argument(
-        "--encoder-weights", metavar="FILE|NAME", help="safetensors file, or a name such as imagenet; default: random"
+        "--seed", type=int, default=0, help="of folds, sampling and augmentation (default: 0)"
     )
-    parser.add_argument("--nuclick", type=Path, metavar="ONNX", help="segment nuclei with NuClick, not classically")
-    parser.add_argument("--precision", choices=("bfloat16", "float32"), default="bfloat16", help="(default: bfloat16)")
-    parser.add_argument("--checkpoint-minutes", type=float, default=2.0, help="between checkpoints (default: 2)")
-    parser.add_argument("--validate-epochs", type=int, default=4, help="between validations; 0: never (default: 4)")
+    parser.add_argument(
+        "--encoder-weights",
+        metavar="FILE|NAME",
+        help="safetensors file, or a name such as imagenet; default: random",
+    )
+    parser.add_argument(
+        "--nuclick", type=Path, metavar="ONNX", help="segment nuclei with NuClick, not classically"
+    )
+    parser.add_argument(
+        "--precision", choices=("bfloat16", "float32"), default="bfloat16", help="(default: bfloat16)"
+    )
+    parser.add_argument(
+        "--checkpoint-minutes", type=float, default=2.0, help="between checkpoints (default: 2)"
+    )
+    parser.add_argument(
+        "--validate-epochs", type=int, default=4, help="between validations; 0: never (default: 4)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Train what was asked for."""
     from softctm.ocelot import load_release
-    from softctm.training.ensemble import Ensemble
+    from softctm.training.ensemble_run import EnsembleRun
     from softctm.training.loop import LoopConfig
     from softctm.training.nuclei import ClassicalSegmenter, NuClickSegmenter
 
-    ensemble = Ensemble(
+    ensemble = EnsembleRun(
         pairs=load_release(args.data, args.subset),
         folder=args.run_folder,
         preset=with_settings(PRESETS[args.preset], args.settings),
-        loop=LoopConfig(args.seed, args.checkpoint_minutes, args.validate_epochs, args.precision == "bfloat16"),
+        loop=LoopConfig(
+            args.seed, args.checkpoint_minutes, args.validate_epochs, args.precision == "bfloat16"
+        ),
         encoder_weights=args.encoder_weights,
         segmenter=NuClickSegmenter(args.nuclick) if args.nuclick else ClassicalSegmenter(),
     )

@@ -73,6 +73,9 @@ class DeepLab(nn.Module):
     Shapes: (B, 3 + context_channels, H, W) → (B, classes, H, W), H and W multiples of 16.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, spec: NetworkSpec, encoder_weights: str | None = None) -> None:
         """Build the network; `encoder_weights` is a safetensors file, a library name ("imagenet") or None.
 
@@ -159,7 +162,9 @@ def load_encoder(encoder: nn.Module, path: Path) -> None:
     try:
         encoder.load_state_dict(weights, strict=False)
     except RuntimeError as error:
-        raise ModelError(f"{path}: does not fit the encoder ({str(error).splitlines()[-1].strip()})") from None
+        raise ModelError(
+            f"{path}: does not fit the encoder ({str(error).splitlines()[-1].strip()})"
+        ) from None
     if path.name.startswith("resnet50"):
         for stage in (cast(Any, encoder).layer2, cast(Any, encoder).layer3):
             stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -62,14 +63,15 @@ class TrainingArrays:
         return image, torch.cat([1 - cells.sum(0, keepdim=True), cells])
 
 
-def cached(path: Path, build: Callable[[], NDArray[np.generic]]) -> NDArray[np.generic]:
+def cached(path: Path, build: Callable[[], NDArray[Any]]) -> NDArray[Any]:
     """Memory-map `path`, building it first where it is absent; a half-written file is never seen."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial_path = path.with_suffix(".partial.npy")
+        partial_path = path.with_suffix(f".{os.getpid()}.npy")
         np.save(partial_path, build())
         partial_path.rename(path)
-    return np.load(path, mmap_mode="r")
+    array: NDArray[Any] = np.load(path, mmap_mode="r")
+    return array
 
 
 def key(pairs: Sequence[AnnotatedPair], *settings: object) -> str:
@@ -85,7 +87,9 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     except (OSError, SyntaxError) as error:
         raise InputError(f"{path}: cannot be read as an image ({error})") from None
     if image.shape != (PATCH_SIZE, PATCH_SIZE, 3):
-        raise InputError(f"{path}: must be {PATCH_SIZE} × {PATCH_SIZE} pixels, not {image.shape[1]} × {image.shape[0]}")
+        raise InputError(
+            f"{path}: must be {PATCH_SIZE} × {PATCH_SIZE} pixels, not {image.shape[1]} × {image.shape[0]}"
+        )
     return image
 
 
@@ -93,7 +97,8 @@ def shrink(planes: NDArray[np.generic], factor: int) -> NDArray[np.float32]:
     """Mean over factor × factor blocks of (C, H, W): what the network's own pooling computes."""
     channels, height, width = planes.shape
     blocks = planes.reshape(channels, height // factor, factor, width // factor, factor)
-    return blocks.mean((2, 4), dtype=np.float32)
+    means: NDArray[np.float32] = blocks.mean((2, 4), dtype=np.float32)
+    return means
 
 
 def load_images(pairs: Sequence[AnnotatedPair], kind: str, factor: int, cache: Path) -> NDArray[np.uint8]:
@@ -102,22 +107,27 @@ def load_images(pairs: Sequence[AnnotatedPair], kind: str, factor: int, cache: P
 
     def build() -> NDArray[np.uint8]:
         return np.stack(
-            [np.rint(shrink(read_rgb(path).transpose(2, 0, 1), factor)).astype(np.uint8) for path in _shown(paths, kind)]
+            [
+                np.rint(shrink(read_rgb(path).transpose(2, 0, 1), factor)).astype(np.uint8)
+                for path in _shown(paths, kind)
+            ]
         )
 
-    return cached(cache / f"{kind}-images-{key(pairs, factor)}.npy", build)  # type: ignore[return-value]
+    return cached(cache / f"{kind}-images-{key(pairs, factor)}.npy", build)
 
 
 def load_tissue(pairs: Sequence[AnnotatedPair], factor: int, cache: Path) -> TrainingArrays:
     """Everything a tissue network is trained on; labels keep the nearest pixel's."""
 
     def build() -> NDArray[np.int8]:
-        labels = np.stack([pair.tissue_labels()[factor // 2 :: factor, factor // 2 :: factor] for pair in pairs])
+        labels = np.stack(
+            [pair.tissue_labels()[factor // 2 :: factor, factor // 2 :: factor] for pair in pairs]
+        )
         return np.select([labels == TISSUE_BACKGROUND, labels == TISSUE_CANCER], [0, 1], -1).astype(np.int8)
 
     targets = cached(cache / f"tissue-labels-{key(pairs, factor)}.npy", build)
     counts = np.stack([(targets == 0).sum((1, 2)), (targets == 1).sum((1, 2))], axis=1).astype(float)
-    return TrainingArrays(load_images(pairs, "tissue", factor, cache), targets, counts)  # type: ignore[arg-type]
+    return TrainingArrays(load_images(pairs, "tissue", factor, cache), targets, counts)
 
 
 def load_cells(
@@ -136,11 +146,12 @@ def load_cells(
         with ProcessPoolExecutor(processes) as pool:
             return np.stack(list(_shown(pool.map(paint, pairs, chunksize=4), "targets", len(pairs))))
 
-    name = f"cell-targets-{key(pairs, factor, target.kind, target.circle_radius_um, target.sigma_um, segmenter)}.npy"
+    made_from = (factor, target.kind, target.circle_radius_um, target.sigma_um, segmenter)
+    name = f"cell-targets-{key(pairs, *made_from)}.npy"
     labels = [pair.cells().label for pair in pairs]
     counts = np.array([[np.sum(label == 1), np.sum(label == 2)] for label in labels], float)
     images = load_images(pairs, "cell", factor, cache)
-    return TrainingArrays(images, cached(cache / name, build), counts, context)  # type: ignore[arg-type]
+    return TrainingArrays(images, cached(cache / name, build), counts, context)
 
 
 def paint_target(
@@ -152,7 +163,11 @@ def paint_target(
         planes = circle_target((PATCH_SIZE, PATCH_SIZE), points, target.circle_radius_um)
     else:
         nuclei = segmenter(read_rgb(pair.cell_image), points)
-        planes = hard_target(nuclei, points) if target.kind == "hard" else soft_target(nuclei, points, target.sigma_um)
+        planes = (
+            hard_target(nuclei, points)
+            if target.kind == "hard"
+            else soft_target(nuclei, points, target.sigma_um)
+        )
     return np.rint(shrink(planes[1:], factor) * 255).astype(np.uint8)
 
 
@@ -178,4 +193,5 @@ def tissue_context(tissue: NDArray[np.floating], x: int, y: int, factor: int) ->
 
 
 def _shown(items: Iterable[Any], what: str, total: int | None = None) -> Iterable[Any]:
-    return tqdm(items, desc=what, total=total, unit="patch", disable=None)
+    bar: Iterable[Any] = tqdm(items, desc=what, total=total, unit="patch", disable=None)
+    return bar

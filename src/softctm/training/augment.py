@@ -42,9 +42,13 @@ def augment(
     image = image[..., top : top + side, left : left + side]
     target = target[..., top : top + side, left : left + side]
     if side != crop:
-        image = functional.interpolate(image[None], size=(crop, crop), mode="bilinear", align_corners=False)[0]
+        image = functional.interpolate(image[None], size=(crop, crop), mode="bilinear", align_corners=False)[
+            0
+        ]
         if target.dtype.is_floating_point:
-            target = functional.interpolate(target[None], size=(crop, crop), mode="bilinear", align_corners=False)[0]
+            target = functional.interpolate(
+                target[None], size=(crop, crop), mode="bilinear", align_corners=False
+            )[0]
         else:
             labels = target[None, None].float()
             target = functional.interpolate(labels, size=(crop, crop), mode="nearest-exact")[0, 0].long()

@@ -20,7 +20,7 @@ class NetworkConfig:
     encoder: str
     depth: int
     decoder_channels: int
-    downsampling: int  # 2: works at 0.4 mpp for cells, 1.6 mpp for tissue
+    downsampling: int  # 2: works at 0.4 mpp for cells, at 1.6 mpp for tissue
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class OptimiserConfig:
     batch: int
     accumulation: int = 1  # micro-batches a step; the batch is divided by it
     decay_per_epoch: float = 0.97  # of the exponential schedule
+    encoder_factor: float = 1.0  # of the learning rate, for the encoder's (pretrained) weights
     ema: float = 0.0  # decay a step of the averaged weights that are kept; 0 keeps the last ones
 
 
@@ -96,13 +97,17 @@ PRESETS = {
     # What two processor cores can train in about two hours: the default weights.
     "compact": Preset(
         tissue=TaskConfig(
-            NetworkConfig("resnet18", depth=4, decoder_channels=128, downsampling=2),
-            OptimiserConfig("adamw", 8e-4, 1e-2, "one-cycle", epochs=6, batch=4, ema=0.98),
+            NetworkConfig("resnet18", depth=4, decoder_channels=128, downsampling=4),
+            OptimiserConfig(
+                "adamw", 4e-3, 1e-2, "one-cycle", epochs=15, batch=4, encoder_factor=0.025, ema=0.98
+            ),
             AugmentationConfig(),
         ),
         cells=TaskConfig(
             NetworkConfig("resnet18", depth=4, decoder_channels=128, downsampling=2),
-            OptimiserConfig("adamw", 1e-3, 1e-2, "one-cycle", epochs=16, batch=4, ema=0.98),
+            OptimiserConfig(
+                "adamw", 2e-3, 1e-2, "one-cycle", epochs=18, batch=4, encoder_factor=0.1, ema=0.98
+            ),
             AugmentationConfig(),
             TargetConfig("soft", sigma_um=2.0, loss="cross-entropy", class_weights=(1.0, 2.0, 2.0)),
         ),

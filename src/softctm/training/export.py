@@ -21,7 +21,7 @@ from softctm import __version__
 from softctm.errors import ModelError
 from softctm.networks import DeepLab, ServedNetwork
 from softctm.pair import CELL_MPP, PATCH_SIZE, TISSUE_MPP
-from softctm.training.ensemble import Ensemble
+from softctm.training.ensemble_run import EnsembleRun
 from softctm.training.tasks import CELL_CLASSES, TISSUE_CLASSES
 
 MAX_DIFFERENCE = 5e-3
@@ -89,11 +89,15 @@ def _difference(served: ServedNetwork, path: Path, example: torch.Tensor) -> flo
         expected = served(example).softmax(1)
     difference = float((torch.from_numpy(logits).softmax(1) - expected).abs().max())
     if not difference <= MAX_DIFFERENCE:
-        raise ModelError(f"{path}: differs from PyTorch by {difference:.2g} in probability, more than {MAX_DIFFERENCE}")
+        raise ModelError(
+            f"{path}: differs from PyTorch by {difference:.2g} in probability, more than {MAX_DIFFERENCE}"
+        )
     return difference
 
 
-def export_ensemble(ensemble: Ensemble, folder: Path, name: str, facts: Mapping[str, Any]) -> dict[str, float]:
+def export_ensemble(
+    ensemble: EnsembleRun, folder: Path, name: str, facts: Mapping[str, Any]
+) -> dict[str, float]:
     """Write every network of a run and `model.json`.
 
     The detector's model is the tissue network of fold 0 and the cell networks of all folds; the other tissue
@@ -101,7 +105,7 @@ def export_ensemble(ensemble: Ensemble, folder: Path, name: str, facts: Mapping[
 
     Parameters
     ----------
-    ensemble : Ensemble
+    ensemble : EnsembleRun
         A finished run.
     folder : Path
         The model folder; its files are replaced.
@@ -124,7 +128,9 @@ def export_ensemble(ensemble: Ensemble, folder: Path, name: str, facts: Mapping[
         places.append(("cell", f"cell_fold{fold}.onnx", ensemble.cell_network))
         for group, file, load in places:
             differences[file] = export_network(load(fold), folder / file)
-            print(f"{file}: largest difference from PyTorch {differences[file]:.2g} in probability", flush=True)
+            print(
+                f"{file}: largest difference from PyTorch {differences[file]:.2g} in probability", flush=True
+            )
             entries[group].append({"file": file, "sha256": _sha256(folder / file), "fold": fold})
     (folder / "validation").mkdir(exist_ok=True)
     (folder / "validation" / "folds.json").write_bytes(ensemble.folds_path.read_bytes())
@@ -170,7 +176,11 @@ def source_commit() -> str:
     """The commit of the source that is running, or "unknown" outside a checkout."""
     try:
         result = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from softctm.errors import InputError, UsageError
 from softctm.ocelot import AnnotatedPair
@@ -36,7 +37,7 @@ def make_folds(pairs: Sequence[AnnotatedPair], count: int = 5, seed: int = 0) ->
         raise UsageError(f"{len(by_patient)} patients cannot be split into {count} folds")
     organs = sorted({pair.organ for pair in pairs})
     traits = {patient: _traits(members, organs) for patient, members in by_patient.items()}
-    total = sum(traits.values())
+    total = np.sum(list(traits.values()), axis=0)
     shares = {patient: value / np.maximum(total, 1) for patient, value in traits.items()}
     rng = np.random.default_rng(seed)
     order = sorted(by_patient, key=lambda patient: (-shares[patient].max(), rng.random()))
@@ -51,7 +52,7 @@ def make_folds(pairs: Sequence[AnnotatedPair], count: int = 5, seed: int = 0) ->
     return {pair.id: fold_of[pair.patient] for pair in pairs}
 
 
-def _traits(pairs: Sequence[AnnotatedPair], organs: Sequence[str]) -> np.ndarray:
+def _traits(pairs: Sequence[AnnotatedPair], organs: Sequence[str]) -> NDArray[np.float64]:
     """Pairs by organ, all pairs, background cells, tumor cells."""
     labels = np.concatenate([pair.cells().label for pair in pairs])
     by_organ = [sum(pair.organ == organ for pair in pairs) for organ in organs]

@@ -41,7 +41,7 @@ class LoopConfig:
 def learning_rate(config: OptimiserConfig, step: int, steps: int, steps_per_epoch: int) -> float:
     """Learning rate of one step, 0-based.
 
-    "one-cycle" rises from 1/25 of the rate over the first tenth and falls to 1/1000, both along half a cosine.
+    "one-cycle" rises from 1/25 of the rate over the first tenth, then falls to 1/1000, along half cosines.
     """
     if config.schedule == "constant":
         return config.learning_rate
@@ -97,7 +97,7 @@ def train(
         # Dropout too draws from the step's own randomness.
         torch.manual_seed(config.seed * 1_000_003 + step * world + rank)
         for group in optimiser.param_groups:
-            group["lr"] = learning_rate(optimiser_config, step, steps, steps_per_epoch)
+            group["lr"] = group["factor"] * learning_rate(optimiser_config, step, steps, steps_per_epoch)
         optimiser.zero_grad(set_to_none=True)
         for part in range(optimiser_config.accumulation):
             begin = (part * world + rank) * share
@@ -116,7 +116,11 @@ def train(
         epoch_ends = step % steps_per_epoch == 0
         if epoch_ends and rank == 0:
             epoch = step // steps_per_epoch
-            row = {"epoch": epoch, "loss": float(np.mean(losses)), "learning_rate": optimiser.param_groups[0]["lr"]}
+            row = {
+                "epoch": epoch,
+                "loss": float(np.mean(losses)),
+                "learning_rate": optimiser.param_groups[0]["lr"],
+            }
             due = config.validate_epochs and (epoch % config.validate_epochs == 0 or step == steps)
             if validate is not None and due:
                 averaged.eval()
@@ -125,7 +129,10 @@ def train(
             _write_metrics(folder, rows)
             left = (time.monotonic() - began) / (step - first) * (steps - step)
             shown = ", ".join(f"{name} {number:.4g}" for name, number in row.items() if name != "epoch")
-            print(f"{folder.name}: epoch {epoch}/{optimiser_config.epochs}, {shown}, {left / 60:.1f} min left", flush=True)
+            print(
+                f"{folder.name}: epoch {epoch}/{optimiser_config.epochs}, {shown}, {left / 60:.1f} min left",
+                flush=True,
+            )
         if epoch_ends:
             losses.clear()
         if rank == 0 and (step == steps or time.monotonic() - saved > config.checkpoint_minutes * 60):
@@ -167,7 +174,13 @@ def _average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
 
 
 def _make_optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
-    parameters = network.parameters()
+    """One group for the encoder and one for the rest, each with its `factor` of the learning rate."""
+    encoder = [parameter for name, parameter in network.named_parameters() if ".encoder." in name]
+    others = [parameter for name, parameter in network.named_parameters() if ".encoder." not in name]
+    parameters = [
+        {"params": others, "factor": 1.0},
+        {"params": encoder, "factor": config.encoder_factor},
+    ]
     if config.name == "sgd":
         return torch.optim.SGD(
             parameters, config.learning_rate, momentum=0.9, nesterov=True, weight_decay=config.weight_decay
@@ -180,9 +193,12 @@ def _check_gradients(network: nn.Module, step: int) -> None:
     gradients = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
     norm = torch.nn.utils.get_total_norm(list(gradients.values()))
     if not torch.isfinite(norm):
-        bad = next((name for name, gradient in gradients.items() if not gradient.isfinite().all()), "their norm")
+        bad = next(
+            (name for name, gradient in gradients.items() if not gradient.isfinite().all()), "their norm"
+        )
         raise TrainingError(
-            f"step {step}: the gradient of {bad} is not finite; lower the learning rate or train with --precision float32"
+            f"step {step}: the gradient of {bad} is not finite; "
+            "lower the learning rate or train with --precision float32"
         )
 
 
@@ -200,7 +216,9 @@ def _resume(
     state = torch.load(path, map_location=device, weights_only=True)
     if state["identity"] != identity:
         different = sorted(name for name in identity if state["identity"].get(name) != identity[name])
-        raise TrainingError(f"{path}: from a run with another {', '.join(different)}; choose another --run folder")
+        raise TrainingError(
+            f"{path}: from a run with another {', '.join(different)}; choose another --run folder"
+        )
     network.load_state_dict(state["network"])
     averaged.load_state_dict(state["averaged"])
     optimiser.load_state_dict(state["optimiser"])

@@ -1,4 +1,4 @@
-"""Losses: generalised Dice for circle and hard targets, weighted square error or cross-entropy for soft ones."""
+"""Losses: generalised Dice for circle and hard targets, square error or cross-entropy for soft ones."""
 
 from __future__ import annotations
 

@@ -6,6 +6,8 @@ belongs to the nucleus of point i.
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -39,6 +41,7 @@ class NucleusSegmenter(Protocol):
         ...
 
 
+@dataclass(frozen=True)
 class ClassicalSegmenter:
     """Haematoxylin by colour deconvolution, then a watershed grown from the annotated points.
 
@@ -88,9 +91,14 @@ class NuClickSegmenter:
         if len(shape) != 4 or shape[1] != 5:
             raise ModelError(f"{path}: NuClick takes 5 channels (RGB, this point, other points), not {shape}")
         self._threshold = 0.0 if logits else 0.5
+        self._sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+
+    def __repr__(self) -> str:
+        """Names the network, so that arrays made with another one are not taken for its own."""
+        return f"NuClickSegmenter({self._sha256[:12]}, {self._threshold})"
 
     def __call__(self, image: NDArray[np.uint8], points: CellPoints) -> NDArray[np.int32]:
-        """Segment all nuclei of a patch; of overlapping ones the nearer point's wins; see `NucleusSegmenter`."""
+        """Segment all nuclei of a patch; where they overlap, the nearer point's wins."""
         height, width = image.shape[:2]
         half = self.SIDE // 2
         rgb = np.pad(image, ((half, half), (half, half), (0, 0)), mode="reflect").astype(np.float32) / 255
@@ -102,11 +110,17 @@ class NuClickSegmenter:
         name = self._session.get_inputs()[0].name
         for start in range(0, len(points), self.BATCH):
             chosen = range(start, min(start + self.BATCH, len(points)))
-            windows = [(slice(points.y[i], points.y[i] + self.SIDE), slice(points.x[i], points.x[i] + self.SIDE)) for i in chosen]
+            windows = [
+                (slice(points.y[i], points.y[i] + self.SIDE), slice(points.x[i], points.x[i] + self.SIDE))
+                for i in chosen
+            ]
             own = np.zeros((self.SIDE, self.SIDE), np.float32)
             own[half, half] = 1
             batch = np.stack(
-                [np.concatenate([rgb[w].transpose(2, 0, 1), own[None], (clicks[w] - own)[None]]) for w in windows]
+                [
+                    np.concatenate([rgb[w].transpose(2, 0, 1), own[None], (clicks[w] - own)[None]])
+                    for w in windows
+                ]
             )
             output = self._session.run(None, {name: batch})[0][:, 0]
             for i, window, score in zip(chosen, windows, output, strict=True):

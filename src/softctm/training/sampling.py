@@ -26,7 +26,8 @@ def balanced_weights(counts: NDArray[np.floating]) -> NDArray[np.float64]:
     total = counts.sum(0)
     even = np.full(number, 1 / number)
     by_class = [counts[:, c] / total[c] if total[c] > 0 else even for c in range(classes)]
-    return 0.5 * even + 0.5 * np.mean(by_class, axis=0)
+    weights: NDArray[np.float64] = 0.5 * even + 0.5 * np.mean(by_class, axis=0)
+    return weights
 
 
 def draw(weights: NDArray[np.float64], batch: int, seed: int, step: int) -> NDArray[np.int64]:

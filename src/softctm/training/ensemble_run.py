@@ -22,9 +22,17 @@ from numpy.typing import NDArray
 
 from softctm.errors import InputError, TrainingError
 from softctm.geometry import tissue_window
-from softctm.networks import DeepLab
+from softctm.networks import DeepLab, NetworkSpec
 from softctm.ocelot import TISSUE_BACKGROUND, TISSUE_CANCER, AnnotatedPair
-from softctm.training.arrays import TrainingArrays, cached, key, load_cells, load_images, load_tissue, tissue_context
+from softctm.training.arrays import (
+    TrainingArrays,
+    cached,
+    key,
+    load_cells,
+    load_images,
+    load_tissue,
+    tissue_context,
+)
 from softctm.training.config import Preset
 from softctm.training.folds import make_folds, read_folds, write_folds
 from softctm.training.loop import LoopConfig
@@ -32,6 +40,7 @@ from softctm.training.nuclei import ClassicalSegmenter, NucleusSegmenter
 from softctm.training.tasks import (
     CELL_CLASSES,
     TISSUE_CLASSES,
+    FoldJob,
     load_network,
     network_spec,
     predict_tissue,
@@ -41,7 +50,7 @@ from softctm.training.tasks import (
 
 
 @dataclass(frozen=True)
-class Ensemble:
+class EnsembleRun:
     """One run: the data, where its files go and what is trained."""
 
     pairs: Sequence[AnnotatedPair]
@@ -59,10 +68,16 @@ class Ensemble:
         TrainingError
             If the folder belongs to another configuration.
         """
-        document = json.loads(json.dumps({**asdict(self.preset), "seed": self.loop.seed, "encoder_weights": self._encoder_name()}))
+        document = json.loads(
+            json.dumps(
+                {**asdict(self.preset), "seed": self.loop.seed, "encoder_weights": self._encoder_name()}
+            )
+        )
         path = self.folder / "config.json"
         if path.exists() and json.loads(path.read_text()) != document:
-            raise TrainingError(f"{path}: this folder is of another configuration; choose another --run folder")
+            raise TrainingError(
+                f"{path}: this folder is of another configuration; choose another --run folder"
+            )
         self.folder.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(document, indent=1) + "\n")
         if not self.folds_path.exists():
@@ -87,23 +102,25 @@ class Ensemble:
         folds = read_folds(self.folds_path)
         missing = [pair.id for pair in self.pairs if pair.id not in folds]
         if missing:
-            raise InputError(f"{self.folds_path}: has no fold for pair {missing[0]} and {len(missing) - 1} others")
+            raise InputError(
+                f"{self.folds_path}: has no fold for pair {missing[0]} and {len(missing) - 1} others"
+            )
         return [folds[pair.id] for pair in self.pairs]
 
     def train_tissue(self, fold: int) -> DeepLab:
         """Train the tissue network that never sees `fold`, or load it."""
         config = self.preset.tissue
         arrays = load_tissue(self.pairs, config.network.downsampling, self.cache)
-        folder = self.folder / "tissue" / f"fold{fold}"
-        return train_tissue(config, arrays, self.fold_of(), fold, self.encoder_weights, self.loop, folder)
+        return train_tissue(config, arrays, self._job("tissue", fold))
 
     def train_cells(self, fold: int) -> DeepLab:
         """Train the cell network that never sees `fold`, or load it; its tissue networks must be there."""
-        folder = self.folder / "cells" / f"fold{fold}"
-        arrays = self.cell_arrays()
-        return train_cells(
-            self.preset.cells, arrays, self.fold_of(), fold, self.encoder_weights, self.loop, folder
-        )
+        points = [pair.cells() for pair in self.pairs]
+        return train_cells(self.preset.cells, self.cell_arrays(), points, self._job("cells", fold))
+
+    def _job(self, task: str, fold: int) -> FoldJob:
+        folder = self.folder / task / f"fold{fold}"
+        return FoldJob(fold, self.fold_of(), self.encoder_weights, self.loop, folder)
 
     def tissue_network(self, fold: int) -> DeepLab:
         """The trained tissue network that never saw `fold`.
@@ -120,17 +137,19 @@ class Ensemble:
         channels = 0 if self.preset.cells.coupling == "none" else len(TISSUE_CLASSES)
         return self._load("cells", fold, network_spec(self.preset.cells, len(CELL_CLASSES), channels))
 
-    def _load(self, task: str, fold: int, spec: object) -> DeepLab:
+    def _load(self, task: str, fold: int, spec: NetworkSpec) -> DeepLab:
         path = self.folder / task / f"fold{fold}" / "network.safetensors"
         if not path.exists():
             raise TrainingError(f"{path}: is not there yet; run `softctm train {task} --fold {fold}` first")
-        return load_network(spec, path)  # type: ignore[arg-type]
+        return load_network(spec, path)
 
     def cell_arrays(self) -> TrainingArrays:
         """Patches, targets and tissue context of all pairs."""
         config = self.preset.cells
         context = None if config.coupling == "none" else self._context()
-        return load_cells(self.pairs, config.network.downsampling, config.target, self.segmenter, context, self.cache)
+        return load_cells(
+            self.pairs, config.network.downsampling, config.target, self.segmenter, context, self.cache
+        )
 
     def _context(self) -> NDArray[np.float16]:
         """What the cell networks see of the tissue.
@@ -141,7 +160,9 @@ class Ensemble:
         """
         factor = self.preset.cells.network.downsampling
         folds = self.fold_of()
-        networks = "" if self.preset.cells.coupling == "annotated" else self._tissue_identity(sorted(set(folds)))
+        networks = (
+            "" if self.preset.cells.coupling == "annotated" else self._tissue_identity(sorted(set(folds)))
+        )
         name = f"context-{key(self.pairs, self.preset.cells.coupling, factor, networks, folds)}.npy"
 
         def build() -> NDArray[np.float16]:
@@ -153,7 +174,9 @@ class Ensemble:
                         annotated_tissue(pair), windows[index].x, windows[index].y, factor
                     )
             else:
-                images = load_images(self.pairs, "tissue", self.preset.tissue.network.downsampling, self.cache)
+                images = load_images(
+                    self.pairs, "tissue", self.preset.tissue.network.downsampling, self.cache
+                )
                 for fold in sorted(set(folds)):
                     chosen = [index for index, own in enumerate(folds) if own == fold]
                     predicted = predict_tissue(self.tissue_network(fold), (images[index] for index in chosen))
@@ -161,7 +184,7 @@ class Ensemble:
                         maps[index] = tissue_context(tissue, windows[index].x, windows[index].y, factor)
             return np.stack([maps[index] for index in range(len(self.pairs))])
 
-        return cached(self.cache / name, build)  # type: ignore[return-value]
+        return cached(self.cache / name, build)
 
     def _tissue_identity(self, folds: Sequence[int]) -> str:
         """Changes whenever a tissue network does."""
@@ -169,8 +192,8 @@ class Ensemble:
         missing = [fold for fold, path in zip(folds, paths, strict=True) if not path.exists()]
         if missing:
             raise TrainingError(
-                f"tissue networks of fold {', '.join(map(str, missing))} are not there yet: cell networks see "
-                "out-of-fold tissue predictions; run `softctm train tissue` for every fold first"
+                f"tissue networks of fold {', '.join(map(str, missing))} are not there yet: cell networks "
+                "see out-of-fold tissue predictions; run `softctm train tissue` for every fold first"
             )
         return " ".join(str(path.stat().st_mtime_ns) for path in paths)
 
@@ -178,5 +201,7 @@ class Ensemble:
 def annotated_tissue(pair: AnnotatedPair) -> NDArray[np.float32]:
     """The tissue annotation as probabilities, (2, 1024, 1024)."""
     labels = pair.tissue_labels()
-    cancer = np.select([labels == TISSUE_BACKGROUND, labels == TISSUE_CANCER], [0.0, 1.0], 0.5).astype(np.float32)
+    cancer = np.select([labels == TISSUE_BACKGROUND, labels == TISSUE_CANCER], [0.0, 1.0], 0.5).astype(
+        np.float32
+    )
     return np.stack([1 - cancer, cancer])

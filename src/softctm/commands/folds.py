@@ -1,0 +1,31 @@
+"""`softctm folds`: who is in which fold, by patient, written to a file."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from pathlib import Path
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `softctm folds`."""
+    parser.add_argument("output", type=Path, help="the JSON file to write")
+    parser.add_argument("--data", type=Path, required=True, help="an OCELOT release")
+    parser.add_argument("--subset", default="train", help="of the release (default: train)")
+    parser.add_argument("--folds", type=int, default=5, help="number of folds (default: 5)")
+    parser.add_argument("--seed", type=int, default=0, help="of the order of equal patients (default: 0)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the folds, write them, and print what is in each."""
+    from softctm.ocelot import load_release
+    from softctm.training.folds import make_folds, write_folds
+
+    pairs = load_release(args.data, args.subset)
+    folds = make_folds(pairs, args.folds, args.seed)
+    write_folds(args.output, folds, pairs, args.seed)
+    for fold in sorted(set(folds.values())):
+        members = [pair for pair in pairs if folds[pair.id] == fold]
+        organs = ", ".join(f"{organ} {n}" for organ, n in sorted(Counter(p.organ for p in members).items()))
+        print(f"fold {fold}: {len(members)} pairs, {len({p.patient for p in members})} patients; {organs}")
+    return 0

@@ -1,0 +1,145 @@
+"""`softctm validate`: the out-of-fold table of a model, from its stored networks and folds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from softctm.errors import ModelError, UsageError
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `softctm validate`."""
+    parser.add_argument(
+        "--data", type=Path, required=True, help="the OCELOT release that the model was trained on"
+    )
+    parser.add_argument("--subset", default="train", help="of the release (default: train)")
+    parser.add_argument("--weights", type=Path, help="the model's folder (default: model_weights)")
+    parser.add_argument("--views", type=int, choices=(1, 2, 4, 8), default=8, help="(default: 8)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)")
+    parser.add_argument("--fold", type=int, action="append", help="predict this fold only (may be repeated)")
+    parser.add_argument(
+        "--work", type=Path, help="keep the counts of every fold here, and use those that are"
+    )
+    parser.add_argument("--json", type=Path, help="write every figure to this file")
+    parser.add_argument(
+        "--update", action="store_true", help="write scores and the best rule into the model's model.json"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Predict every fold with the networks that never saw it, choose rules crosswise, print the table."""
+    from softctm.evaluation.out_of_fold import out_of_fold
+    from softctm.model import find_weights, load_model
+    from softctm.ocelot import load_release
+    from softctm.training.folds import read_folds
+
+    model = load_model(find_weights(args.weights))
+    place = model.manifest.get("validation", {}).get("folds")
+    if place is None:
+        raise ModelError(f"{model.folder}: model.json names no folds, so nothing can be scored out of fold")
+    folds = read_folds(model.folder / place)
+    pairs = load_release(args.data, args.subset)
+    fold_of = [folds.get(pair.id, -1) for pair in pairs]
+    if -1 in fold_of:
+        raise UsageError(
+            f"{args.data}: pair {pairs[fold_of.index(-1)].id} is in none of the model's folds; "
+            "validate on the data that the model was trained on"
+        )
+    by_rule: dict[int, NDArray[np.int64]] = {}
+    tissue: dict[int, NDArray[np.int64]] = {}
+    for fold in args.fold or sorted(set(fold_of)):
+        indices = [index for index, own in enumerate(fold_of) if own == fold]
+        counts = _fold_counts(args, model.for_fold(fold), fold, indices)
+        by_rule |= dict(zip(indices, counts["cells"], strict=True))
+        tissue |= dict(zip(indices, counts["tissue"], strict=True))
+    if args.fold:
+        print(f"folds {args.fold} are counted; run again without --fold for the table")
+        return 0
+    order = range(len(pairs))
+    outcome = out_of_fold(
+        np.stack([by_rule[i] for i in order]),
+        np.stack([tissue[i] for i in order]),
+        fold_of,
+        [pair.organ for pair in pairs],
+    )
+    figures = {"views": args.views, **outcome.to_json()}
+    print(table(figures))
+    if args.json:
+        args.json.write_text(json.dumps(figures, indent=1) + "\n")
+    if args.update:
+        path = model.folder / "model.json"
+        document = json.loads(path.read_text())
+        document["postprocessing"] = {"method": "peaks", **figures["rule"]}
+        document["scores"] = {"out_of_fold": figures}
+        path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    return 0
+
+
+def _fold_counts(
+    args: argparse.Namespace, model: Any, fold: int, indices: list[int]
+) -> dict[str, NDArray[np.int64]]:
+    """Counts of a fold's pairs, from `--work` where they are there for these very networks."""
+    from tqdm import tqdm
+
+    from softctm.detector import Detector
+    from softctm.evaluation.out_of_fold import count_by_rule
+    from softctm.evaluation.tissue import labels_of, tissue_counts
+    from softctm.ocelot import load_release
+    from softctm.readers import open_pairs
+
+    networks = "-".join(digest[:8] for digest in model.hashes.values())
+    stored = args.work / f"fold{fold}-views{args.views}-{networks}.npz" if args.work else None
+    if stored is not None and stored.exists():
+        with np.load(stored) as file:
+            return dict(file)
+    detector = Detector(model, device=args.device, views=args.views)
+    truth = load_release(args.data, args.subset)
+    source = open_pairs(args.data, args.subset)
+    number = {name: position for position, name in enumerate(source.names)}
+    cells, tissue = [], []
+    for index in tqdm(indices, desc=f"fold {fold}", unit="pair", disable=None):
+        prediction = detector.predict(source.read(number[truth[index].id]), maps=True)
+        assert prediction.cell_probability is not None
+        assert prediction.tissue_probability is not None
+        cells.append(count_by_rule(prediction.cell_probability, truth[index].cells()))
+        tissue.append(tissue_counts(labels_of(prediction.tissue_probability), truth[index].tissue_labels()))
+    counts = {"cells": np.stack(cells), "tissue": np.stack(tissue)}
+    if stored is not None:
+        stored.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(stored, **counts)  # type: ignore[arg-type]
+    return counts
+
+
+def table(figures: dict[str, Any]) -> str:
+    """The figures of `OutOfFold.to_json` as text."""
+
+    def line(name: str, entry: dict[str, Any]) -> str:
+        cells = [f"{name:<16}{entry['pairs']:>6}"]
+        for figure in ("mean_f1", "f1_bc", "f1_tc"):
+            value, low, high = entry[figure]
+            cells.append(f"{value:.4f} [{low:.3f}, {high:.3f}]")
+        return "  ".join([*cells, f"{entry['tissue_mean_f1']:.4f}"])
+
+    head = f"{'':<16}{'pairs':>6}  {'mean F1':<22}  {'F1 BC':<22}  {'F1 TC':<22}  tissue F1"
+    mean, deviation = figures["mean_f1_over_folds"]
+    tissue_mean, tissue_deviation = figures["tissue_mean_f1_over_folds"]
+    rule = figures["rule"]
+    return "\n".join(
+        [
+            head,
+            line("all", figures["all"]),
+            *(line(f"fold {fold}", entry) for fold, entry in figures["folds"].items()),
+            *(line(organ, entry) for organ, entry in figures["organs"].items()),
+            f"mean ± standard deviation over folds: {mean:.4f} ± {deviation:.4f}; "
+            f"tissue {tissue_mean:.4f} ± {tissue_deviation:.4f}",
+            f"with the authors' rule instead: {figures['mean_f1_with_the_authors_rule']:.4f}",
+            f"best rule over all folds: σ {rule['sigma_px']} px, distance {rule['distance_px']} px, "
+            f"threshold {rule['threshold']}; views: {figures['views']}",
+        ]
+    )

@@ -1,0 +1,172 @@
+"""Out-of-fold scores of a model: every patient's cells found by networks that never saw that patient.
+
+Post-processing is not tuned on what it is scored on: the rule of each fold is the one that does best on the
+other folds' predictions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from softctm.evaluation.bootstrap import Bootstrap, Estimate
+from softctm.evaluation.scores import count_pairs, named_scores, precision_recall_f1
+from softctm.peaks import Peaks
+from softctm.points import CellPoints
+from softctm.postprocessing import find_cells
+
+SIGMAS_PX = (3.0, 4.5, 6.0)
+DISTANCES_PX = (3, 7, 11)
+THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
+
+AUTHORS_RULE = Peaks()
+"""Blur of 3 px, distance 3 px, P(none) below the class's probability."""
+
+RULES = (
+    AUTHORS_RULE,
+    *(
+        Peaks(sigma, distance, threshold)
+        for sigma in SIGMAS_PX
+        for distance in DISTANCES_PX
+        for threshold in THRESHOLDS
+    ),
+)
+"""The rules that validation chooses from."""
+
+
+def count_by_rule(probability: NDArray[np.float32], true: CellPoints) -> NDArray[np.int64]:
+    """Hits, false alarms and misses of one pair under each of `RULES`.
+
+    Parameters
+    ----------
+    probability : (3, 1024, 1024) float32
+        None, background cell, tumor cell.
+    true : CellPoints
+        The annotated cells.
+
+    Returns
+    -------
+    (rules, 2, 3) int64
+    """
+    found = [find_cells(probability, AUTHORS_RULE)]
+    for sigma in SIGMAS_PX:
+        blurred = ndimage.gaussian_filter(1 - probability[0], sigma, mode="mirror")
+        for distance in DISTANCES_PX:
+            # Peaks do not depend on the threshold, so one search at the lowest serves them all.
+            peaks = find_cells(probability, Peaks(sigma, distance, THRESHOLDS[0]))
+            height = blurred[peaks.y, peaks.x]
+            found += [peaks.where(height > threshold) for threshold in THRESHOLDS]
+    return count_pairs(found, [true] * len(found))
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """The outcome.
+
+    Attributes
+    ----------
+    rules : dict of int to Peaks
+        Fold → the rule chosen on the other folds.
+    rule : Peaks
+        The rule that does best on all folds: the model's own.
+    counts : (pairs, 2, 3) int64
+        Hits, false alarms, misses of BC and TC, each pair under its fold's rule.
+    authors_counts : (pairs, 2, 3) int64
+        The same under the authors' rule.
+    tissue_counts : (pairs, 2, 3) int64
+        Pixels hit, falsely claimed, missed of background and cancer area.
+    fold_of : (pairs,) int64
+    organ_of : tuple of str
+    """
+
+    rules: dict[int, Peaks]
+    rule: Peaks
+    counts: NDArray[np.int64]
+    authors_counts: NDArray[np.int64]
+    tissue_counts: NDArray[np.int64]
+    fold_of: NDArray[np.int64]
+    organ_of: tuple[str, ...]
+
+    def estimates(self, chosen: NDArray[np.bool_] | None = None) -> dict[str, Estimate]:
+        """Scores of the cells with 95 % intervals (bootstrap over pairs), of all pairs or of the chosen."""
+        counts = self.counts if chosen is None else self.counts[chosen]
+        return Bootstrap(len(counts)).estimates(counts, named_scores)
+
+    def tissue_f1(self, chosen: NDArray[np.bool_] | None = None) -> float:
+        """Mean of both classes' F1 over the known pixels."""
+        counts = self.tissue_counts if chosen is None else self.tissue_counts[chosen]
+        return float(precision_recall_f1(counts.sum(0))[2].mean())
+
+    def to_json(self) -> dict[str, Any]:
+        """Every figure, for `model.json` and for the table."""
+
+        def group(chosen: NDArray[np.bool_] | None) -> dict[str, Any]:
+            number = len(self.fold_of) if chosen is None else int(chosen.sum())
+            figures = {
+                name: [round(e.value, 4), round(e.low, 4), round(e.high, 4)]
+                for name, e in self.estimates(chosen).items()
+            }
+            return {"pairs": number, **figures, "tissue_mean_f1": round(self.tissue_f1(chosen), 4)}
+
+        folds = {int(fold): group(self.fold_of == fold) for fold in np.unique(self.fold_of)}
+        organs = np.array(self.organ_of)
+        by_fold = [entry["mean_f1"][0] for entry in folds.values()]
+        tissue_by_fold = [entry["tissue_mean_f1"] for entry in folds.values()]
+        return {
+            "all": group(None),
+            "mean_f1_over_folds": [
+                round(float(np.mean(by_fold)), 4),
+                round(float(np.std(by_fold, ddof=1)), 4),
+            ],
+            "tissue_mean_f1_over_folds": [
+                round(float(np.mean(tissue_by_fold)), 4),
+                round(float(np.std(tissue_by_fold, ddof=1)), 4),
+            ],
+            "mean_f1_with_the_authors_rule": round(
+                float(named_scores(self.authors_counts.sum(0))["mean_f1"]), 4
+            ),
+            "folds": folds,
+            "organs": {organ: group(organs == organ) for organ in sorted(set(self.organ_of))},
+            "rules": {fold: vars(rule) for fold, rule in self.rules.items()},
+            "rule": vars(self.rule),
+        }
+
+
+def out_of_fold(
+    counts_by_rule: NDArray[np.int64],
+    tissue_counts: NDArray[np.int64],
+    fold_of: Sequence[int],
+    organ_of: Sequence[str],
+) -> OutOfFold:
+    """Choose each fold's rule on the other folds, and count.
+
+    Parameters
+    ----------
+    counts_by_rule : (pairs, rules, 2, 3) int64
+        Of `count_by_rule`, pair by pair.
+    tissue_counts : (pairs, 2, 3) int64
+    fold_of, organ_of : sequence
+        Of each pair.
+    """
+    folds = np.asarray(fold_of)
+    chosen = {int(fold): _best(counts_by_rule[folds != fold]) for fold in np.unique(folds)}
+    index = np.array([chosen[int(fold)] for fold in folds])
+    return OutOfFold(
+        rules={fold: RULES[rule] for fold, rule in chosen.items()},
+        rule=RULES[_best(counts_by_rule)],
+        counts=counts_by_rule[np.arange(len(folds)), index],
+        authors_counts=counts_by_rule[:, RULES.index(AUTHORS_RULE)],
+        tissue_counts=np.asarray(tissue_counts),
+        fold_of=folds,
+        organ_of=tuple(organ_of),
+    )
+
+
+def _best(counts_by_rule: NDArray[np.int64]) -> int:
+    """Index of the rule with the highest pooled mean F1."""
+    return int(np.argmax(named_scores(counts_by_rule.sum(0))["mean_f1"]))
