@@ -44,7 +44,25 @@ def test_of_several_subsets_one_must_be_chosen(tmp_path):
 def test_annotations_that_the_metadata_do_not_list_are_refused(tmp_path):
     write_release(tmp_path, PAIRS)
     (tmp_path / "annotations/train/cell/000.csv").write_text("1,1,1\n")
-    with pytest.raises(InputError, match="does not list 000"):
+    with pytest.raises(InputError, match=r"annotated but not in metadata\.json of 'train': 000;"):
+        load_truth(tmp_path)
+
+
+def test_images_that_count_differently_from_the_metadata_are_refused(tmp_path):
+    write_release(tmp_path, PAIRS)
+    for kind in ("cell", "tissue"):
+        folder = tmp_path / "images/train" / kind
+        folder.mkdir(parents=True)
+        for name in ("001", "002", "003"):
+            (folder / f"{name}.jpg").touch()
+    assert len(load_truth(tmp_path)) == 3
+    (tmp_path / "images/train/cell/004.jpg").touch()
+    with pytest.raises(InputError, match=r"in the images but not in metadata\.json of 'train': 004;"):
+        load_truth(tmp_path)
+    for path in tmp_path.glob("images/train/*/*.jpg"):
+        if path.stem in ("002", "004"):
+            path.unlink()
+    with pytest.raises(InputError, match=r"in metadata\.json but not in the images of 'train': 002;"):
         load_truth(tmp_path)
 
 

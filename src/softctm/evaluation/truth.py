@@ -11,6 +11,7 @@ from softctm.errors import InputError, UsageError
 from softctm.evaluation.predictions import points_by_pair, read_json
 from softctm.ocelot import AnnotatedPair, load_release
 from softctm.points import CellPoints
+from softctm.readers.images import list_images
 
 SUBSETS = ("train", "val", "test")
 """The subsets of an OCELOT release."""
@@ -123,8 +124,9 @@ def _release_truth(folder: Path, subset: str | None, ids: Sequence[str] | None) 
             raise UsageError(f"{folder} has the subsets {', '.join(present)}; choose one with --subset")
         subset = present[0]
     annotated = {pair.id: pair for pair in load_release(folder, subset)}
-    _check_numbering(folder, subset, set(annotated))
-    if ids is not None:
+    if ids is None:
+        _check_numbering(folder, subset, set(annotated))
+    else:
         unknown = [name for name in ids if name not in annotated]
         if unknown:
             raise UsageError(
@@ -138,10 +140,21 @@ def _release_truth(folder: Path, subset: str | None, ids: Sequence[str] | None) 
 
 
 def _check_numbering(folder: Path, subset: str, known: set[str]) -> None:
-    """Refuse annotations that the metadata do not list: `image_<i>` would count differently with them."""
-    stray = {path.stem for path in (folder / "annotations" / subset / "cell").glob("*.csv")} - known
-    if stray:
-        raise InputError(
-            f"{folder}: metadata.json does not list {', '.join(sorted(stray))} of annotations/{subset}/cell, "
-            "so the pairs' numbers are uncertain; complete the one or clear the other"
-        )
+    """Refuse a release whose files and metadata list different pairs: `image_<i>` would not mean the same.
+
+    Predictions count the images that are there. Without any, the metadata alone decide.
+    """
+    annotated = {path.stem for path in (folder / "annotations" / subset / "cell").glob("[!.]*.csv")}
+    places = [place for kind in ("cell", "tissue") if (place := folder / "images" / subset / kind).is_dir()]
+    pictured = {stem for place in places for stem in list_images(place, str(place))[0]}
+    for kind, odd in (
+        ("annotated but not in metadata.json", annotated - known),
+        ("in the images but not in metadata.json", pictured - known),
+        ("in metadata.json but not in the images", known - pictured if pictured else set()),
+    ):
+        if odd:
+            listed = ", ".join(sorted(odd)[:5]) + (f" and {len(odd) - 5} more" if len(odd) > 5 else "")
+            raise InputError(
+                f"{folder}: {kind} of '{subset}': {listed}; which pair is image_<i> is uncertain, "
+                "so make them agree"
+            )
