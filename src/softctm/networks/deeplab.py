@@ -1,6 +1,6 @@
 """DeepLabV3+ for both tasks, from segmentation_models_pytorch, with encoders that may end at layer3.
 
-The paper (section 2.2) uses DeepLabV3+ with a ResNet50 encoder for tissue and for cells. Two networks
+The paper uses DeepLabV3+ with a ResNet50 encoder for tissue and for cells. Two networks
 wrap each other here: `DeepLab` works at its own resolution and is what is trained; `ServedNetwork` puts
 the change of resolution around it and is what is exported.
 """

@@ -1,4 +1,4 @@
-"""Random crops, scale, flips, quarter turns, brightness and contrast (paper, section 2.4)."""
+"""Random crops, scale, flips, quarter turns, brightness and contrast."""
 
 from __future__ import annotations
 

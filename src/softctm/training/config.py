@@ -41,7 +41,7 @@ class OptimiserConfig:
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """Ranges of the random changes (paper, section 2.4); each happens with `probability`."""
+    """Ranges of the random changes; each happens with `probability`."""
 
     crop: int = 896  # pixels of the full-resolution patch
     scale: float = 0.1
@@ -52,7 +52,7 @@ class AugmentationConfig:
 
 @dataclass(frozen=True)
 class TargetConfig:
-    """What a cell network is taught to paint (paper, section 2.3)."""
+    """What a cell network is taught to paint."""
 
     kind: Target = "soft"
     circle_radius_um: float = 1.4
@@ -81,7 +81,7 @@ class Preset:
 
 
 PRESETS = {
-    # The paper's values (arXiv 2312.12151, sections 2.2 to 2.4).
+    # The paper's values (arXiv 2312.12151).
     "paper": Preset(
         tissue=TaskConfig(
             NetworkConfig("resnet50", depth=5, decoder_channels=256, downsampling=1),
