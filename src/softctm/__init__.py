@@ -7,6 +7,7 @@
 
 __version__ = "0.1.0"
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from softctm.pair import CellTissuePair, TissueWindow
@@ -14,6 +15,9 @@ from softctm.points import CellClass, CellPoints
 
 if TYPE_CHECKING:
     from softctm.detector import load_detector
+
+# Newer ONNX Runtimes report their use to their makers, unless told not to before they are imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = ["CellClass", "CellPoints", "CellTissuePair", "TissueWindow", "__version__", "load_detector"]
 
