@@ -34,6 +34,8 @@ FROM ${BASE_IMAGE} AS runtime
 LABEL org.opencontainers.image.title="SoftCTM" \
       org.opencontainers.image.description="Finds and names tumor cells in H&E tissue" \
       org.opencontainers.image.licenses="Apache-2.0 (program), CC-BY-NC-4.0 (default model)"
+# ONNX Runtime would report its use to its makers, where there is a network.
+ENV ORT_DISABLE_TELEMETRY=1
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONPATH=/opt/app/src \
     PYTHONUNBUFFERED=1 \

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Run the image on test/input under limits stricter than Grand Challenge's, and check what comes out.
 #
-#   ./test.sh [--weights DIR] [--input DIR] [--expected FILE|none] [--accept] [--calls N] [IMAGE]
+#   ./test.sh [--weights DIR] [--input DIR] [--expected FILE|none] [--accept] [--calls N] [IMAGE] [-- OPTIONS]
 #
 # IMAGE       default: softctm; built with ./build.sh where it does not exist
 # --weights   another model, mounted at /opt/ml/model (points are then not compared)
@@ -9,6 +9,7 @@
 # --expected  points to compare with; default: test/expected/cell_classification.json
 # --accept    write the result to test/expected instead of comparing with it
 # --calls     how often an `invoke` image is called (default: 1); its memory must not grow
+# OPTIONS     of the program, such as --views 1 (give --expected none, or points made with them)
 #
 # Works for both interfaces: an `exec` image is run once, an `invoke` image is started, asked for its health
 # and called. DOCKER=podman ./test.sh tests with podman; MEMORY=8g gives more memory than 4 GB.
@@ -36,6 +37,7 @@ while [ $# -gt 0 ]; do
       ;;
     --accept) accept=yes; expected="none"; shift ;;
     --help | -h) usage; exit 0 ;;
+    --) shift; break ;;
     -*) echo "error: unknown option $1; see ./test.sh --help" >&2; exit 2 ;;
     *) image=$1; shift ;;
   esac
@@ -70,6 +72,7 @@ mkdir "$scratch/output"
 chmod 0777 "$scratch/output" # the container's user is none of this machine's
 set_limits
 set_command "$image"
+COMMAND+=("$@")
 mounts=(-v "$(realpath "$input"):/input:ro" -v "$scratch/output:/output" -v "$PWD/test/container:/tools:ro")
 [ -z "$weights" ] || mounts+=(-v "$(realpath "$weights"):/opt/ml/model:ro")
 

@@ -56,7 +56,8 @@ def main(calls: int) -> int:
             print(f"call {number}: {status} {answer}")
             return 1
         memory.append(resident())
-        print(f"call {number}: 201 after {time.monotonic() - called:.2f} s, {memory[-1]:.0f} MB resident")
+        seconds = time.monotonic() - called
+        print(f"call {number}: 201 after {seconds:.2f} s, {memory[-1]:.0f} MB resident; {answer['summary']}")
     growth = memory[-1] - memory[min(4, calls - 1)]
     print(f"{calls} calls; memory grew by {growth:.1f} MB from the fifth to the last")
     return 0 if growth <= ALLOWED_GROWTH else 1
