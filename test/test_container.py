@@ -300,7 +300,14 @@ def test_the_next_pair_is_read_while_one_computes_and_no_more(tmp_path: Path) ->
     assert max(most) == 2
 
 
-@pytest.mark.parametrize("option", [{"views": 3}, {"device": "tpu"}])
+def test_files_for_viewers_are_written_for_the_pairs_that_were_done(tmp_path: Path) -> None:
+    spoil(write_pairs(tmp_path, 2) / "images/cell_patches/000.png")
+    run(tmp_path, allow_partial=True, also=("csv", "overlay"))
+    files = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").glob("*/*")}
+    assert files == {"csv/001.csv", "overlay/001.png"}
+
+
+@pytest.mark.parametrize("option", [{"views": 3}, {"device": "tpu"}, {"also": ("xml",)}])
 def test_options_out_of_range(option: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         JobOptions(**option)

@@ -23,6 +23,7 @@ from softctm.readers import PairSource, open_pairs
 from softctm.writers import grand_challenge, run_record
 from softctm.writers.atomic import prepare_folder, write_json_atomically
 from softctm.writers.run_record import RunRecord
+from softctm.writers.viewers import FORMATS, write_for_viewers
 
 Device = Literal["auto", "cpu", "cuda"]
 VIEWS = (1, 2, 4, 8)
@@ -62,6 +63,8 @@ class JobOptions:
         For an OCELOT release.
     allow_partial : bool
         Whether a result without the pairs that failed counts as success.
+    also : tuple of str
+        Further files a pair: `geojson`, `csv`, `overlay`.
     debug : bool
         Whether to show the traceback of unexpected errors.
 
@@ -76,6 +79,7 @@ class JobOptions:
     views: int = 8
     subset: str | None = None
     allow_partial: bool = False
+    also: tuple[str, ...] = ()
     debug: bool = False
 
     def __post_init__(self) -> None:
@@ -83,6 +87,9 @@ class JobOptions:
             raise UsageError(f"device must be one of {', '.join(get_args(Device))}, not {self.device}")
         if self.views not in VIEWS:
             raise UsageError(f"views must be one of {', '.join(map(str, VIEWS))}, not {self.views}")
+        for name in self.also:
+            if name not in FORMATS:
+                raise UsageError(f"--also knows {', '.join(FORMATS)}, not {name}")
 
 
 @dataclass
@@ -212,6 +219,9 @@ def _detect(
                 outcome = "failed"
             else:
                 result.points[index] = cells
+                with _timed(record, "write"):
+                    for name_of_format in options.also:
+                        write_for_viewers(result.result_file.parent, name_of_format, pair, cells)
                 record.add_cells(index, name, cells, time.perf_counter() - begin)
                 outcome = f"{cells.count(CellClass.BACKGROUND)} BC, {cells.count(CellClass.TUMOR)} TC"
             record.warnings = list(source.warnings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 import textwrap
@@ -53,6 +54,29 @@ TIFFS = {
     "one deflated strip": (save_with_tifffile, {"rowsperstrip": COUNT * 1024, "compression": "zlib"}),
     "planes": (save_planes, {}),
 }
+
+
+def save_jpeg_tiles(path: Path, pixels: Pixels) -> None:
+    """As scanners and the platform store them: each tile a JPEG with subsampled colours."""
+    tiles = []
+    for y in range(0, len(pixels), 512):
+        for x in range(0, 1024, 512):
+            buffer = io.BytesIO()
+            Image.fromarray(pixels[y : y + 512, x : x + 512]).save(buffer, "JPEG", subsampling="4:2:0")
+            tiles.append(buffer.getvalue())
+    tifffile.imwrite(
+        path,
+        iter(tiles),
+        shape=pixels.shape,
+        dtype=np.uint8,
+        photometric="rgb",
+        tile=(512, 512),
+        compression="zlib",
+    )
+    # tifffile marks tiles as JPEG only where a codec library is installed that is not needed otherwise.
+    with tifffile.TiffFile(path, mode="r+b") as tiff:
+        tiff.pages.first.tags["Compression"].overwrite(7)
+        tiff.pages.first.tags["PhotometricInterpretation"].overwrite(6)
 
 
 def save_mha(path: Path, pixels: Pixels, compressed: bool) -> None:
@@ -107,8 +131,7 @@ def test_jpeg_compressed_stack_is_what_pillow_reads(tmp_path: Path, tile: tuple[
         if tile is None:
             save_with_pillow(path, stack(), compression="jpeg")
         else:
-            pytest.importorskip("imagecodecs", reason="tifffile writes JPEG tiles with it")
-            tifffile.imwrite(path, stack(), photometric="ycbcr", tile=tile, compression="jpeg")
+            save_jpeg_tiles(path, stack())
     write_metadata(tmp_path, [entry()] * COUNT)
     whole = np.asarray(Image.open(paths["cell"]).convert("RGB"))
     source = open_pairs(tmp_path)

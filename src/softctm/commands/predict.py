@@ -13,6 +13,7 @@ from typing import get_args
 
 from softctm.container import VIEWS, Device, JobOptions, run_job
 from softctm.progress import write_line
+from softctm.writers.viewers import FORMATS
 
 
 def configure(
@@ -51,6 +52,13 @@ def configure(
     )
     parser.add_argument("--subset", metavar="NAME", help="subset of an OCELOT release, such as train")
     parser.add_argument(
+        "--also",
+        type=lambda text: tuple(text.split(",")),
+        default=(),
+        metavar="LIST",
+        help=f"further files a pair, separated by commas: {', '.join(FORMATS)}",
+    )
+    parser.add_argument(
         "--allow-partial", action="store_true", help="exit with 0 although some pairs failed and are missing"
     )
 
@@ -63,6 +71,7 @@ def job_options(args: argparse.Namespace) -> JobOptions:
         views=args.views,
         subset=args.subset,
         allow_partial=args.allow_partial,
+        also=args.also,
         debug=args.debug,
     )
 

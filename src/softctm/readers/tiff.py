@@ -99,7 +99,8 @@ class TiffImage:
         if self._segment_rows > PATCH_SIZE and not self._tile and int(page.compression) == _UNCOMPRESSED:
             samples = 1 if self._planes > 1 else int(page.samplesperpixel)
             self._split_into_rows((self.columns * samples * int(page.bitspersample) + 7) // 8)
-        if self._segment_rows > MAX_ROWS_AT_ONCE or (self._tile and self._tile[1] > MAX_ROWS_AT_ONCE):
+        columns = max(PATCH_SIZE, self._tile[1]) if self._tile else PATCH_SIZE
+        if self._segment_rows * columns > MAX_ROWS_AT_ONCE * PATCH_SIZE:
             raise InputError(
                 f"{self.label}: is compressed in strips or tiles of {self._segment_rows} rows, too many to "
                 f"read it patch by patch; save it with at most {PATCH_SIZE} rows a strip"

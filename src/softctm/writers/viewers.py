@@ -1,0 +1,94 @@
+"""One file a pair for other programs: GeoJSON (QuPath, GIS), CSV (spreadsheets) and a picture."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+from softctm.pair import CellTissuePair
+from softctm.points import CellClass, CellPoints
+from softctm.writers.atomic import prepare_folder, write_bytes_atomically
+
+_NAMES = {CellClass.BACKGROUND: "Background cell", CellClass.TUMOR: "Tumor cell"}
+_RADIUS = 9
+"""Of a mark, pixels: about a nucleus."""
+
+
+def geojson(pair: CellTissuePair, cells: CellPoints) -> bytes:
+    """A feature collection of points in cell patch pixels; QuPath reads them as detections with classes."""
+    features = [
+        {
+            "type": "Feature",
+            "geometry": {"type": "Point", "coordinates": [int(x), int(y)]},
+            "properties": {
+                "objectType": "detection",
+                "classification": {"name": _NAMES[kind], "color": list(kind.colour)},
+                "measurements": {"probability": float(str(score))},
+            },
+        }
+        for x, y, kind, score in _rows(cells)
+    ]
+    return json.dumps({"type": "FeatureCollection", "features": features}).encode() + b"\n"
+
+
+def table(pair: CellTissuePair, cells: CellPoints) -> bytes:
+    """A row a cell: x, y, class (the challenge's abbreviation), probability."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("x", "y", "class", "probability"))
+    writer.writerows((x, y, kind.short, str(score)) for x, y, kind, score in _rows(cells))
+    return text.getvalue().encode()
+
+
+def overlay(pair: CellTissuePair, cells: CellPoints) -> bytes:
+    """A PNG of the cell patch with its cells: tumor cells blue circles, background cells yellow squares."""
+    image = Image.fromarray(pair.cell)
+    draw = ImageDraw.Draw(image)
+    for x, y, kind, _ in _rows(cells):
+        shape = draw.ellipse if kind is CellClass.TUMOR else draw.rectangle
+        # A dark rim keeps the mark visible on pale and on dark tissue.
+        for grow, colour, width in ((1, (0, 0, 0), 4), (0, kind.colour, 2)):
+            reach = _RADIUS + grow
+            shape((x - reach, y - reach, x + reach, y + reach), outline=colour, width=width)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=4)
+    return buffer.getvalue()
+
+
+FORMATS: dict[str, tuple[str, Callable[[CellTissuePair, CellPoints], bytes]]] = {
+    "geojson": (".geojson", geojson),
+    "csv": (".csv", table),
+    "overlay": (".png", overlay),
+}
+"""Name → suffix and writer."""
+
+
+def write_for_viewers(folder: Path, name: str, pair: CellTissuePair, cells: CellPoints) -> None:
+    """Write `folder/<format>/<pair>.<suffix>`, whole or not at all.
+
+    Parameters
+    ----------
+    folder : Path
+        The job's output folder.
+    name : str
+        One of `FORMATS`.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    suffix, encode = FORMATS[name]
+    prepare_folder(folder / name)
+    write_bytes_atomically(folder / name / f"{pair.name}{suffix}", encode(pair, cells))
+
+
+def _rows(cells: CellPoints) -> list[tuple[int, int, CellClass, object]]:
+    """Cells one by one."""
+    columns = zip(cells.x, cells.y, cells.label, cells.score, strict=True)
+    return [(int(x), int(y), CellClass(label), score) for x, y, label, score in columns]
