@@ -8,7 +8,7 @@ PYTHON ?= python3.11
 # Kept out of reach: a Python path or a user's packages would make another program of this one.
 export PYTHONPATH =
 export PYTHONNOUSERSITE = 1
-NEW_VENV = $(PYTHON) -m venv --clear
+NEW_VENV = $(PYTHON) -m venv
 NO_VENV = { echo "error: no $(PYTHON) with venv; on Debian: apt-get install python3.11-venv" >&2; exit 1; }
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 
@@ -33,7 +33,7 @@ clean:
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find src test benchmarks scripts -name __pycache__ -prune -exec rm -rf {} +
 
-# The stamps are written last: an environment that was interrupted half-way is made anew.
+# The stamps are written last: an interrupted set-up is taken up again, and a changed lock is followed.
 .venv/.done: requirements-cpu.txt pyproject.toml
 	@echo "setting up .venv (once)"
 	@$(NEW_VENV) .venv || $(NO_VENV)

@@ -65,4 +65,6 @@ class CellPoints:
     def empty(cls) -> CellPoints:
         """No cells: a valid answer for glass and for stroma without nuclei."""
         none = np.zeros(0)
-        return cls(none.astype(np.int32), none.astype(np.int32), none.astype(np.uint8), none.astype(np.float32))
+        return cls(
+            none.astype(np.int32), none.astype(np.int32), none.astype(np.uint8), none.astype(np.float32)
+        )
