@@ -132,9 +132,6 @@ class Detector:
                 f"{name}: wants {self._cells.channels} channels where {given} are given (RGB and "
                 f"{self._tissue.classes} tissue classes); tissue and cell networks do not belong together"
             )
-        if self._cells.classes != 3:
-            name = self.model.cell.networks[0].path.name
-            raise ModelError(f"{name}: gives {self._cells.classes} classes; 3 (none, BC, TC) are wanted")
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:

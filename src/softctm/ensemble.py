@@ -56,9 +56,7 @@ class Ensemble:
         for session in self._networks:
             _check(session)
         self.channels = self._agreed("input channels", lambda session: session.inputs[0].shape[1])
-        self.classes = self._agreed("classes", lambda session: session.outputs[0].shape[1]) or len(
-            stage.classes
-        )
+        self.classes = self._class_count(len(stage.classes))
         self._fixed_batch = self._agreed("images a batch", lambda session: session.inputs[0].shape[0])
         self.batch = self._fixed_batch or _BATCH[runtime.device]
         self._add = runtime.helper(_adding_graph(stage.output == "logits"), "sum of probabilities")
@@ -96,6 +94,16 @@ class Ensemble:
                 continue
             done += len(views)
         return mean
+
+    def _class_count(self, named: int) -> int:
+        """Output channels that the networks give, which must be as many as the manifest names, if it does."""
+        given = self._agreed("classes", lambda session: session.outputs[0].shape[1])
+        name = self._networks[0].name
+        if given is None and not named:
+            raise ModelError(f"{name}: does not say how many classes it gives; write a model.json")
+        if given is not None and named not in (0, given):
+            raise ModelError(f"{name}: gives {given} classes where {named} are wanted")
+        return given or named
 
     def _agreed(self, what: str, length: Callable[[Session], int | None]) -> int | None:
         """The one value that all networks share, None where all leave it open."""

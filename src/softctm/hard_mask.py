@@ -58,16 +58,16 @@ def cells_from_hard_mask(probability: NDArray[np.float32], rule: HardMask) -> Ce
     foreground = 1 - probability[0]
     if foreground.max() == foreground.min():
         return CellPoints.empty()
-    mask = ndimage.binary_fill_holes(foreground > threshold_otsu(foreground))  # type: ignore[no-untyped-call]
+    mask = ndimage.binary_fill_holes(foreground > threshold_otsu(foreground))
     regions, _ = ndimage.label(mask)
     large = np.bincount(regions.ravel()) >= rule.min_area_px
     large[0] = False
     mask, regions = large[regions], np.where(large[regions], regions, 0)
     distance = ndimage.distance_transform_edt(mask)
     markers = np.zeros(mask.shape, np.int32)
-    peaks = peak_local_max(distance, min_distance=rule.distance_px, labels=regions, exclude_border=False)  # type: ignore[no-untyped-call]
+    peaks = peak_local_max(distance, min_distance=rule.distance_px, labels=regions, exclude_border=False)
     markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
-    objects = watershed(-distance, markers, mask=mask)  # type: ignore[no-untyped-call]
+    objects = watershed(-distance, markers, mask=mask)
     numbers, first = np.unique(objects, return_index=True)
     numbers = numbers[numbers > 0][np.argsort(first[numbers > 0])]
     if not len(numbers):

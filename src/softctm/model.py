@@ -24,8 +24,6 @@ from softctm.postprocessing import Postprocessing
 
 MANIFEST = "model.json"
 CELL_CLASSES = ("none", "background_cell", "tumor_cell")
-TISSUE_CLASSES = ("background", "cancer", "unknown")
-"""The authors' order; their two-class networks lack the last."""
 
 Output = Literal["logits", "probabilities"]
 
@@ -61,11 +59,14 @@ class Network:
                 f"{self.path}: SHA-256 differs from the one in {MANIFEST}; the file is altered or "
                 "incomplete, fetch it again"
             )
+        damaged = ModelError(f"{self.path}: not an ONNX network, or a damaged one; fetch it again")
         try:
-            graph = onnx.load_model_from_string(content)
+            model = onnx.load_model_from_string(content)
         except (DecodeError, ValueError) as error:
-            raise ModelError(f"{self.path}: not an ONNX file, or a damaged one; fetch it again") from error
-        if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(graph)):
+            raise damaged from error
+        if not model.graph.node:
+            raise damaged
+        if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(model)):
             raise ModelError(
                 f"{self.path}: keeps weights in another file, which is refused; "
                 "save it with its weights inside"
@@ -82,7 +83,7 @@ class Stage:
     networks : tuple of Network
         Their probabilities are averaged.
     classes : tuple of str
-        Names of the output channels, in order.
+        Names of the output channels, in order; empty where only the networks know how many there are.
     output : "logits" or "probabilities"
         What the networks put out.
     """
@@ -222,14 +223,14 @@ def _from_manifest(folder: Path) -> Model:
     path = folder / MANIFEST
     try:
         manifest = json.loads(_read(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: not valid JSON ({error}); correct it") from error
     fault = jsonschema.exceptions.best_match(
         jsonschema.Draft202012Validator(manifest_schema()).iter_errors(manifest)
     )
     if fault is not None:
         where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault.absolute_path)
-        raise ModelError(f"{path}: {where.lstrip('.') or 'the document'}: {fault.message}; correct it")
+        raise ModelError(f"{path}: {where.lstrip('.') or 'the document'}: {fault.message[:200]}; correct it")
     validation = manifest.get("validation", {})
     try:
         postprocessing = _postprocessing(manifest.get("postprocessing", {}))
@@ -299,7 +300,7 @@ def _from_file_names(folder: Path) -> Model:
         folder=folder,
         name=folder.resolve().name,
         version="unknown",
-        tissue=Stage(tissue, TISSUE_CLASSES, "logits"),
+        tissue=Stage(tissue, (), "logits"),
         cell=Stage(cell, CELL_CLASSES, "probabilities"),
     )
 

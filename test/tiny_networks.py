@@ -1,0 +1,78 @@
+"""Small networks with random, deliberately unsymmetrical weights, and model folders made of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from softctm.graphs import Graph
+from softctm.pair import PATCH_SIZE
+
+
+def network(
+    seed: int,
+    channels: int,
+    classes: int,
+    *,
+    batch: int | str = "n",
+    activation: str | None = None,
+    size: int = PATCH_SIZE,
+    gain: float = 1.0,
+) -> bytes:
+    """One 5 × 5 convolution (N, channels, size, size) → (N, classes, size, size), then an activation."""
+    random = np.random.default_rng(seed)
+    weights = (gain * random.normal(0, 1, (classes, channels, 5, 5))).astype(np.float32)
+    weights -= weights.mean(axis=(1, 2, 3), keepdims=True)
+    graph = Graph()
+    image = graph.input("input", np.float32, (batch, channels, size, size))
+    output = graph.node("Conv", image, graph.constant(weights), pads=[2] * 4)
+    if activation:
+        attributes: dict[str, Any] = {"axis": 1} if activation == "Softmax" else {}
+        output = graph.node(activation, output, **attributes)
+    return graph.model(output)
+
+
+def write_folder(folder: Path, *, tissue_classes: int = 2, folds: int = 1, **options: Any) -> Path:
+    """A folder in the authors' layout: one tissue network (logits) and cell networks (probabilities)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tissue.onnx").write_bytes(network(0, 3, tissue_classes, **options))
+    for fold in range(folds):
+        cell = network(fold + 1, 3 + tissue_classes, 3, activation="Softmax", **options)
+        (folder / f"cell_fold{fold}.onnx").write_bytes(cell)
+    return folder
+
+
+def write_manifest(folder: Path, **changes: Any) -> dict[str, Any]:
+    """Describe a folder's networks in a `model.json`, and return its content; `changes` replace sections."""
+
+    def entry(path: Path) -> dict[str, Any]:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        fold = int(path.stem[-1]) if path.stem[-1].isdigit() else 0
+        return {"file": path.name, "sha256": digest, "fold": fold}
+
+    manifest = {
+        "schema_version": 1,
+        "name": "tiny",
+        "version": "1.2.3",
+        "tissue": {
+            "networks": [entry(path) for path in sorted(folder.glob("tissue*.onnx"))],
+            "input_size": 1024,
+            "mpp": 0.8,
+            "classes": ["background", "cancer"],
+            "output": "logits",
+        },
+        "cell": {
+            "networks": [entry(path) for path in sorted(folder.glob("cell*.onnx"))],
+            "input_size": 1024,
+            "mpp": 0.2,
+            "classes": ["none", "background_cell", "tumor_cell"],
+            "output": "probabilities",
+        },
+        **changes,
+    }
+    (folder / "model.json").write_text(json.dumps(manifest))
+    return manifest
