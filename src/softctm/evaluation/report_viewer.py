@@ -143,8 +143,27 @@ def plain_stops(counts: NDArray[np.int64]) -> list[dict[str, Any]]:
 
 def pair_entry(viewed: ViewedPair, counts: NDArray[np.int64]) -> dict[str, Any]:
     """One pair's entry in the page's data; `counts` are its own of `counts_by_stop`, (101, 2, 3)."""
-    predicted, true, match = viewed.predicted, viewed.true, viewed.match
-    judged = true is not None and match is not None
+    judged = viewed.true is not None and viewed.match is not None
+    return {
+        "title": viewed.pair.name + (f" · {viewed.detail}" if viewed.detail else ""),
+        "cell": jpeg_uri(viewed.pair.cell, CELL_LIMIT),
+        "tissue": jpeg_uri(viewed.pair.tissue, TISSUE_LIMIT, TISSUE_SIDE),
+        "window": [viewed.pair.window.x, viewed.pair.window.y],
+        "regions": _regions(viewed.tissue),
+        "stops": judged_stops(counts, pooled=False) if judged else plain_stops(counts),
+        **marks(viewed.predicted, viewed.true, viewed.match),
+    }
+
+
+def marks(predicted: CellPoints, true: CellPoints | None, match: Match | None) -> dict[str, list[list[Any]]]:
+    """The cells to draw, and up to which stop of the slider each is what it is.
+
+    Returns
+    -------
+    dict of str to list
+        `cells`: x, y, class, last stop at which the prediction stays, score in words, 1 for a hit, of each.
+        `truth`, where it is known: x, y, class, last stop at which the cell is found (−1: never), of each.
+    """
     stop = last_stop(predicted.score)
     hit = match.hit if match is not None else np.zeros(len(predicted), bool)
     cells = [
@@ -153,22 +172,12 @@ def pair_entry(viewed: ViewedPair, counts: NDArray[np.int64]) -> dict[str, Any]:
             predicted.x, predicted.y, predicted.label, stop, predicted.score, hit, strict=True
         )
     ]
-    entry: dict[str, Any] = {
-        "title": viewed.pair.name + (f" · {viewed.detail}" if viewed.detail else ""),
-        "cell": jpeg_uri(viewed.pair.cell, CELL_LIMIT),
-        "tissue": jpeg_uri(viewed.pair.tissue, TISSUE_LIMIT, TISSUE_SIDE),
-        "window": [viewed.pair.window.x, viewed.pair.window.y],
-        "regions": _regions(viewed.tissue),
-        "cells": cells,
-        "stops": judged_stops(counts, pooled=False) if judged else plain_stops(counts),
-    }
-    if true is not None and match is not None:
-        found_until = np.full(len(true), _NEVER, np.int64)
-        found_until[match.found] = stop[match.prediction[match.found]]
-        entry["truth"] = [
-            list(map(int, row)) for row in zip(true.x, true.y, true.label, found_until, strict=True)
-        ]
-    return entry
+    if true is None or match is None:
+        return {"cells": cells}
+    found_until = np.full(len(true), _NEVER, np.int64)
+    found_until[match.found] = stop[match.prediction[match.found]]
+    truth = [list(map(int, row)) for row in zip(true.x, true.y, true.label, found_until, strict=True)]
+    return {"cells": cells, "truth": truth}
 
 
 def _regions(tissue: Mapping[str, NDArray[np.uint8]]) -> list[dict[str, str]]:

@@ -5,12 +5,6 @@
   const SVG = "http://www.w3.org/2000/svg";
   const SIDE = 1024;
   const MAX_ZOOM = 8;
-  const SHAPES = {
-    hit: "M-9,0a9,9 0 1,0 18,0a9,9 0 1,0 -18,0",
-    miss: "M0,-11L11,0L0,11L-11,0Z",
-    alarm: "M-8,-8L8,8M8,-8L-8,8",
-    cell: "M-5,0a5,5 0 1,0 10,0a5,5 0 1,0 -10,0",
-  };
   const OUTCOMES = { hit: "hit", miss: "missed cell", alarm: "false alarm", cell: "cell" };
   const CLASSES = ["BC", "TC"];
   const byId = (id) => document.getElementById(id);
@@ -49,7 +43,7 @@
   if (!viewer) return;
 
   const stage = byId("stage");
-  const slider = byId("confidence");
+  const slider = byId("threshold");
   const tabs = [...document.querySelectorAll("#pairs [role=tab]")];
   const layers = {
     cellImage: byId("cell-image"), tissueImage: byId("tissue-image"), marks: byId("marks"),
@@ -64,8 +58,7 @@
     const name = CLASSES[label - 1];
     const group = element("g", { class: `mark ${outcome} ${name}` }, layers.marks);
     group.style.transform = `translate(${x}px, ${y}px) scale(var(--mark-scale))`;
-    element("path", { class: "halo", d: SHAPES[outcome] }, group);
-    element("path", { class: "ink", d: SHAPES[outcome] }, group);
+    for (const part of ["halo", "ink"]) element("use", { class: part, href: `#shape-${outcome}` }, group);
     group.dataset.tip = `${name}, ${OUTCOMES[outcome]}` +
       `${score === undefined ? "" : `, confidence ${score}`}, at (${x}, ${y})`;
     marks.push({ group, from: range[0], until: range[1] });
@@ -128,7 +121,7 @@
     fill("pair-scores", pair.stops[stop]);
     fill("all-scores", data.stops[stop]);
     const value = (stop / (data.stops.length - 1)).toFixed(2);
-    byId("confidence-value").textContent = value;
+    byId("threshold-value").textContent = value;
     slider.setAttribute("aria-valuetext", `at least ${value}: ${data.stops[stop].summary}`);
     byId("cursor").setAttribute("x1", stop);
     byId("cursor").setAttribute("x2", stop);
