@@ -57,6 +57,10 @@ def stack_paths(folder: Path, suffix: str = ".tif") -> dict[str, Path]:
     return paths
 
 
+PEAK_MEMORY = "int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) / 1024"
+"""A Python expression: peak resident memory of its process, MB. `getrusage` would count the parent's too."""
+
+
 def write_metadata(folder: Path, document: Any) -> None:
     """Write `metadata.json`."""
     (folder / "metadata.json").write_text(json.dumps(document))

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from inputs import entry, patch, stack_paths, write_metadata, write_pairs
+from inputs import PEAK_MEMORY, entry, patch, stack_paths, write_metadata, write_pairs
 from PIL import Image
 
 from softctm import __version__
@@ -216,6 +216,19 @@ def test_an_old_result_survives_a_failed_run(tmp_path: Path) -> None:
     assert written(tmp_path / "out")[0] == expected(0)
 
 
+def test_failed_pairs_do_not_stay_in_memory(tmp_path: Path) -> None:
+    write_pairs(tmp_path, 4)
+    seen: weakref.WeakSet[CellTissuePair] = weakref.WeakSet()
+
+    def before(pair: CellTissuePair) -> None:
+        assert len(seen) <= 1, "more than the pair before is still in memory"
+        seen.add(pair)
+        if pair.name != "003":
+            raise RuntimeError("no")
+
+    assert run(tmp_path, FakeDetector(before), allow_partial=True).points[3] is not None
+
+
 def test_interruption_keeps_what_is_done(tmp_path: Path) -> None:
     write_pairs(tmp_path, 3)
     with pytest.raises(KeyboardInterrupt):
@@ -385,9 +398,9 @@ def test_peak_memory_of_130_stacked_pairs(reference: Path, tmp_path: Path) -> No
 
     process = Path(__file__).resolve().parents[1] / "process.py"
     code = (
-        "import resource, runpy, sys; sys.argv = sys.argv[1:]\n"
+        "import runpy, sys; sys.argv = sys.argv[1:]\n"
         "try:\n    runpy.run_path(sys.argv[0], run_name='__main__')\n"
-        "finally:\n    print('PEAK', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)\n"
+        f"finally:\n    print('PEAK', {PEAK_MEMORY})\n"
     )
     peaks = {}
     for count in (3, 130):

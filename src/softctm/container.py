@@ -104,12 +104,14 @@ class JobResult:
         What `run.json` says.
     result_file : Path
         Where the points were written.
+    failures : list of exception types
+        One a pair that failed. The exceptions themselves would keep their pairs' images in memory.
     """
 
     points: list[CellPoints | None]
     record: RunRecord
     result_file: Path
-    errors: list[Exception] = field(default_factory=list)
+    failures: list[type[Exception]] = field(default_factory=list)
 
     @property
     def summary(self) -> str:
@@ -183,7 +185,7 @@ def run_job(
                 record.detect_seconds = {k: v - before[k] for k, v in detector.seconds.items()}
         if not any(points is not None for points in result.points):
             raise _nothing_done(result)
-        record.status = "partial" if result.errors else "complete"
+        record.status = "partial" if result.failures else "complete"
     except KeyboardInterrupt:
         record.status = "interrupted"
         raise
@@ -192,7 +194,7 @@ def run_job(
         raise
     finally:
         _write(result, output_dir, start)
-    if result.errors and not options.allow_partial:
+    if result.failures and not options.allow_partial:
         raise PartialResultError(_partial_message(result))
     return result
 
@@ -211,7 +213,7 @@ def _detect(
                     cells = detector(pair)
             except Exception as error:
                 message = _failure_message(name, error)
-                result.errors.append(error)
+                result.failures.append(type(error))
                 record.add_failure(index, name, message)
                 progress.complain(f"warning: {message}")
                 if options.debug:
@@ -273,10 +275,10 @@ def _failure_message(name: str, error: Exception) -> str:
 
 def _nothing_done(result: JobResult) -> SoftCTMError:
     """The error of a job in which every pair failed: of the pairs' own kind where they agree."""
-    kinds = {type(error) for error in result.errors}
+    kinds = set(result.failures)
     kind = kinds.pop() if len(kinds) == 1 else InputError
     first = result.record.failures[0]["error"]
-    others = f" (and {len(result.errors) - 1} more, see run.json)" if len(result.errors) > 1 else ""
+    others = f" (and {len(result.failures) - 1} more, see run.json)" if len(result.failures) > 1 else ""
     if not issubclass(kind, SoftCTMError):
         kind = SoftCTMError
     return kind(f"no pair could be processed: {first}{others}")

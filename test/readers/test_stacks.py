@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import tifffile
-from inputs import Pixels, entry, patch, stack_paths, write_metadata
+from inputs import PEAK_MEMORY, Pixels, entry, patch, stack_paths, write_metadata
 from PIL import Image
 
 from softctm.errors import InputError, PairError
@@ -314,13 +314,13 @@ def test_a_compressed_metaimage_cut_off_loses_only_its_end(tmp_path: Path) -> No
 def peak_memory_mb(folder: Path) -> float:
     """Peak resident memory of a process that reads all pairs of `folder`."""
     code = textwrap.dedent(
-        """
-        import resource, sys
+        f"""
+        import sys
         from softctm.readers import open_pairs
         source = open_pairs(sys.argv[1])
         for index in range(len(source)):
             source.read(index)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        print({PEAK_MEMORY})
         """
     )
     run = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, check=True)
