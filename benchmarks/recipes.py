@@ -42,7 +42,7 @@ VARIANTS = {
     "hard, Dice": ("cells.target.kind=hard", "cells.target.loss=generalised-dice"),
     "no tissue": ("cells.coupling=none",),
     "one learning rate": ("cells.optimiser.learning_rate=4e-4", "cells.optimiser.encoder_factor=1"),
-    "slower encoder": ("cells.optimiser.learning_rate=4e-3", "cells.optimiser.encoder_factor=0.025"),
+    "faster encoder": ("cells.optimiser.learning_rate=2e-3", "cells.optimiser.encoder_factor=0.1"),
 }
 """Name → what differs from the compact preset."""
 

@@ -106,7 +106,7 @@ PRESETS = {
         cells=TaskConfig(
             NetworkConfig("resnet18", depth=4, decoder_channels=128, downsampling=2),
             OptimiserConfig(
-                "adamw", 2e-3, 1e-2, "one-cycle", epochs=18, batch=4, encoder_factor=0.1, ema=0.98
+                "adamw", 4e-3, 1e-2, "one-cycle", epochs=16, batch=4, encoder_factor=0.025, ema=0.98
             ),
             AugmentationConfig(),
             TargetConfig("soft", sigma_um=2.0, loss="cross-entropy", class_weights=(1.0, 2.0, 2.0)),
@@ -140,6 +140,8 @@ def _replaced(config: Any, path: list[str], text: str, setting: str) -> Any:
         if len(path) == 1:
             raise UsageError(f"--set {setting}: '{path[0]}' is a group; name one value in it")
         return replace(config, **{path[0]: _replaced(current, path[1:], text, setting)})
+    if len(path) > 1:
+        raise UsageError(f"--set {setting}: '{path[0]}' is a value, not a group")
     hint = get_type_hints(type(config))[path[0]]
     try:
         if get_origin(hint) is Literal:
