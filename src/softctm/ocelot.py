@@ -41,22 +41,21 @@ class AnnotatedPair:
         """The annotated cells; score is 1 for each. A file without rows is a patch without cells."""
         text = self._read(self.cell_csv)
         try:
-            rows = np.array(
-                [
-                    [int(float(value)) for value in line.split(",")]
-                    for line in text.splitlines()
-                    if line.strip()
-                ],
-                dtype=np.int32,
-            ).reshape(-1, 3)
-        except ValueError:
+            table = [
+                [int(float(value)) for value in line.split(",")] for line in text.splitlines() if line.strip()
+            ]
+            rows = np.array(table, np.int64).reshape(len(table), 3)
+        except (ValueError, OverflowError):
             raise InputError(f"{self.cell_csv}: every row must be three numbers, x,y,label") from None
         if len(rows) and not (rows[:, :2].min() >= 0 and rows[:, :2].max() < PATCH_SIZE):
             raise InputError(f"{self.cell_csv}: positions must lie in 0 … {PATCH_SIZE - 1}")
         if not np.isin(rows[:, 2], (1, 2)).all():
             raise InputError(f"{self.cell_csv}: labels must be 1 (background cell) or 2 (tumor cell)")
         return CellPoints(
-            rows[:, 0].copy(), rows[:, 1].copy(), rows[:, 2].astype(np.uint8), np.ones(len(rows), np.float32)
+            rows[:, 0].astype(np.int32),
+            rows[:, 1].astype(np.int32),
+            rows[:, 2].astype(np.uint8),
+            np.ones(len(rows), np.float32),
         )
 
     def tissue_labels(self) -> NDArray[np.uint8]:
