@@ -65,7 +65,13 @@ class ClassicalSegmenter:
         allowed = (density > filters.threshold_otsu(density)) & (distance <= MAX_RADIUS_UM / CELL_MPP)
         flooded = ndimage.binary_fill_holes(allowed | (markers > 0)) & (distance <= MAX_RADIUS_UM / CELL_MPP)
         labels = segmentation.watershed(-density, markers, mask=flooded)
-        return _replace_failures(labels.astype(np.int32), points, distance, owner)
+        labels = _replace_failures(labels.astype(np.int32), points, distance, owner)
+        # A flood may run on through the surroundings of other points; what is too far goes to the nearest.
+        rows, columns = np.nonzero(labels)
+        own = labels[rows, columns] - 1
+        is_far = np.hypot(columns - points.x[own], rows - points.y[own]) > MAX_RADIUS_UM / CELL_MPP
+        labels[rows[is_far], columns[is_far]] = owner[rows[is_far], columns[is_far]]
+        return labels
 
 
 class NuClickSegmenter:
@@ -107,6 +113,7 @@ class NuClickSegmenter:
         labels = np.zeros(rgb.shape[:2], np.int32)
         closest = np.full(rgb.shape[:2], np.inf)
         offset = np.hypot(*np.mgrid[-half:half, -half:half])
+        within_reach = offset <= MAX_RADIUS_UM / CELL_MPP
         name = self._session.get_inputs()[0].name
         for start in range(0, len(points), self.BATCH):
             chosen = range(start, min(start + self.BATCH, len(points)))
@@ -124,7 +131,7 @@ class NuClickSegmenter:
             )
             output = self._session.run(None, {name: batch})[0][:, 0]
             for i, window, score in zip(chosen, windows, output, strict=True):
-                inside = (score > self._threshold) & (offset < closest[window])
+                inside = (score > self._threshold) & (offset < closest[window]) & within_reach
                 labels[window][inside] = i + 1
                 closest[window][inside] = offset[inside]
         crop = (slice(half, half + height), slice(half, half + width))
