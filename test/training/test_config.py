@@ -1,0 +1,103 @@
+"""Presets: the paper's values, changes by name, and back from JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from softctm.errors import UsageError
+from softctm.training.config import PRESETS, preset_from_json, with_settings
+
+COMPACT = PRESETS["compact"]
+
+
+def test_paper_preset_has_the_papers_values() -> None:
+    tissue, cells = PRESETS["paper"].tissue, PRESETS["paper"].cells
+    for task in (tissue, cells):
+        assert dataclasses.astuple(task.network) == ("resnet50", 5, 256, 1)
+        assert dataclasses.astuple(task.augmentation) == (896, 0.1, 0.2, 0.2, 0.7)
+    optimiser = cells.optimiser
+    assert (optimiser.name, optimiser.learning_rate, optimiser.epochs, optimiser.batch) == (
+        "adam",
+        8e-4,
+        150,
+        32,
+    )
+    assert (optimiser.schedule, optimiser.weight_decay, optimiser.ema) == ("constant", 0, 0)
+    optimiser = tissue.optimiser
+    assert (optimiser.name, optimiser.learning_rate, optimiser.epochs, optimiser.batch) == (
+        "sgd",
+        0.2,
+        100,
+        8,
+    )
+    assert (optimiser.schedule, optimiser.decay_per_epoch, optimiser.weight_decay) == (
+        "exponential",
+        0.97,
+        5e-6,
+    )
+    target = cells.target
+    assert (target.kind, target.sigma_um, target.circle_radius_um, target.loss) == (
+        "soft",
+        3,
+        1.4,
+        "square-error",
+    )
+    assert cells.coupling == "predicted"
+
+
+def test_settings_change_what_they_name_and_nothing_else() -> None:
+    changed = with_settings(
+        COMPACT,
+        [
+            "cells.target.sigma_um=2.5",
+            "cells.target.kind=hard",
+            "cells.target.class_weights=1,3,4.5",
+            "cells.coupling=none",
+            "tissue.optimiser.epochs=3",
+            "tissue.network.encoder=resnet34",
+        ],
+    )
+    assert changed.cells.target.sigma_um == 2.5
+    assert changed.cells.target.kind == "hard"
+    assert changed.cells.target.class_weights == (1.0, 3.0, 4.5)
+    assert changed.cells.coupling == "none"
+    assert changed.tissue.optimiser.epochs == 3
+    assert isinstance(changed.tissue.optimiser.epochs, int)
+    assert changed.tissue.network.encoder == "resnet34"
+    assert changed.cells.optimiser == COMPACT.cells.optimiser
+    assert changed.tissue.augmentation == COMPACT.tissue.augmentation
+    assert with_settings(COMPACT, []) == COMPACT
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("cells.target.sigma_um", "must be NAME=VALUE"),
+        ("cells.target.sigma=2", "no 'sigma' here; there are kind, circle_radius_um, sigma_um"),
+        ("cell.target.sigma_um=2", "no 'cell' here; there are tissue, cells"),
+        ("cells.target=soft", "'target' is a group; name one value in it"),
+        ("cells=1", "'cells' is a group"),
+        ("cells.target.sigma_um=wide", "'wide' does not fit; the preset has 2.0"),
+        ("cells.target.kind=square", "'square' does not fit; the preset has 'soft'"),
+        ("cells.optimiser.epochs=4.5", "'4.5' does not fit; the preset has 18"),
+        ("cells.optimiser.name=lion", "'lion' does not fit"),
+        ("cells.target.class_weights=1,2", "'1,2' does not fit"),
+        ("cells.coupling=leak", "'leak' does not fit"),
+        ("cells.target.sigma_um.more=2", "'sigma_um' is a value, not a group"),
+    ],
+)
+def test_wrong_settings_are_quoted_with_the_reason(setting: str, message: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        with_settings(COMPACT, [setting])
+    assert str(raised.value).startswith(f"--set {setting}: ")
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_presets_survive_json(name: str) -> None:
+    preset = with_settings(PRESETS[name], ["cells.target.class_weights=1,2,3", "tissue.optimiser.ema=0.5"])
+    document = json.loads(json.dumps(dataclasses.asdict(preset)))
+    assert preset_from_json(document) == preset
