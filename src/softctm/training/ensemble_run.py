@@ -47,6 +47,7 @@ from softctm.training.tasks import (
     train_cells,
     train_tissue,
 )
+from softctm.writers.atomic import write_json_atomically
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,9 @@ class EnsembleRun:
                 f"{path}: this folder is of another configuration; choose another --run folder"
             )
         self.folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(document, indent=1) + "\n")
+        if not path.exists():
+            # At once or not at all: other folds may be starting in other processes.
+            write_json_atomically(path, document, indent=1)
         if not self.folds_path.exists():
             assignment = read_folds(folds_file) if folds_file else make_folds(self.pairs, folds, seed)
             write_folds(self.folds_path, assignment, self.pairs, seed)

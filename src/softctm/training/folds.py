@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from softctm.errors import InputError, UsageError
 from softctm.ocelot import AnnotatedPair
+from softctm.writers.atomic import write_json_atomically
 
 
 def make_folds(pairs: Sequence[AnnotatedPair], count: int = 5, seed: int = 0) -> dict[str, int]:
@@ -68,7 +69,7 @@ def write_folds(path: Path, folds: dict[str, int], pairs: Sequence[AnnotatedPair
         "pairs": {p.id: {"fold": folds[p.id], "patient": p.patient, "organ": p.organ} for p in pairs},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(document, indent=1) + "\n")
+    write_json_atomically(path, document, indent=1)
 
 
 def read_folds(path: Path) -> dict[str, int]:
