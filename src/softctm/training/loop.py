@@ -141,6 +141,17 @@ def train(
     return averaged.eval()
 
 
+def is_first_process() -> bool:
+    """Whether this process writes what all have learnt; without torchrun the only one does."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def wait_for_all() -> None:
+    """Let every process of torchrun's group get here before any goes on."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+
+
 def _place() -> tuple[int, int, torch.device]:
     """Rank, number of processes and device of this one; joins torchrun's group."""
     world = int(os.environ.get("WORLD_SIZE", "1"))

@@ -25,7 +25,7 @@ from softctm.postprocessing import find_cells
 from softctm.training.arrays import TrainingArrays
 from softctm.training.augment import augment
 from softctm.training.config import TargetConfig, TaskConfig
-from softctm.training.loop import LoopConfig, Loss, train
+from softctm.training.loop import LoopConfig, Loss, is_first_process, train, wait_for_all
 from softctm.training.losses import (
     generalised_dice,
     soft_cross_entropy,
@@ -151,11 +151,13 @@ def train_network(
         network, batch, loss, steps, config.optimiser, loop, folder, validate if len(validation) else None
     )
     trained.cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    save_file(
-        {name: value.contiguous() for name, value in trained.state_dict().items()},
-        folder / "partial.safetensors",
-    )
-    (folder / "partial.safetensors").rename(path)
+    if is_first_process():
+        save_file(
+            {name: value.contiguous() for name, value in trained.state_dict().items()},
+            folder / "partial.safetensors",
+        )
+        (folder / "partial.safetensors").rename(path)
+    wait_for_all()  # the next stage looks for the file
     return cast(DeepLab, trained)
 
 
@@ -220,4 +222,5 @@ def predict_tissue(network: DeepLab, images: Iterable[NDArray[np.uint8]]) -> Ite
             full = nn.functional.interpolate(
                 logits, scale_factor=factor, mode="bilinear", align_corners=False
             )
-            yield full.softmax(1)[0].cpu().numpy()
+            probability = full.softmax(1)[0].cpu().numpy()
+        yield probability
