@@ -7,14 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from softctm.ocelot import TISSUE_BACKGROUND, TISSUE_CANCER, TISSUE_UNKNOWN
 from softctm.pair import CELL_MPP, PATCH_SIZE, TISSUE_MPP, WINDOW_SIZE, CellTissuePair, TissueWindow
 from softctm.phantom.noise import FIELD, grid
 from softctm.phantom.render import render
 from softctm.phantom.scene import Patient, Scene
 from softctm.points import CellClass, CellPoints
-
-UNKNOWN = 255
-"""Tissue annotation of pixels that nobody judged, as in OCELOT."""
 
 WINDOW_STEP = 16
 """Windows begin at multiples of this, tissue pixels: their offsets are then exact in slide pixels too."""
@@ -70,16 +68,16 @@ def draw_pair(seed: int, patient: int | None = None, name: str = "phantom") -> t
 def _annotation(scene: Scene) -> NDArray[np.uint8]:
     pixels = grid(0, PATCH_SIZE, TISSUE_MPP)
     cancer = scene.regions(pixels, pixels).cancer
-    labels = np.where(cancer >= 0.5, 2, 1)
+    labels = np.where(cancer >= 0.5, TISSUE_CANCER, TISSUE_BACKGROUND)
     # Annotators leave out what they cannot tell: here, the very border.
-    labels[(cancer > 0.02) & (cancer < 0.98)] = UNKNOWN
+    labels[(cancer > 0.02) & (cancer < 0.98)] = TISSUE_UNKNOWN
     return labels.astype(np.uint8)
 
 
 def _choose_window(rng: np.random.Generator, annotation: NDArray[np.uint8]) -> TissueWindow:
     """A window where cancer and background both show, if there is one."""
     starts = np.arange(0, PATCH_SIZE - WINDOW_SIZE + 1, WINDOW_STEP)
-    share = _window_means(annotation == 2, starts)
+    share = _window_means(annotation == TISSUE_CANCER, starts)
     candidates = np.argwhere(np.abs(share - 0.6) <= max(0.15, float(np.abs(share - 0.6).min())))
     row, column = candidates[rng.integers(len(candidates))]
     return TissueWindow(int(starts[column]), int(starts[row]))
@@ -101,4 +99,4 @@ def _cells(scene: Scene, start: tuple[float, float]) -> CellPoints:
     return CellPoints(x.copy(), y.copy(), label, np.ones(len(label), dtype=np.float32))
 
 
-__all__ = ["FIELD", "UNKNOWN", "Truth", "draw_pair"]
+__all__ = ["FIELD", "Truth", "draw_pair"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from softctm.errors import OutputError, UsageError
+from softctm.errors import UsageError
 from softctm.pair import CELL_MPP, PATCH_SIZE, TISSUE_MPP, WINDOW_SIZE, CellTissuePair
 from softctm.phantom import Truth, draw_pair
+from softctm.writers import points_document, write_bytes_atomically, write_json_atomically
+from softctm.writers.atomic import prepare_folder
 
 PAIRS_PER_PATIENT = 2
 """As in a release: a slide gives several pairs, so a split by pair would leak."""
@@ -65,25 +67,18 @@ def write_container_input(folder: Path, pairs: Iterator[DrawnPair]) -> int:
 
     `truth/cell_gt.json` has the form of the challenge's ground truth, `truth/tissue/ID.png` OCELOT's.
     """
-    metadata, points = [], []
-    for number, drawn in enumerate(pairs):
+    metadata, cells = [], []
+    for drawn in pairs:
         name = drawn.pair.name
         _write_image(folder / "images/cell_patches" / f"{name}.jpg", drawn.pair.cell)
         _write_image(folder / "images/tissue_patches" / f"{name}.jpg", drawn.pair.tissue)
         _write_image(folder / "truth/tissue" / f"{name}.png", drawn.truth.tissue)
         metadata.append(drawn.metadata)
-        points += [
-            {"name": f"image_{number}", "point": [x, y, label], "probability": 1.0}
-            for x, y, label in _rows(drawn.truth)
-        ]
-    truth = {
-        "type": "Multiple points",
-        "points": points,
-        "version": {"major": 1, "minor": 0},
-        "num_images": len(metadata),
-    }
-    _write_text(folder / "truth/cell_gt.json", json.dumps(truth) + "\n")
-    _write_text(folder / "metadata.json", json.dumps(metadata, indent=1) + "\n")
+        cells.append(drawn.truth.cells)
+    prepare_folder(folder / "truth")
+    truth = {**points_document(cells), "num_images": len(cells)}
+    write_json_atomically(folder / "truth/cell_gt.json", truth)
+    write_json_atomically(folder / "metadata.json", metadata, indent=1)
     return len(metadata)
 
 
@@ -95,14 +90,17 @@ def write_ocelot_release(folder: Path, pairs: Iterator[DrawnPair]) -> int:
         _write_image(folder / "images/train/cell" / f"{name}.jpg", drawn.pair.cell)
         _write_image(folder / "images/train/tissue" / f"{name}.jpg", drawn.pair.tissue)
         _write_image(folder / "annotations/train/tissue" / f"{name}.png", drawn.truth.tissue)
-        rows = "".join(f"{x},{y},{label}\n" for x, y, label in _rows(drawn.truth))
-        _write_text(folder / "annotations/train/cell" / f"{name}.csv", rows)
+        cells = drawn.truth.cells
+        rows = "".join(
+            f"{x},{y},{label}\n" for x, y, label in zip(cells.x, cells.y, cells.label, strict=True)
+        )
+        _write(folder / "annotations/train/cell" / f"{name}.csv", rows.encode())
         sample_pairs[name] = drawn.metadata
     document = {
         "general_info": {"description": "Made-up H&E-like pairs in the layout of an OCELOT release"},
         "sample_pairs": sample_pairs,
     }
-    _write_text(folder / "metadata.json", json.dumps(document, indent=1) + "\n")
+    write_json_atomically(folder / "metadata.json", document, indent=1)
     return len(sample_pairs)
 
 
@@ -139,22 +137,13 @@ def _box(x: int, y: int, side: int, mpp: float) -> dict[str, float]:
     }  # fmt: skip
 
 
-def _rows(truth: Truth) -> list[list[int]]:
-    cells = truth.cells
-    return [[int(value) for value in row] for row in zip(cells.x, cells.y, cells.label, strict=True)]
-
-
 def _write_image(path: Path, pixels: NDArray[np.uint8]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(path, quality=JPEG_QUALITY, optimize=True)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from None
+    encoded = io.BytesIO()
+    kind = "PNG" if path.suffix == ".png" else "JPEG"
+    Image.fromarray(pixels).save(encoded, kind, quality=JPEG_QUALITY, optimize=True)
+    _write(path, encoded.getvalue())
 
 
-def _write_text(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from None
+def _write(path: Path, content: bytes) -> None:
+    prepare_folder(path.parent)
+    write_bytes_atomically(path, content)

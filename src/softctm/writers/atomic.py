@@ -34,7 +34,7 @@ def write_bytes_atomically(path: Path, data: bytes) -> None:
         _flush_folder(path.parent)
     except OSError as error:
         raise OutputError(
-            f"{path} cannot be written ({error.strerror}); make room, or choose another --output"
+            f"{path} cannot be written ({error.strerror}); make room, or choose another output folder"
         ) from error
     finally:
         if temporary is not None:
@@ -72,7 +72,7 @@ def prepare_folder(folder: Path) -> None:
     except OSError as error:
         raise OutputError(
             f"output folder {folder} cannot be written to ({error.strerror}); make it writable for user "
-            f"{os.geteuid()} or choose another --output"
+            f"{os.geteuid()} or choose another output folder"
         ) from error
 
 
