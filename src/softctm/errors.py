@@ -55,3 +55,9 @@ class ScoreTooLowError(SoftCTMError):
     """An evaluation ended below the score that `--fail-under` demands."""
 
     exit_code = 8
+
+
+class TrainingError(SoftCTMError):
+    """Training cannot go on: gradients that are not finite, or a run folder of another configuration."""
+
+    exit_code = 9
