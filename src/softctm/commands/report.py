@@ -137,8 +137,8 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _open_images(args: argparse.Namespace) -> PairSource | None:
-    """The images of --input, else of a release given as --truth; None for a `cell_gt.json` alone."""
-    folder = args.input or (args.truth if args.truth.is_dir() else None)
+    """The images of --input, else of a release given as --truth; None where there are none."""
+    folder = args.input or (args.truth if (args.truth / "images").is_dir() else None)
     if folder is None:
         return None
     # The subset may be meant for the truth alone: only a release has subsets.
