@@ -337,6 +337,19 @@ def test_networks_that_do_not_fit_are_named(
         load_detector(folder, device="cpu")
 
 
+def test_networks_trained_without_tissue_see_the_cell_patch_alone(
+    tmp_path: Path, pair: CellTissuePair
+) -> None:
+    folder = write_folder(tmp_path)
+    (folder / "cell_fold0.onnx").write_bytes(network(1, 3, 3, activation="Softmax"))
+    prediction = load_detector(folder, device="cpu", views=1).predict(pair, maps=True)
+    session = onnxruntime.InferenceSession(network(1, 3, 3, activation="Softmax"))
+    image = np.float32(pair.cell.transpose(2, 0, 1)[None]) / 255
+    np.testing.assert_allclose(
+        prediction.cell_probability, session.run(None, {"input": image})[0][0], atol=1e-5
+    )
+
+
 def test_as_many_tissue_classes_as_the_manifest_names(tmp_path: Path) -> None:
     folder = write_folder(tmp_path, tissue_classes=3)
     write_manifest(folder)

@@ -77,6 +77,8 @@ class Detector:
         self._runtime = runtime
         self._tissue = Ensemble(runtime, model.tissue, ways)
         self._cells = Ensemble(runtime, model.cell, ways)
+        # Networks trained without tissue take the cell patch alone; the tissue map is still there to be seen.
+        self._cell_only = self._cells.channels == 3
         self._check_channels()
         self._image = runtime.helper(image_graph(), "image")
         self._context = runtime.helper(context_graph(), "tissue context")
@@ -102,9 +104,13 @@ class Detector:
                 (image,) = self._image(self._runtime.value(pair.tissue))
                 tissue = self._tissue(image)
             with self._stage("context"):
-                x, y = (np.array([start], np.int64) for start in (pair.window.x, pair.window.y))
-                values = [self._runtime.value(array) for array in (pair.cell, x, y)]
-                (image,) = self._context(values[0], tissue, *values[1:])
+                cell = self._runtime.value(pair.cell)
+                if self._cell_only:
+                    (image,) = self._image(cell)
+                else:
+                    x, y = (np.array([start], np.int64) for start in (pair.window.x, pair.window.y))
+                    window = [self._runtime.value(corner) for corner in (x, y)]
+                    (image,) = self._context(cell, tissue, *window)
             with self._stage("cells"):
                 cells = self._cells(image)
         except NotFiniteError as error:
@@ -126,7 +132,7 @@ class Detector:
             name = self.model.tissue.networks[0].path.name
             raise ModelError(f"{name}: wants {self._tissue.channels} channels where 3 (RGB) are given")
         given = 3 + self._tissue.classes
-        if self._cells.channels not in (None, given):
+        if not self._cell_only and self._cells.channels not in (None, given):
             name = self.model.cell.networks[0].path.name
             raise ModelError(
                 f"{name}: wants {self._cells.channels} channels where {given} are given (RGB and "
