@@ -36,6 +36,8 @@ LABEL org.opencontainers.image.title="SoftCTM" \
       org.opencontainers.image.licenses="Apache-2.0 (program), CC-BY-NC-4.0 (default model)"
 # ONNX Runtime would report its use to its makers, where there is a network.
 ENV ORT_DISABLE_TELEMETRY=1
+# NumPy's threads would only stand beside ONNX Runtime's, and count against the limit on processes.
+ENV OPENBLAS_NUM_THREADS=1
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONPATH=/opt/app/src \
     PYTHONUNBUFFERED=1 \
