@@ -1,0 +1,234 @@
+"""A run: no patient leaks into what its networks see, and nothing is done twice or mixed up."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from training_cases import BC, TC, write_release
+
+from softctm.errors import InputError, TrainingError
+from softctm.networks import DeepLab
+from softctm.ocelot import AnnotatedPair, load_release
+from softctm.training.arrays import TrainingArrays
+from softctm.training.config import PRESETS, Preset, with_settings
+from softctm.training.ensemble_run import EnsembleRun, annotated_tissue
+from softctm.training.folds import read_folds
+from softctm.training.loop import LoopConfig
+from softctm.training.tasks import CELL_CLASSES, FoldJob, network_spec, train_cells, train_tissue
+
+TINY = [
+    "tissue.network.downsampling=16",
+    "tissue.network.decoder_channels=16",
+    "tissue.optimiser.epochs=1",
+    "tissue.optimiser.batch=2",
+    "cells.network.downsampling=8",
+    "cells.network.decoder_channels=16",
+    "cells.optimiser.epochs=1",
+    "cells.optimiser.batch=2",
+    "cells.target.kind=circle",
+]
+PATIENTS = ["TCGA-AA-0001", "TCGA-AA-0002", "TCGA-AA-0001", "TCGA-AA-0003", "TCGA-AA-0004"]
+ROWS = [[(100 * k + 50, 60, BC), (500, 100 * k + 300, TC)] for k in range(5)]
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> list[AnnotatedPair]:
+    return load_release(write_release(tmp_path_factory.mktemp("release"), ROWS, PATIENTS))
+
+
+def preset(*settings: str) -> Preset:
+    return with_settings(PRESETS["compact"], [*TINY, *settings])
+
+
+def run_of(pairs: Sequence[AnnotatedPair], folder: Path, *settings: str) -> EnsembleRun:
+    run = EnsembleRun(pairs, folder, preset(*settings), LoopConfig(bfloat16=False), None)
+    run.prepare(3, 0)
+    return run
+
+
+def says(share: float, run: EnsembleRun) -> DeepLab:
+    """A tissue network that finds this share of cancer everywhere."""
+    network = DeepLab(network_spec(run.preset.tissue, 2, 0))
+    head = network.body.segmentation_head[0]
+    torch.nn.init.zeros_(head.weight)
+    head.bias.data = torch.tensor([0.0, math.log(share / (1 - share))])
+    return network
+
+
+def put_tissue_networks(run: EnsembleRun) -> None:
+    """Tissue networks that identify themselves: that of fold k finds 0.2 + 0.2 k of cancer."""
+    for fold in sorted(set(run.fold_of())):
+        folder = run.folder / "tissue" / f"fold{fold}"
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {name: value.contiguous() for name, value in says(0.2 + 0.2 * fold, run).state_dict().items()}
+        save_file(state, folder / "network.safetensors")
+
+
+def test_tissue_that_a_cell_network_sees_comes_from_the_network_that_never_saw_the_patient(
+    pairs: list[AnnotatedPair], tmp_path: Path
+) -> None:
+    run = run_of(pairs, tmp_path)
+    put_tissue_networks(run)
+    folds = run.fold_of()
+    assert folds[0] == folds[2]  # one patient
+    assert set(folds) == {0, 1, 2}
+    context = run.cell_arrays().context
+    assert context is not None
+    assert context.shape == (5, 2, 128, 128)
+    for index, fold in enumerate(folds):
+        np.testing.assert_allclose(context[index, 1], 0.2 + 0.2 * fold, atol=2e-3)
+        np.testing.assert_allclose(context[index, 0], 0.8 - 0.2 * fold, atol=2e-3)
+
+
+def test_new_tissue_networks_give_new_context(pairs: list[AnnotatedPair], tmp_path: Path) -> None:
+    run = run_of(pairs, tmp_path)
+    put_tissue_networks(run)
+    run.cell_arrays()
+    fold = run.fold_of()[0]
+    path = tmp_path / "tissue" / f"fold{fold}" / "network.safetensors"
+    save_file({n: v.contiguous() for n, v in says(0.9, run).state_dict().items()}, path)
+    context = run.cell_arrays().context
+    assert context is not None
+    np.testing.assert_allclose(context[0, 1], 0.9, atol=2e-3)
+
+
+def test_annotated_coupling_shows_the_annotation_in_the_window(
+    pairs: list[AnnotatedPair], tmp_path: Path
+) -> None:
+    context = run_of(pairs, tmp_path, "cells.coupling=annotated").cell_arrays().context
+    assert context is not None
+    for index in range(len(pairs)):
+        # The window begins at column 400 + 4 k; cancer ends at column 512 of the tissue patch.
+        border = (512 - 400 - 4 * index) // 2
+        assert (context[index, 1, :, : border - 2] > 0.95).all()
+        assert (context[index, 1, :, border + 2 :] < 0.05).all()
+        np.testing.assert_allclose(context[index].astype(float).sum(0), 1, atol=2e-3)
+
+
+def test_unknown_tissue_is_shared_between_both_classes(pairs: list[AnnotatedPair]) -> None:
+    shares = annotated_tissue(pairs[0])
+    assert (shares[:, -1] == 0.5).all()
+    assert (shares[:, 0, 0] == [0, 1]).all()
+    assert (shares[:, 0, -1] == [1, 0]).all()
+
+
+def test_without_coupling_cell_networks_see_the_cell_patch_alone(
+    pairs: list[AnnotatedPair], tmp_path: Path
+) -> None:
+    run = run_of(pairs, tmp_path, "cells.coupling=none")
+    assert run.cell_arrays().context is None
+    network = run.train_cells(1)  # needs no tissue network
+    assert network.spec.context_channels == 0
+    assert run.cell_network(1).spec == network.spec
+
+
+def test_cell_networks_wait_for_the_tissue_networks_of_all_folds(
+    pairs: list[AnnotatedPair], tmp_path: Path
+) -> None:
+    run = run_of(pairs, tmp_path)
+    with pytest.raises(TrainingError, match=r"tissue networks of fold 0, 1, 2 are not there yet"):
+        run.train_cells(0)
+    with pytest.raises(TrainingError, match=r"is not there yet; run `softctm train tissue --fold 1` first"):
+        run.tissue_network(1)
+
+
+@dataclass(frozen=True)
+class WatchedArrays(TrainingArrays):
+    """Remembers which patches were looked at."""
+
+    seen: list[int] = field(default_factory=list)
+
+    def sample(self, index: int) -> tuple[Tensor, Tensor]:
+        self.seen.append(int(index))
+        return super().sample(index)
+
+
+@pytest.mark.parametrize("task", ["tissue", "cells"])
+def test_networks_are_trained_without_their_folds_patients(
+    pairs: list[AnnotatedPair], tmp_path: Path, task: str
+) -> None:
+    random = np.random.default_rng(0)
+    side = 64 if task == "tissue" else 128
+    images = random.integers(0, 256, (5, 3, side, side)).astype(np.uint8)
+    labels = random.integers(0, 2, (5, side, side)).astype(np.int8)
+    shares = random.integers(0, 127, (5, 2, side, side)).astype(np.uint8)
+    watched = WatchedArrays(images, labels if task == "tissue" else shares, random.random((5, 2)))
+    loop = LoopConfig(bfloat16=False, validate_epochs=0)
+    folds = [0, 1, 0, 2, 2]
+    for fold in (0, 2):
+        watched.seen.clear()
+        job = FoldJob(fold, folds, None, loop, tmp_path / f"{task}{fold}")
+        if task == "tissue":
+            train_tissue(with_epochs(preset(), 4).tissue, watched, job)
+        else:
+            train_cells(with_epochs(preset(), 4).cells, watched, [pair.cells() for pair in pairs], job)
+        outside = {index for index, own in enumerate(folds) if own != fold}
+        assert set(watched.seen) == outside
+        assert {pairs[index].patient for index in outside}.isdisjoint(
+            pairs[index].patient for index in job.validation
+        )
+
+
+def with_epochs(preset: Preset, epochs: int) -> Preset:
+    return with_settings(preset, [f"tissue.optimiser.epochs={epochs}", f"cells.optimiser.epochs={epochs}"])
+
+
+def test_trained_network_is_loaded_not_trained_again(pairs: list[AnnotatedPair], tmp_path: Path) -> None:
+    run = run_of(pairs, tmp_path)
+    first = run.train_tissue(0)
+    written = (tmp_path / "tissue/fold0/network.safetensors").stat().st_mtime_ns
+    again = run.train_tissue(0)
+    assert (tmp_path / "tissue/fold0/network.safetensors").stat().st_mtime_ns == written
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name])
+        assert torch.equal(value, run.tissue_network(0).state_dict()[name])
+
+
+def test_weights_of_another_configuration_are_refused(pairs: list[AnnotatedPair], tmp_path: Path) -> None:
+    put_tissue_networks(run_of(pairs, tmp_path))
+    wider = replace(run_of(pairs, tmp_path), preset=preset("tissue.network.decoder_channels=32"))
+    with pytest.raises(TrainingError, match=r"network\.safetensors: from another configuration"):
+        wider.tissue_network(0)
+
+
+def test_folder_of_another_configuration_is_refused(pairs: list[AnnotatedPair], tmp_path: Path) -> None:
+    run_of(pairs, tmp_path)
+    run_of(pairs, tmp_path)  # the same again is welcome
+    before = (tmp_path / "config.json").read_bytes()
+    with pytest.raises(TrainingError, match=r"config\.json: this folder is of another configuration"):
+        run_of(pairs, tmp_path, "cells.target.sigma_um=5")
+    with pytest.raises(TrainingError, match="another configuration"):
+        EnsembleRun(pairs, tmp_path, preset(), LoopConfig(seed=1), None).prepare(3, 0)
+    assert (tmp_path / "config.json").read_bytes() == before
+
+
+def test_folds_are_made_once_or_taken_from_a_file(pairs: list[AnnotatedPair], tmp_path: Path) -> None:
+    first = run_of(pairs, tmp_path / "first")
+    made = read_folds(first.folds_path)
+    first.prepare(2, 5)
+    assert read_folds(first.folds_path) == made
+    given = tmp_path / "given.json"
+    entries = {pair.id: {"fold": int(pair.patient[-1]) % 2, "patient": pair.patient} for pair in pairs}
+    given.write_text(json.dumps({"pairs": entries}))
+    second = EnsembleRun(pairs, tmp_path / "second", preset(), LoopConfig(), None)
+    second.prepare(5, 0, given)
+    assert second.fold_of() == [int(patient[-1]) % 2 for patient in PATIENTS]
+
+
+def test_pair_without_a_fold_is_named(pairs: list[AnnotatedPair], tmp_path: Path) -> None:
+    run = run_of(pairs[:4], tmp_path)
+    with pytest.raises(InputError, match=r"folds\.json: has no fold for pair 005"):
+        replace(run, pairs=pairs).fold_of()
+
+
+def test_cell_classes_are_those_of_the_detector() -> None:
+    assert CELL_CLASSES == ("none", "background_cell", "tumor_cell")
