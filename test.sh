@@ -103,7 +103,7 @@ case $api in
     # Asked from inside the container, where the platform asks too: there is no network to ask from outside.
     code=0
     "$DOCKER" exec "$container" python /tools/calls.py "$calls" || code=$?
-    "$DOCKER" logs "$container"
+    "$DOCKER" logs --tail 20 "$container"
     if [ "$("$DOCKER" inspect --format '{{.State.Running}}' "$container")" != true ]; then
       explain_exit "$("$DOCKER" inspect --format '{{.State.ExitCode}}' "$container")"
     fi
