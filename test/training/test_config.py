@@ -80,9 +80,15 @@ def test_settings_change_what_they_name_and_nothing_else() -> None:
         ("cell.target.sigma_um=2", "no 'cell' here; there are tissue, cells"),
         ("cells.target=soft", "'target' is a group; name one value in it"),
         ("cells=1", "'cells' is a group"),
-        ("cells.target.sigma_um=wide", f"'wide' does not fit; the preset has {COMPACT.cells.target.sigma_um}"),
+        (
+            "cells.target.sigma_um=wide",
+            f"'wide' does not fit; the preset has {COMPACT.cells.target.sigma_um}",
+        ),
         ("cells.target.kind=square", "'square' does not fit; the preset has 'soft'"),
-        ("cells.optimiser.epochs=4.5", f"'4.5' does not fit; the preset has {COMPACT.cells.optimiser.epochs}"),
+        (
+            "cells.optimiser.epochs=4.5",
+            f"'4.5' does not fit; the preset has {COMPACT.cells.optimiser.epochs}",
+        ),
         ("cells.optimiser.name=lion", "'lion' does not fit"),
         ("cells.target.class_weights=1,2", "'1,2' does not fit"),
         ("cells.coupling=leak", "'leak' does not fit"),
