@@ -1,6 +1,6 @@
 """Draw docs/images/learning-curves.png from the metrics of a run.
 
-    python docs/figures/learning_curves.py RUN
+python docs/figures/learning_curves.py RUN
 """
 
 from __future__ import annotations

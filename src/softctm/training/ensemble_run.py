@@ -4,6 +4,7 @@ Every stage leaves a file behind and is skipped where that file lies, so that th
 where a killed one stopped.
 
     RUN/config.json            what is trained; another configuration is refused
+    RUN/commit                 of the source that the run was begun with
     RUN/folds.json             who is in which fold
     RUN/cache/                 arrays made from the data
     RUN/tissue/fold<k>/        checkpoint, metrics, network of the tissue network that never saw fold k
@@ -13,6 +14,7 @@ where a killed one stopped.
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -83,9 +85,19 @@ class EnsembleRun:
         if not path.exists():
             # At once or not at all: other folds may be starting in other processes.
             write_json_atomically(path, document, indent=1)
+        if not self._commit_path.exists():
+            self._commit_path.write_text(source_commit() + "\n")
         if not self.folds_path.exists():
             assignment = read_folds(folds_file) if folds_file else make_folds(self.pairs, folds, seed)
             write_folds(self.folds_path, assignment, self.pairs, seed)
+
+    def commit(self) -> str:
+        """The commit of the source that the run was begun with, or "unknown"."""
+        return self._commit_path.read_text().strip() if self._commit_path.exists() else "unknown"
+
+    @property
+    def _commit_path(self) -> Path:
+        return self.folder / "commit"
 
     def _encoder_name(self) -> str | None:
         return Path(self.encoder_weights).name if self.encoder_weights else None
@@ -208,3 +220,18 @@ def annotated_tissue(pair: AnnotatedPair) -> NDArray[np.float32]:
         np.float32
     )
     return np.stack([1 - cancer, cancer])
+
+
+def source_commit() -> str:
+    """The commit of the source that is running, or "unknown" outside a checkout."""
+    try:
+        result = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return result.stdout.strip()

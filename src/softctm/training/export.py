@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -147,7 +146,7 @@ def export_ensemble(
             **facts,
             "pairs": len(ensemble.pairs),
             "patients": len({pair.patient for pair in ensemble.pairs}),
-            "commit": source_commit(),
+            "commit": ensemble.commit(),
             "preset": asdict(ensemble.preset),
             "seed": ensemble.loop.seed,
             "largest_difference_from_pytorch": max(differences.values()),
@@ -170,18 +169,3 @@ def _networks(entries: list[dict[str, Any]], mpp: float, classes: tuple[str, ...
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def source_commit() -> str:
-    """The commit of the source that is running, or "unknown" outside a checkout."""
-    try:
-        result = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return result.stdout.strip()
