@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -177,7 +178,7 @@ def _share_memory(device: Device) -> None:
 def _cuda_fault() -> str | None:
     """Why CUDA cannot be used, found by running a small graph on it; None where it can."""
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        return "this ONNX Runtime was built without it (install onnxruntime-gpu instead of onnxruntime)"
+        return "this ONNX Runtime was built without CUDA (install onnxruntime-gpu instead of onnxruntime)"
     if hasattr(onnxruntime, "preload_dlls"):
         # Finds the CUDA and cuDNN libraries of the Python wheels; it prints what it does not find.
         with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(Exception):
@@ -190,7 +191,9 @@ def _cuda_fault() -> str | None:
             return "ONNX Runtime could not start it (no driver, no device, or CUDA libraries missing)"
         session.run(None, {"x": np.ones(1, np.float32)})
     except Exception as error:
-        return _first_line(error)
+        # CUDA's own sentence, without ONNX Runtime's account of where in its sources it was met.
+        sentence = re.search(r"CUDA failure \d+: ([^;]+?) *;", str(error))
+        return sentence[1] if sentence else _first_line(error)
     return None
 
 
