@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
+SIX_PAIRS = ("004", "067", "120", "182", "250", "296")
 _KEPT_ALIVE: list[Any] = []
 
 
@@ -37,3 +39,22 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"needs the reference data folder {SHARED}")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def six_pairs(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A release of six of OCELOT's pairs: links to its files, and its metadata cut to them."""
+    folder = tmp_path_factory.mktemp("release")
+    metadata = json.loads((shared / "ocelot" / "metadata.json").read_text())
+    metadata["sample_pairs"] = {name: metadata["sample_pairs"][name] for name in SIX_PAIRS}
+    (folder / "metadata.json").write_text(json.dumps(metadata))
+    for place, suffix in (
+        ("images/train/cell", "jpg"),
+        ("images/train/tissue", "jpg"),
+        ("annotations/train/cell", "csv"),
+        ("annotations/train/tissue", "png"),
+    ):
+        (folder / place).mkdir(parents=True)
+        for name in SIX_PAIRS:
+            (folder / place / f"{name}.{suffix}").symlink_to(shared / "ocelot" / place / f"{name}.{suffix}")
+    return folder

@@ -407,19 +407,18 @@ def test_without_truth_the_viewer_shows_the_cells_and_their_purity(browser, case
     assert_quiet(browser, out)
 
 
-def test_real_pairs_make_a_page_that_works(browser, shared, tmp_path):
-    # No network's predictions are needed for this: what is tested is the page on real images and annotations.
-    release = shared / "ocelot"
+def test_the_default_models_predictions_on_real_pairs_make_a_page_that_works(browser, six_pairs, tmp_path):
+    release = six_pairs
     truth = load_truth(release, "train")
-    random = np.random.default_rng(6)
-    predicted = [imperfect(random, points) for points in truth.points]
-    predictions = write_json(tmp_path / "cell_classification.json", document(predicted))
+    options = ("--input", release, "--subset", "train", "--output", tmp_path, "--views", 1, "--device", "cpu")
+    assert main(["predict", *map(str, options)]) == 0
+    predictions = tmp_path / "cell_classification.json"
     out = tmp_path / "ocelot.html"
     words = ("--predictions", predictions, "--truth", release, "--subset", "train", "--resamples", 200)
     assert main(["report", str(out), *map(str, words)]) == 0
     assert out.stat().st_size < 9 * 0.75e6 + 1e6
     open_page(browser, out)
-    assert len(browser.find_elements(By.CSS_SELECTOR, "#pairs [role=tab]")) == 9
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#pairs [role=tab]")) == len(truth)
     written = load_predictions(predictions, len(truth))
     for stop in (0, 63):
         left = [take(points, points.score >= np.float32(stop / 100)) for points in written]
