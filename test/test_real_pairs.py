@@ -19,7 +19,7 @@ def test_six_real_pairs_are_found_scored_and_reported(six_pairs: Path, tmp_path:
     assert main(["predict", *release, "--output", str(tmp_path), "--views", "1", "--device", "cpu"]) == 0
     predictions, truth = tmp_path / "cell_classification.json", load_truth(six_pairs, "train")
     counts = count_pairs(load_predictions(predictions, len(truth)), truth.points)
-    # The model has seen these pairs: far below its out-of-fold score would mean a broken chain, not a weak model.
+    # The model has seen these pairs: a score below its out-of-fold one would mean a broken chain.
     assert score(counts).mean_f1 > 0.5
     assert (counts[..., 0].sum(axis=1) > 0).all()
     record = json.loads((tmp_path / "run.json").read_text())
