@@ -38,7 +38,9 @@ def main(arguments: list[str]) -> None:
 
 def document() -> dict[str, Any]:
     """The whole bill of materials."""
-    components = [interpreter(), *python_packages(), *debian_packages(), *model_files()]
+    found = [interpreter(), *python_packages(), *debian_packages(), *model_files()]
+    # An editable installation shows the same package twice.
+    components = {component["bom-ref"]: component for component in found}
     return {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",
@@ -55,7 +57,7 @@ def document() -> dict[str, Any]:
                 "licenses": [{"license": {"id": "Apache-2.0"}}],
             },
         },
-        "components": sorted(components, key=lambda component: component["bom-ref"]),
+        "components": [components[reference] for reference in sorted(components)],
     }
 
 
@@ -135,11 +137,12 @@ def model_files() -> Iterator[Component]:
 
 
 def markdown(bill: dict[str, Any]) -> str:
-    """The bill's components as a Markdown table."""
+    """Table of what is inside but for Debian's packages, which differ with the base image's date."""
     rows = ["| component | version | licence as declared |", "| --- | --- | --- |"]
     for entry in bill["components"]:
-        licences = ", ".join(item["license"]["name"] for item in entry.get("licenses", []))
-        rows.append(f"| {entry['name']} | {entry['version']} | {licences or 'see its own files'} |")
+        if not entry["purl"].startswith("pkg:deb/"):
+            licences = ", ".join(item["license"]["name"] for item in entry.get("licenses", []))
+            rows.append(f"| {entry['name']} | {entry['version']} | {licences or 'see its own files'} |")
     return "\n".join(rows) + "\n"
 
 

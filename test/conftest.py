@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ def _define_missing_torchvision_operators() -> None:
 
 
 _define_missing_torchvision_operators()
+
+# Jobs that a shell runs in the background ignore Ctrl-C, and so would every program that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

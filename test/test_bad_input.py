@@ -303,4 +303,4 @@ def test_an_output_that_is_read_only(
     code, line, _ = predict(capsys, tmp_path)
     assert code == 6
     assert f"output folder {tmp_path}/out cannot be written to (Read-only file system)" in line
-    assert "--output" in line
+    assert "another output folder" in line

@@ -251,7 +251,9 @@ def test_bad_input_is_told_before_the_networks_are_loaded(tmp_path: Path) -> Non
 
 def test_an_unwritable_output_is_told_before_anything_is_computed(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(OutputError, match=r"output folder .*out cannot be written to .*--output"):
+    with pytest.raises(
+        OutputError, match=r"output folder .*out cannot be written to .*another output folder"
+    ):
         run(write_pairs(tmp_path, 1), failing_for("000", AssertionError()))
 
 
