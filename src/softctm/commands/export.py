@@ -6,22 +6,14 @@ import argparse
 import json
 from pathlib import Path
 
+from softctm.commands.shared_options import add_release, add_run_folder
 from softctm.errors import InputError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of `softctm export`."""
-    parser.add_argument(
-        "--data", type=Path, required=True, help="the OCELOT release that the run was trained on"
-    )
-    parser.add_argument("--subset", default="train", help="of the release (default: train)")
-    parser.add_argument(
-        "--run",
-        type=Path,
-        default=Path("runs/compact"),
-        dest="run_folder",
-        help="a finished run (default: runs/compact)",
-    )
+    add_release(parser, "the OCELOT release that the run was trained on")
+    add_run_folder(parser, "a finished run")
     parser.add_argument("--output", type=Path, required=True, help="the model folder to write")
     parser.add_argument("--name", required=True, help="the model's name")
     parser.add_argument(

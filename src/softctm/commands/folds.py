@@ -6,12 +6,13 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
+from softctm.commands.shared_options import add_release
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of `softctm folds`."""
     parser.add_argument("output", type=Path, help="the JSON file to write")
-    parser.add_argument("--data", type=Path, required=True, help="an OCELOT release")
-    parser.add_argument("--subset", default="train", help="of the release (default: train)")
+    add_release(parser)
     parser.add_argument("--folds", type=int, default=5, help="number of folds (default: 5)")
     parser.add_argument("--seed", type=int, default=0, help="of the order of equal patients (default: 0)")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from softctm.commands.shared_options import add_release, add_run_folder
 from softctm.errors import UsageError
 from softctm.training.config import PRESETS, with_settings
 
@@ -14,15 +15,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "task", choices=("tissue", "cells", "all"), help="what to train; all: every fold of both"
     )
-    parser.add_argument("--data", type=Path, required=True, help="an OCELOT release")
-    parser.add_argument("--subset", default="train", help="of the release (default: train)")
-    parser.add_argument(
-        "--run",
-        type=Path,
-        default=Path("runs/compact"),
-        dest="run_folder",
-        help="the run's folder (default: runs/compact)",
-    )
+    add_release(parser)
+    add_run_folder(parser, "the run's folder")
     parser.add_argument(
         "--preset", choices=sorted(PRESETS), default="compact", help="recipe (default: compact)"
     )

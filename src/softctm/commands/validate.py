@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from softctm.commands.shared_options import add_release
 from softctm.errors import ModelError, UsageError
+from softctm.model import Model, find_weights, load_model
+from softctm.ocelot import AnnotatedPair, load_release
+from softctm.writers import write_json_atomically
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of `softctm validate`."""
-    parser.add_argument(
-        "--data", type=Path, required=True, help="the OCELOT release that the model was trained on"
-    )
-    parser.add_argument("--subset", default="train", help="of the release (default: train)")
+    add_release(parser, "the OCELOT release that the model was trained on")
     parser.add_argument("--weights", type=Path, help="the model's folder (default: model_weights)")
     parser.add_argument("--views", type=int, choices=(1, 2, 4, 8), default=8, help="(default: 8)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)")
@@ -35,8 +37,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Predict every fold with the networks that never saw it, choose rules crosswise, print the table."""
     from softctm.evaluation.out_of_fold import out_of_fold
-    from softctm.model import find_weights, load_model
-    from softctm.ocelot import load_release
     from softctm.training.folds import read_folds
 
     model = load_model(find_weights(args.weights))
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     tissue: dict[int, NDArray[np.int64]] = {}
     for fold in args.fold or sorted(set(fold_of)):
         indices = [index for index, own in enumerate(fold_of) if own == fold]
-        counts = _fold_counts(args, model.for_fold(fold), fold, indices)
+        counts = _fold_counts(args, model.for_fold(fold), fold, [pairs[index] for index in indices])
         by_rule |= dict(zip(indices, counts["cells"], strict=True))
         tissue |= dict(zip(indices, counts["tissue"], strict=True))
     if args.fold:
@@ -71,18 +71,18 @@ def run(args: argparse.Namespace) -> int:
     figures = {"views": args.views, **outcome.to_json()}
     print(table(figures))
     if args.json:
-        args.json.write_text(json.dumps(figures, indent=1) + "\n")
+        write_json_atomically(args.json, figures, indent=1)
     if args.update:
         path = model.folder / "model.json"
         document = json.loads(path.read_text())
         document["postprocessing"] = {"method": "peaks", **figures["rule"]}
         document["scores"] = {"out_of_fold": figures}
-        path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+        write_json_atomically(path, document, indent=1)
     return 0
 
 
 def _fold_counts(
-    args: argparse.Namespace, model: Any, fold: int, indices: list[int]
+    args: argparse.Namespace, model: Model, fold: int, pairs: Sequence[AnnotatedPair]
 ) -> dict[str, NDArray[np.int64]]:
     """Counts of a fold's pairs, from `--work` where they are there for these very networks."""
     from tqdm import tqdm
@@ -90,7 +90,6 @@ def _fold_counts(
     from softctm.detector import Detector
     from softctm.evaluation.out_of_fold import count_by_rule
     from softctm.evaluation.tissue import labels_of, tissue_counts
-    from softctm.ocelot import load_release
     from softctm.readers import open_pairs
 
     networks = "-".join(digest[:8] for digest in model.hashes.values())
@@ -99,16 +98,15 @@ def _fold_counts(
         with np.load(stored) as file:
             return dict(file)
     detector = Detector(model, device=args.device, views=args.views)
-    truth = load_release(args.data, args.subset)
     source = open_pairs(args.data, args.subset)
     number = {name: position for position, name in enumerate(source.names)}
     cells, tissue = [], []
-    for index in tqdm(indices, desc=f"fold {fold}", unit="pair", disable=None):
-        prediction = detector.predict(source.read(number[truth[index].id]), maps=True)
+    for pair in tqdm(pairs, desc=f"fold {fold}", unit="pair", disable=None):
+        prediction = detector.predict(source.read(number[pair.id]), maps=True)
         assert prediction.cell_probability is not None
         assert prediction.tissue_probability is not None
-        cells.append(count_by_rule(prediction.cell_probability, truth[index].cells()))
-        tissue.append(tissue_counts(labels_of(prediction.tissue_probability), truth[index].tissue_labels()))
+        cells.append(count_by_rule(prediction.cell_probability, pair.cells()))
+        tissue.append(tissue_counts(labels_of(prediction.tissue_probability), pair.tissue_labels()))
     counts = {"cells": np.stack(cells), "tissue": np.stack(tissue)}
     if stored is not None:
         stored.parent.mkdir(parents=True, exist_ok=True)

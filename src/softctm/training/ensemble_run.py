@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from softctm.errors import InputError, TrainingError
 from softctm.geometry import tissue_window
+from softctm.model import CELL_CLASSES
 from softctm.networks import DeepLab, NetworkSpec
 from softctm.ocelot import TISSUE_BACKGROUND, TISSUE_CANCER, AnnotatedPair
 from softctm.training.arrays import (
@@ -40,7 +41,6 @@ from softctm.training.folds import make_folds, read_folds, write_folds
 from softctm.training.loop import LoopConfig
 from softctm.training.nuclei import ClassicalSegmenter, NucleusSegmenter
 from softctm.training.tasks import (
-    CELL_CLASSES,
     TISSUE_CLASSES,
     FoldJob,
     load_network,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -18,10 +17,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from softctm import __version__
 from softctm.errors import ModelError
+from softctm.model import CELL_CLASSES
 from softctm.networks import DeepLab, ServedNetwork
 from softctm.pair import CELL_MPP, PATCH_SIZE, TISSUE_MPP
 from softctm.training.ensemble_run import EnsembleRun
-from softctm.training.tasks import CELL_CLASSES, TISSUE_CLASSES
+from softctm.training.tasks import TISSUE_CLASSES
+from softctm.writers import write_json_atomically
 
 MAX_DIFFERENCE = 5e-3
 """Largest difference in probability between PyTorch and the exported file that is accepted."""
@@ -153,7 +154,7 @@ def export_ensemble(
         },
         "validation": {"folds": "validation/folds.json", "tissue": entries["validation"]},
     }
-    (folder / "model.json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    write_json_atomically(folder / "model.json", document, indent=1)
     return differences
 
 

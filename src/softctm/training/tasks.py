@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from softctm.errors import TrainingError
 from softctm.evaluation.scores import pair_counts, precision_recall_f1
 from softctm.evaluation.tissue import labels_of, tissue_counts
+from softctm.model import CELL_CLASSES
 from softctm.networks import DeepLab, NetworkSpec
 from softctm.ocelot import TISSUE_UNKNOWN
 from softctm.pair import PATCH_SIZE
@@ -35,7 +36,7 @@ from softctm.training.losses import (
 from softctm.training.sampling import balanced_weights, draw
 
 TISSUE_CLASSES = ("background", "cancer")
-CELL_CLASSES = ("none", "background_cell", "tumor_cell")
+"""What is annotated; unknown tissue is not a class to learn."""
 
 CURVE_RULE = Peaks(sigma_px=4.5, distance_px=7, threshold=0.3)
 """How learning curves find cells: one fixed rule for all runs, chosen on none of them."""
