@@ -36,6 +36,10 @@ LABEL org.opencontainers.image.title="SoftCTM" \
       org.opencontainers.image.licenses="Apache-2.0 (program), CC-BY-NC-4.0 (default model)"
 # ONNX Runtime would report its use to its makers, where there is a network.
 ENV ORT_DISABLE_TELEMETRY=1
+# An image's arrays go back to the system when they are done with. Otherwise memory grows in steps, by which
+# of the threads happened to decode.
+ENV MALLOC_MMAP_THRESHOLD_=131072 \
+    MALLOC_TRIM_THRESHOLD_=131072
 # NumPy's threads would only stand beside ONNX Runtime's, and count against the limit on processes.
 ENV OPENBLAS_NUM_THREADS=1
 ENV PATH=/opt/venv/bin:$PATH \
