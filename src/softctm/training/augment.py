@@ -56,7 +56,7 @@ def augment(
         turns = int(rng.integers(0, 4))
         image, target = torch.rot90(image, turns, (-2, -1)), torch.rot90(target, turns, (-2, -1))
     for axis in (-1, -2):
-        if rng.random() < config.probability / 2:
+        if rng.random() < config.probability:
             image, target = image.flip(axis), target.flip(axis)
     if rng.random() < config.probability:
         image = torch.cat([change_colour(image[:3], config, rng), image[3:]])
