@@ -81,7 +81,7 @@ def test_crop_as_large_as_the_patch_is_the_patch() -> None:
 
 
 def test_all_eight_turns_and_flips_occur_and_nothing_else() -> None:
-    config = AugmentationConfig(scale=0.0, brightness=0.0, contrast=0.0, probability=1.0)
+    config = AugmentationConfig(scale=0.0, brightness=0.0, contrast=0.0, probability=0.5)
     whole = places(4)
     expected = [torch.rot90(flipped, k, (-2, -1)) for flipped in (whole, whole.flip(-1)) for k in range(4)]
     image = torch.cat([torch.rand(3, 4, 4), whole])
@@ -92,6 +92,16 @@ def test_all_eight_turns_and_flips_occur_and_nothing_else() -> None:
         assert len(matching) == 1
         seen.add(matching[0])
     assert seen == set(range(8))
+
+
+def test_each_axis_is_flipped_with_the_probability() -> None:
+    config = AugmentationConfig(scale=0.0, brightness=0.0, contrast=0.0, probability=1.0)
+    whole = places(4)
+    image = torch.cat([torch.rand(3, 4, 4), whole])
+    turned = [torch.rot90(whole.flip(-1, -2), k, (-2, -1)) for k in range(4)]
+    for seed in range(20):
+        _, found = augment(image, whole, config, 4, rng(seed))
+        assert any(torch.equal(view, found) for view in turned)
 
 
 def test_scale_stays_within_a_tenth_and_goes_both_ways() -> None:
