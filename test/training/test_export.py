@@ -11,6 +11,7 @@ import pytest
 import torch
 from onnx import TensorProto
 
+from softctm.cli import main
 from softctm.errors import ModelError
 from softctm.networks import DeepLab, NetworkSpec, ServedNetwork
 from softctm.training import export
@@ -112,3 +113,23 @@ def test_storing_twice_changes_nothing(exported: tuple[Path, float]) -> None:
     model = onnx.load(exported[0])
     before = model.SerializeToString()
     assert store_as_float16(model).SerializeToString() == before
+
+
+@pytest.mark.parametrize("text", ["{}", '{"tissue": {"network": 3}}', "[]"])
+def test_a_folder_that_is_no_run_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    (tmp_path / "config.json").write_text(text)
+    options = [
+        "--data",
+        str(tmp_path),
+        "--run",
+        str(tmp_path),
+        "--output",
+        str(tmp_path / "out"),
+        "--name",
+        "x",
+    ]
+    assert main(["export", *options]) != 0
+    last = capsys.readouterr().err.strip().splitlines()
+    assert len(last) == 1 and "config.json: not a run's configuration" in last[0]

@@ -37,13 +37,19 @@ def run(args: argparse.Namespace) -> int:
         config = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read; is {args.run_folder} a run's folder? ({error})") from None
+    try:
+        preset, seed, encoder_weights = preset_from_json(config), config["seed"], config["encoder_weights"]
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: not a run's configuration; {error} is missing or of another kind"
+        ) from None
     ensemble = EnsembleRun(
         pairs=load_release(args.data, args.subset),
         folder=args.run_folder,
-        preset=preset_from_json(config),
-        loop=LoopConfig(seed=config["seed"]),
+        preset=preset,
+        loop=LoopConfig(seed=seed),
         encoder_weights=None,
     )
-    facts = {"data": args.data_name, "licence": args.licence, "encoder_weights": config["encoder_weights"]}
+    facts = {"data": args.data_name, "licence": args.licence, "encoder_weights": encoder_weights}
     export_ensemble(ensemble, args.output, args.name, facts)
     return 0
