@@ -132,4 +132,5 @@ def test_a_folder_that_is_no_run_is_named(
     ]
     assert main(["export", *options]) != 0
     last = capsys.readouterr().err.strip().splitlines()
-    assert len(last) == 1 and "config.json: not a run's configuration" in last[0]
+    assert len(last) == 1
+    assert "config.json: not a run's configuration" in last[0]
