@@ -44,7 +44,9 @@ def test_a_promised_provider_that_the_session_does_not_get_is_no_cuda(
     cpu_only = runtime_module._open
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr(
-        runtime_module, "_open", lambda model, device, threads, exact: cpu_only(model, "cpu", threads, exact)
+        runtime_module,
+        "_open",
+        lambda model, device, threads, arithmetic: cpu_only(model, "cpu", threads, arithmetic),
     )
     runtime_module._cuda_fault.cache_clear()
     try:

@@ -16,10 +16,14 @@ from numpy.typing import NDArray
 
 from softctm.errors import DeviceError, ModelError, SoftCTMError
 from softctm.graphs import Graph
+from softctm.precision import Precision, to_float16
 from softctm.processors import available_processors
 
 Device = Literal["cpu", "cuda"]
 DeviceWish = Literal["auto", "cpu", "cuda"]
+Arithmetic = Literal["exact", "float32", "float16"]
+"""How CUDA multiplies: in full precision; as is usual for networks, 32-bit numbers, with TF32's shorter
+mantissa where the card has it; 16-bit numbers."""
 Value: TypeAlias = onnxruntime.OrtValue
 """An array where the networks run: in main memory, or on the graphics card."""
 
@@ -50,13 +54,17 @@ class Runtime:
         What is wished; `auto` takes the CPU where there is no usable CUDA, and says so in `notice`.
     networks : int
         How many networks will be loaded; the threads are shared out among them.
+    precision : "float32" or "float16"
+        What the networks compute in; see `softctm.precision`. Everything between them is 32-bit.
 
     Attributes
     ----------
     device : "cpu" or "cuda"
         What the sessions really run on, as a session answered, not as the installation promises.
+    precision : "float32" or "float16"
+        As given.
     notice : str or None
-        Why `auto` fell back to the CPU.
+        Why `auto` fell back to the CPU, and that float16 saves nothing there.
     threads : int
         Threads of each network on the CPU.
 
@@ -66,11 +74,14 @@ class Runtime:
         If "cuda" is asked for and a session does not get it.
     """
 
-    def __init__(self, device: DeviceWish = "auto", networks: int = 1) -> None:
+    def __init__(
+        self, device: DeviceWish = "auto", networks: int = 1, precision: Precision = "float32"
+    ) -> None:
         onnxruntime.set_default_logger_severity(_FATAL_ONLY)
         onnxruntime.disable_telemetry_events()
         self.threads = min(available_processors(), max(1, _MAX_POOL_THREADS // max(1, networks)))
         self.device: Device = "cpu"
+        self.precision = precision
         self.notice: str | None = None
         if device != "cpu":
             fault = _cuda_fault()
@@ -80,15 +91,23 @@ class Runtime:
                 raise DeviceError(f"no usable CUDA device: {fault}; use --device cpu or auto")
             else:
                 self.notice = f"running on the CPU: {fault}"
+        if precision == "float16" and self.device == "cpu":
+            notice = self.notice or "running on the CPU"
+            self.notice = f"{notice}; float16 saves no time there, because its arithmetic is 32-bit"
         _share_memory(self.device)
 
     def network(self, model: bytes, name: str) -> Session:
         """Open a network; `name` is what messages call it."""
-        return Session(model, name, self.device, self.threads)
+        if self.precision == "float16":
+            try:
+                model = to_float16(model)
+            except Exception as error:
+                raise _named(error, name, "cannot be made to compute in float16") from error
+        return Session(model, name, self.device, self.threads, self.precision)
 
     def helper(self, model: bytes, name: str) -> Session:
         """Open a small graph of our own: full precision, one thread (it is done before a second wakes)."""
-        return Session(model, name, self.device, threads=1, exact=True)
+        return Session(model, name, self.device, threads=1)
 
     def value(self, array: NDArray[Any]) -> Value:
         """Copy an array to the device."""
@@ -111,11 +130,13 @@ class Session:
         If memory runs out.
     """
 
-    def __init__(self, model: bytes, name: str, device: Device, threads: int, exact: bool = False) -> None:
+    def __init__(
+        self, model: bytes, name: str, device: Device, threads: int, arithmetic: Arithmetic = "exact"
+    ) -> None:
         self.name = name
         self._device = device
         try:
-            self._session = _open(model, device, threads, exact)
+            self._session = _open(model, device, threads, arithmetic)
         except Exception as error:
             raise _named(error, name, "cannot be loaded") from error
         if device == "cuda" and "CUDAExecutionProvider" not in self._session.get_providers():
@@ -137,7 +158,7 @@ class Session:
         return list(binding.get_outputs())
 
 
-def _open(model: bytes, device: Device, threads: int, exact: bool) -> Any:
+def _open(model: bytes, device: Device, threads: int, arithmetic: Arithmetic) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
     options.intra_op_num_threads = threads
@@ -148,10 +169,27 @@ def _open(model: bytes, device: Device, threads: int, exact: bool) -> Any:
     options.enable_mem_pattern = False
     providers: Sequence[Any] = ["CPUExecutionProvider"]
     if device == "cuda":
-        cuda = {"device_id": "0", "cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0" if exact else "1"}
-        cuda["arena_extend_strategy"] = "kSameAsRequested"
-        providers = [("CUDAExecutionProvider", cuda), *providers]
+        providers = [("CUDAExecutionProvider", cuda_options(arithmetic)), *providers]
     return onnxruntime.InferenceSession(model, options, providers=providers, enable_fallback=0)
+
+
+def cuda_options(arithmetic: Arithmetic) -> dict[str, str]:
+    """How ONNX Runtime's CUDA provider is to run a session.
+
+    Every session sees one batch size, so that each convolution's algorithm is chosen once. cuDNN's heuristic
+    chooses it from a table; the exhaustive search, ONNX Runtime's default, would time all of them at every
+    start. Workspace is left unlimited: faster algorithms for 16-bit need more than the 32 MB it is otherwise
+    held to. Tensor cores want channels last, and without `prefer_nhwc` each convolution turns its input there
+    and its output back.
+    """
+    return {
+        "device_id": "0",
+        "arena_extend_strategy": "kSameAsRequested",
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "cudnn_conv_use_max_workspace": "1",
+        "prefer_nhwc": str(int(arithmetic == "float16")),
+        "use_tf32": str(int(arithmetic != "exact")),
+    }
 
 
 @functools.cache
@@ -186,7 +224,7 @@ def _cuda_fault() -> str | None:
     graph = Graph()
     doubled = graph.node("Add", graph.input("x", np.float32, (1,)), "x")
     try:
-        session = _open(graph.model(doubled), "cuda", threads=1, exact=True)
+        session = _open(graph.model(doubled), "cuda", 1, "exact")
         if "CUDAExecutionProvider" not in session.get_providers():
             return "ONNX Runtime could not start it (no driver, no device, or CUDA libraries missing)"
         session.run(None, {"x": np.ones(1, np.float32)})
@@ -204,7 +242,7 @@ def _port(argument: Any) -> Port:
 
 def _named(error: Exception, name: str, what: str) -> SoftCTMError:
     message = str(error).lower()
-    if isinstance(error, MemoryError) or "out of memory" in message or "allocat" in message:
+    if isinstance(error, MemoryError) or re.search("out of memory|alloc(at|_failed)", message):
         return OutOfDeviceMemoryError(f"{name} {what}: out of memory; free some, or take fewer networks")
     return ModelError(f"{name} {what}: {_first_line(error)}")
 
