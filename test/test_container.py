@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from inputs import PEAK_MEMORY, entry, patch, stack_paths, write_metadata, write_pairs
 from PIL import Image
+from tiny_networks import write_folder
 
 from softctm import __version__
-from softctm.container import JobOptions, JobResult, load_detector, run_job
+from softctm.container import JobResult, load_detector, run_job
 from softctm.errors import (
     DeviceError,
     InputError,
@@ -28,6 +29,7 @@ from softctm.errors import (
     SoftCTMError,
     UsageError,
 )
+from softctm.options import JobOptions
 from softctm.pair import CellTissuePair
 from softctm.points import CellPoints
 
@@ -322,10 +324,26 @@ def test_files_for_viewers_are_written_for_the_pairs_that_were_done(tmp_path: Pa
     assert files == {"csv/001.csv", "overlay/001.png"}
 
 
-@pytest.mark.parametrize("option", [{"views": 3}, {"device": "tpu"}, {"also": ("xml",)}])
+@pytest.mark.parametrize("option", [{"views": 3}, {"quality": "best"}, {"device": "tpu"}, {"also": ("xml",)}])
 def test_options_out_of_range(option: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         JobOptions(**option)
+
+
+def test_quality_is_views_and_cell_networks_and_views_can_be_chosen_apart(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "model", folds=5)
+    asked = {"full": {}, "fast": {}, "balanced": {"views": 4}}
+    given = {}
+    for quality, more in asked.items():
+        options = JobOptions(weights=folder, device="cpu", quality=quality, **more)
+        given[quality] = (options.chosen_quality.views, len(load_detector(options).model.cell.networks))
+    assert given == {"full": (8, 5), "fast": (1, 1), "balanced": (4, 3)}
+
+
+def test_run_json_names_the_quality_and_the_views_it_stands_for(tmp_path: Path) -> None:
+    run(write_pairs(tmp_path, 1), quality="fast")
+    record = written(tmp_path / "out")[1]
+    assert (record["options"]["quality"], record["options"]["views"]) == ("fast", 1)
 
 
 # --- with real networks ----------------------------------------------------------------------------------

@@ -264,6 +264,13 @@ def test_one_folds_networks_alone(tiny: Path, tmp_path: Path, pair: CellTissuePa
     assert as_cells(found) == as_cells(load_detector(alone, device="cpu", views=1)(pair))
 
 
+def test_the_first_cell_networks_alone(tmp_path: Path, pair: CellTissuePair) -> None:
+    all_five, first_two = (write_folder(tmp_path / str(folds), folds=folds) for folds in (5, 2))
+    found = load_detector(all_five, device="cpu", views=1, cell_networks=2)(pair)
+    assert as_cells(found) == as_cells(load_detector(first_two, device="cpu", views=1)(pair))
+    assert as_cells(found) != as_cells(load_detector(all_five, device="cpu", views=1)(pair))
+
+
 def test_maps_are_given_only_when_asked_for(tiny: Path, pair: CellTissuePair) -> None:
     prediction = load_detector(tiny, device="cpu", views=1).predict(pair)
     assert prediction.tissue_probability is None

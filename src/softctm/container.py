@@ -13,9 +13,10 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Protocol
 
-from softctm.errors import InputError, PartialResultError, SoftCTMError, UsageError
+from softctm.errors import InputError, PartialResultError, SoftCTMError
+from softctm.options import JobOptions
 from softctm.pair import CellTissuePair
 from softctm.points import CellClass, CellPoints
 from softctm.progress import Progress
@@ -23,10 +24,7 @@ from softctm.readers import PairSource, open_pairs
 from softctm.writers import grand_challenge, run_record
 from softctm.writers.atomic import prepare_folder, write_json_atomically
 from softctm.writers.run_record import RunRecord
-from softctm.writers.viewers import FORMATS, write_for_viewers
-
-Device = Literal["auto", "cpu", "cuda"]
-VIEWS = (1, 2, 4, 8)
+from softctm.writers.viewers import write_for_viewers
 
 if TYPE_CHECKING:
     from softctm.model import Model
@@ -45,51 +43,6 @@ class PairDetector(Protocol):
 
     def __call__(self, pair: CellTissuePair) -> CellPoints:
         """Find the cells of one pair."""
-
-
-@dataclass(frozen=True)
-class JobOptions:
-    """What a user can choose; checked when made.
-
-    Attributes
-    ----------
-    weights : Path or None
-        Model folder; None looks in the documented places.
-    device : str
-        `auto`, `cpu` or `cuda`.
-    views : int
-        1, 2, 4 or 8 views a network.
-    subset : str or None
-        For an OCELOT release.
-    allow_partial : bool
-        Whether a result without the pairs that failed counts as success.
-    also : tuple of str
-        Further files a pair: `geojson`, `csv`, `overlay`.
-    debug : bool
-        Whether to show the traceback of unexpected errors.
-
-    Raises
-    ------
-    UsageError
-        If a value is out of range.
-    """
-
-    weights: Path | None = None
-    device: Device = "auto"
-    views: int = 8
-    subset: str | None = None
-    allow_partial: bool = False
-    also: tuple[str, ...] = ()
-    debug: bool = False
-
-    def __post_init__(self) -> None:
-        if self.device not in get_args(Device):
-            raise UsageError(f"device must be one of {', '.join(get_args(Device))}, not {self.device}")
-        if self.views not in VIEWS:
-            raise UsageError(f"views must be one of {', '.join(map(str, VIEWS))}, not {self.views}")
-        for name in self.also:
-            if name not in FORMATS:
-                raise UsageError(f"--also knows {', '.join(FORMATS)}, not {name}")
 
 
 @dataclass
@@ -129,7 +82,14 @@ def load_detector(options: JobOptions) -> PairDetector:
     """Load the networks that `options` ask for; see `softctm.detector.load_detector`."""
     from softctm import detector  # slow to import: bad input is told before
 
-    return detector.load_detector(options.weights, device=options.device, views=options.views)
+    quality = options.chosen_quality
+    return detector.load_detector(
+        options.weights,
+        device=options.device,
+        views=quality.views,
+        precision=options.precision,
+        cell_networks=quality.cell_networks,
+    )
 
 
 def run_job(
@@ -296,7 +256,8 @@ def _partial_message(result: JobResult) -> str:
 
 def _recorded(options: JobOptions) -> dict[str, Any]:
     """Options as `run.json` holds them."""
-    return {key: str(v) if isinstance(v, Path) else v for key, v in asdict(options).items()}
+    given = {key: str(v) if isinstance(v, Path) else v for key, v in asdict(options).items()}
+    return given | {"views": options.chosen_quality.views}
 
 
 @contextlib.contextmanager

@@ -149,7 +149,11 @@ class Detector:
 
 
 def load_detector(
-    weights: Path | str | None = None, *, device: DeviceWish = "auto", views: int = 8
+    weights: Path | str | None = None,
+    *,
+    device: DeviceWish = "auto",
+    views: int = 8,
+    cell_networks: int | None = None,
 ) -> Detector:
     """Load a model and make a detector of it.
 
@@ -159,6 +163,8 @@ def load_detector(
         The model's folder. By default `SOFTCTM_WEIGHTS`, else `/opt/ml/model`, else `model_weights/`.
     device : "auto", "cpu" or "cuda"
     views : 1, 2, 4 or 8
+    cell_networks : int, optional
+        How many of the model's cell networks, the first ones; all by default, and where it has fewer.
 
     Raises
     ------
@@ -169,4 +175,5 @@ def load_detector(
     UsageError
         If `views` is another number.
     """
-    return Detector(load_model(find_weights(weights)), device=device, views=views)
+    model = load_model(find_weights(weights)).with_cell_networks(cell_networks)
+    return Detector(model, device=device, views=views)

@@ -147,6 +147,10 @@ class Model:
             cell=self._kept_from(fold, "cell", self.cell, self.validation_cell),
         )
 
+    def with_cell_networks(self, count: int | None) -> Model:
+        """The model with its first `count` cell networks only; with all of them for None."""
+        return replace(self, cell=replace(self.cell, networks=self.cell.networks[:count]))
+
     def _kept_from(self, fold: int, kind: str, stage: Stage, further: Sequence[Network]) -> Stage:
         chosen = {network.sha256: network for network in (*stage.networks, *further) if network.fold == fold}
         if not chosen:

@@ -11,7 +11,8 @@ from pathlib import Path
 from types import FrameType
 from typing import get_args
 
-from softctm.container import VIEWS, Device, JobOptions, run_job
+from softctm.container import run_job
+from softctm.options import QUALITIES, VIEWS, Device, JobOptions
 from softctm.progress import write_line
 from softctm.writers.viewers import FORMATS
 
@@ -48,7 +49,18 @@ def configure(
         "--device", choices=get_args(Device), default="auto", help="default: auto, CUDA where there is one"
     )
     parser.add_argument(
-        "--views", type=int, choices=VIEWS, default=8, help="flips and turns to average over (default: 8)"
+        "--quality",
+        choices=tuple(QUALITIES),
+        default="full",
+        help="passes a pair: "
+        + ", ".join(
+            f"{name} {quality.views} views × {quality.cell_networks or 'all'} cell networks"
+            for name, quality in QUALITIES.items()
+        )
+        + " (default: full)",
+    )
+    parser.add_argument(
+        "--views", type=int, choices=VIEWS, help="flips and turns to average over (default: the quality's)"
     )
     parser.add_argument("--subset", metavar="NAME", help="subset of an OCELOT release, such as train")
     parser.add_argument(
@@ -68,6 +80,7 @@ def job_options(args: argparse.Namespace) -> JobOptions:
     return JobOptions(
         weights=args.weights,
         device=args.device,
+        quality=args.quality,
         views=args.views,
         subset=args.subset,
         allow_partial=args.allow_partial,
