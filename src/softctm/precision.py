@@ -22,9 +22,10 @@ _PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 # fmt: off
 _BETWEEN = frozenset({
-    "Add", "AveragePool", "Clip", "Concat", "DepthToSpace", "Dropout", "Elu", "Flatten", "GlobalAveragePool",
-    "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "MaxPool", "Mul", "Pad", "ReduceMean", "Relu",
-    "Reshape", "Resize", "Sigmoid", "Slice", "SpaceToDepth", "Split", "Squeeze", "Sub", "Sum", "Transpose", "Unsqueeze",
+    "Add", "AveragePool", "Clip", "Concat", "DepthToSpace", "Dropout", "Elu", "Flatten",
+    "GlobalAveragePool", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "MaxPool", "Mul", "Pad",
+    "ReduceMean", "Relu", "Reshape", "Resize", "Sigmoid", "Slice", "SpaceToDepth", "Split", "Squeeze",
+    "Sub", "Sum", "Transpose", "Unsqueeze",
 })
 # fmt: on
 """What may stay in 16 bits between two products: CUDA has 16-bit kernels for it, and it rounds no more than

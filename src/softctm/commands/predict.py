@@ -12,7 +12,7 @@ from types import FrameType
 from typing import get_args
 
 from softctm.container import run_job
-from softctm.options import QUALITIES, VIEWS, Device, JobOptions
+from softctm.options import QUALITIES, VIEWS, Device, JobOptions, Precision
 from softctm.progress import write_line
 from softctm.writers.viewers import FORMATS
 
@@ -62,6 +62,12 @@ def configure(
     parser.add_argument(
         "--views", type=int, choices=VIEWS, help="flips and turns to average over (default: the quality's)"
     )
+    parser.add_argument(
+        "--precision",
+        choices=get_args(Precision),
+        default="float32",
+        help="what the networks compute in (default: float32); float16 needs tensor cores to pay",
+    )
     parser.add_argument("--subset", metavar="NAME", help="subset of an OCELOT release, such as train")
     parser.add_argument(
         "--also",
@@ -82,6 +88,7 @@ def job_options(args: argparse.Namespace) -> JobOptions:
         device=args.device,
         quality=args.quality,
         views=args.views,
+        precision=args.precision,
         subset=args.subset,
         allow_partial=args.allow_partial,
         also=args.also,
