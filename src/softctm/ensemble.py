@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from softctm.errors import ModelError
-from softctm.graphs import Graph
 from softctm.model import Stage
 from softctm.pair import PATCH_SIZE
+from softctm.probability_sum import adding_graph, joining_graph, mean_graph, pieces
 from softctm.runtime import OutOfDeviceMemoryError, Runtime, Session, Value
-from softctm.views import View, returning_graph, turning_graph
+from softctm.views import AS_IS, View, turning_graph
 
 _BATCH = {"cpu": 1, "cuda": 8}
 """Views a pass: on a processor more of them only cost memory, a graphics card wants to be filled."""
+
+_STRIPS = {"cpu": 16, "cuda": 1}
+"""Strips in which probabilities are added: all that 64 rows take fits into a second-level cache."""
 
 
 class NotFiniteError(ArithmeticError):
@@ -52,6 +56,7 @@ class Ensemble:
     def __init__(self, runtime: Runtime, stage: Stage, views: Sequence[View]) -> None:
         self._runtime = runtime
         self._views = tuple(views)
+        self._helpers: dict[object, Session] = {}
         self._networks = [runtime.network(network.read(), network.path.name) for network in stage.networks]
         for session in self._networks:
             _check(session)
@@ -59,8 +64,9 @@ class Ensemble:
         self.classes = self._class_count(len(stage.classes))
         self._fixed_batch = self._agreed("images a batch", lambda session: session.inputs[0].shape[0])
         self.batch = self._fixed_batch or _BATCH[runtime.device]
-        self._add = runtime.helper(_adding_graph(stage.output == "logits"), "sum of probabilities")
-        self._turns: dict[tuple[tuple[View, ...], int], tuple[Session, Session]] = {}
+        self._from_logits = stage.output == "logits"
+        self._strips = _STRIPS[runtime.device]
+        self._add = self._helper(adding_graph, self.classes, self._from_logits, self._strips)
         self._zero = runtime.value(np.zeros((1, 1, 1, 1), np.float32))
         self.seconds_in_networks = 0.0
 
@@ -82,17 +88,22 @@ class Ensemble:
         DeviceError
             If memory runs out even for a single view.
         """
-        mean, done = self._zero, 0
+        laid, total, done = _Laid(image, AS_IS), _Laid(self._zero, AS_IS), 0
         while done < len(self._views):
             views = self._views[done : done + self.batch]
             try:
-                mean = self._pass(image, views, mean)
+                laid, total = self._pass(laid, total, views)
             except OutOfDeviceMemoryError:
                 if self._fixed_batch or self.batch == 1:
                     raise
                 self.batch //= 2
                 continue
             done += len(views)
+        weight = 1 / (len(self._views) * len(self._networks))
+        finish = self._helper(mean_graph, total.view, weight, self.classes, self._from_logits)
+        mean, check = finish(total.value, to_host=[1])
+        if not np.isfinite(check.numpy()):
+            raise NotFiniteError(self._culprit(image))
         return mean
 
     def _class_count(self, named: int) -> int:
@@ -114,12 +125,11 @@ class Ensemble:
             raise ModelError(f"the networks of one stage must share their number of {what}: {said}")
         return next(iter(values), None)
 
-    def _pass(self, image: Value, views: tuple[View, ...], mean: Value) -> Value:
-        """Add the share of some views, all networks, to the mean."""
+    def _pass(self, image: _Laid, total: _Laid, views: tuple[View, ...]) -> tuple[_Laid, _Laid]:
+        """Add some views, all networks, to the total; also the image from which to make the next pass."""
         rows = self.batch if self._fixed_batch else len(views)
-        turn, turn_back = self._turning(views, rows)
-        (batch,) = turn(image)
-        total = self._zero
+        batch = self._batch(image, views, rows)
+        sums = [self._zero] * pieces(self.classes, self._from_logits, self._strips)
         for network in self._networks:
             start = time.perf_counter()
             (output,) = network(batch)
@@ -129,36 +139,47 @@ class Ensemble:
                     f"{network.name}: gives {output.shape()} where {rows} × {self.classes} × "
                     f"{PATCH_SIZE} × {PATCH_SIZE} is wanted; it is not a network for this program"
                 )
-            total, check = self._add(total, output, to_host=[1])
-            if not np.isfinite(check.numpy()).all():
-                raise NotFiniteError(network.name)
-        (mean,) = turn_back(mean, total)
-        return mean
+            sums = self._add(output, *sums)
+        join = self._helper(
+            joining_graph, views, rows, total.view, self.classes, self._from_logits, self._strips
+        )
+        (value,) = join(total.value, *sums)
+        # The next view differs from this one by less than from the image as it came.
+        return _Laid(batch, views[-1]) if rows == 1 else image, _Laid(value, views[-1])
 
-    def _turning(self, views: tuple[View, ...], rows: int) -> tuple[Session, Session]:
-        """Sessions that turn an image into a batch of views, and back; made when first needed."""
-        if (views, rows) not in self._turns:
-            padded = views + views[-1:] * (rows - len(views))
-            weight = 1 / (len(self._views) * len(self._networks))
-            self._turns[views, rows] = (
-                self._runtime.helper(turning_graph(padded), "views"),
-                self._runtime.helper(returning_graph(views, rows, weight), "views turned back"),
-            )
-        return self._turns[views, rows]
+    def _batch(self, image: _Laid, views: tuple[View, ...], rows: int) -> Value:
+        """The views of an image, the last one repeated to fill a batch of fixed size."""
+        padded = views + views[-1:] * (rows - len(views))
+        if padded == (image.view,):
+            return image.value
+        (batch,) = self._helper(turning_graph, padded, image.view)(image.value)
+        return batch
+
+    def _culprit(self, image: Value) -> str:
+        """The name of the first network that gives something not finite for a view."""
+        for view in self._views:
+            batch = self._batch(_Laid(image, AS_IS), (view,), self._fixed_batch or 1)
+            for network in self._networks:
+                if not np.isfinite(network(batch)[0].numpy()).all():
+                    return network.name
+        return self._networks[-1].name
+
+    def _helper(self, build: Callable[..., bytes], *arguments: Hashable) -> Session:
+        """The session of a small graph, opened when first needed; equal graphs share one."""
+        if (build, arguments) not in self._helpers:
+            model = build(*arguments)
+            if model not in self._helpers:
+                self._helpers[model] = self._runtime.helper(model, build.__name__.replace("_", " "))
+            self._helpers[build, arguments] = self._helpers[model]
+        return self._helpers[build, arguments]
 
 
-def _adding_graph(from_logits: bool) -> bytes:
-    """Graph: `total` + the probabilities in `output` (N, K, S, S); and its sum, which shows NaN."""
-    graph = Graph()
-    total = graph.input("total", np.float32, ("n", "k", "h", "w"))
-    output = graph.input("output", np.float32, ("N", "K", "H", "W"))
-    if from_logits:
-        # ONNX Runtime's own Softmax over channels is fifteen times slower: it moves them last and back.
-        centred = graph.node("Sub", output, graph.node("ReduceMax", output, axes=[1]))
-        powers = graph.node("Exp", centred)
-        output = graph.node("Div", powers, graph.node("ReduceSum", powers, graph.axes(1)))
-    added = graph.node("Add", output, total)
-    return graph.model(added, graph.node("ReduceSum", added, keepdims=0))
+@dataclass(frozen=True)
+class _Laid:
+    """A square map (1, C, 1024, 1024) on the device, and the view in which it lies."""
+
+    value: Value
+    view: View
 
 
 def _check(session: Session) -> None:

@@ -55,7 +55,13 @@ VIEWS = (
     View(False, 3),
     View(True, 3),
 )
-"""In the order in which fewer views are taken: as is; flipped; 180°; flipped 180°; the quarter turns."""
+"""In the order in which fewer views are taken: as is; flipped; 180°; flipped 180°; the quarter turns.
+
+Each differs from the one before by the reversal of one axis or by one transposition, so that making it from
+that one takes a single pass over memory.
+"""
+
+AS_IS = VIEWS[0]
 
 VIEW_COUNTS = (1, 2, 4, 8)
 
@@ -73,42 +79,27 @@ def first_views(count: int) -> tuple[View, ...]:
     return VIEWS[:count]
 
 
-def turning_graph(views: Sequence[View]) -> bytes:
-    """Graph: `image` (1, C, S, S) float32 → a batch (len(views), C, S, S), one row a view."""
+def turning_graph(views: Sequence[View], start: View = AS_IS) -> bytes:
+    """Graph: `image` (1, C, S, S) float32, laid as `start` → a batch (len(views), C, S, S), a row a view."""
     graph = Graph()
-    image = graph.input("image", np.float32, (1, "channels", "side", "side"))
-    turned = [_reverse(graph, _transpose(graph, image, view), view) for view in views]
+    image = row = graph.input("image", np.float32, (1, "channels", "side", "side"))
+    rows = []
+    for before, view in zip((start, *views), views, strict=False):
+        row = turned(graph, row, before, view)
+        rows.append(row)
     # A graph must not hand its input out as its output.
-    batch = graph.node("Concat", *turned, axis=0) if len(turned) > 1 else turned[0]
+    batch = graph.node("Concat", *rows, axis=0) if len(rows) > 1 else row
     return graph.model(graph.node("Identity", batch) if batch == image else batch)
 
 
-def returning_graph(views: Sequence[View], rows: int, weight: float) -> bytes:
-    """Graph: turns a batch's rows back and adds them to a running mean.
-
-    Inputs `mean` (1, K, S, S), or anything that broadcasts to it, and `batch` (`rows`, K, S, S), of which the
-    first len(views) rows are used; output `mean` + `weight` × the sum of those rows turned back.
-    """
-    graph = Graph()
-    mean = graph.input("mean", np.float32, ("one", "channels_or_one", "side_or_one", "side_or_one"))
-    batch = graph.input("batch", np.float32, ("views", "channels", "side", "side"))
-    returned = []
-    for index, view in enumerate(views):
-        row = batch
-        if rows > 1:
-            row = graph.node("Slice", batch, graph.axes(index), graph.axes(index + 1), graph.axes(0))
-        returned.append(_transpose(graph, _reverse(graph, row, view), view))
-    total = graph.node("Sum", *returned) if len(returned) > 1 else returned[0]
-    weighted = graph.node("Mul", total, graph.constant(np.float32(weight)))
-    return graph.model(graph.node("Add", weighted, mean))
-
-
-def _transpose(graph: Graph, value: str, view: View) -> str:
-    return graph.node("Transpose", value, perm=[0, 1, 3, 2]) if view.transposes else value
-
-
-def _reverse(graph: Graph, value: str, view: View) -> str:
-    axes = view.reversed_axes
+def turned(graph: Graph, value: str, start: View, end: View) -> str:
+    """Add the nodes that take a value (N, C, S, S), laid as `start`, to how `end` lays it."""
+    transposes = start.transposes != end.transposes
+    # Of the reversals before and after, those of the same axis cancel out.
+    undone = {_HEIGHT + _WIDTH - axis if transposes else axis for axis in start.reversed_axes}
+    axes = sorted(undone ^ set(end.reversed_axes))
+    if transposes:
+        value = graph.node("Transpose", value, perm=[0, 1, _WIDTH, _HEIGHT])
     if not axes:
         return value
     first, stop, step = (graph.axes(*(number,) * len(axes)) for number in (-1, _TO_THE_END, -1))
