@@ -17,6 +17,7 @@ COMMANDS = {
     "folds": "split an OCELOT release into folds by patient",
     "train": "train tissue and cell networks",
     "export": "turn trained networks into a model folder",
+    "quantise": "make an 8-bit version of a model, for processors",
     "validate": "score stored networks out of fold",
     "evaluate": "score predictions against annotations",
     "report": "make a self-contained HTML page of predictions",

@@ -1,0 +1,118 @@
+"""An 8-bit model beside the one that it was made from: time of a pass and of a pair, and agreement.
+
+    python -m benchmarks.eight_bit --eight-bit DIR [--weights DIR] [--input DIR] [--views 8] [--repeats 10]
+
+prints a Markdown table. Times are of the processor, not of the clock, on one thread, so that other work on
+the machine matters little; the two models take turns. What 8 bits cost in mean F1 is told by
+`softctm validate`, once with each model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from benchmarks.agreement import Agreement
+from softctm.detector import Detector
+from softctm.model import Model, find_weights, load_model
+from softctm.points import CellPoints
+from softctm.readers import open_pairs
+from softctm.runtime import Session
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.eight_bit", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("--eight-bit", type=Path, required=True, help="what `softctm quantise` wrote")
+    parser.add_argument(
+        "--weights", type=Path, help="the model that it was made from (default: model_weights)"
+    )
+    parser.add_argument("--input", type=Path, default=ROOT / "test/input", help="pairs (default: test/input)")
+    parser.add_argument("--views", type=int, choices=[1, 2, 4, 8], default=8, help="(default: 8)")
+    parser.add_argument("--repeats", type=int, default=10, help="passes of each network (default: 10)")
+    args = parser.parse_args()
+    # Before any session is opened: each then has one thread, whose time is the process's.
+    os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+    models = [load_model(find_weights(args.weights)), load_model(args.eight_bit)]
+    print("| | 32-bit | 8-bit | ratio |\n| --- | --- | --- | --- |")
+    for name in ("tissue", "cell"):
+        _row(f"{name} network, ms a pass", [1e3 * s for s in passes(models, name, args.repeats)], "{:.1f}")
+    seconds, agreement = pairs(models, args.input, args.views)
+    _row(f"pair at {args.views} views, s", seconds, "{:.2f}")
+    _row("networks of the detector, MB", [_megabytes(model) for model in models], "{:.1f}")
+    print(
+        f"\nProcessor time, one thread; the same cells: {agreement.share:.2%} of {agreement.expected}, "
+        f"{agreement.class_flips} with another class, scores off by {agreement.largest_score_difference:.2g} "
+        "at most."
+    )
+    return 0
+
+
+def passes(models: list[Model], kind: str, repeats: int) -> list[float]:
+    """Median processor seconds of a pass of each model's first network of a stage; they take turns."""
+    networks = [getattr(model, kind).networks[0] for model in models]
+    sessions = [Session(network.read(), network.path.name, "cpu", 1) for network in networks]
+    channels = sessions[0].inputs[0].shape[1] or 3
+    image = np.random.default_rng(0).random((1, channels, 1024, 1024), np.float32)
+    calls = [_pass(session, image) for session in sessions]
+    return [median(times) for times in _alternating(calls, repeats)]
+
+
+def pairs(models: list[Model], folder: Path, views: int) -> tuple[list[float], Agreement]:
+    """Mean processor seconds of a pair with each model, and how far their points agree."""
+    source = open_pairs(folder)
+    detectors = [Detector(model, device="cpu", views=views) for model in models]
+    seconds, agreement = np.zeros(len(models)), Agreement()
+    for number in range(len(source)):
+        pair = source.read(number)
+        points: list[CellPoints] = []
+        for index, detector in enumerate(detectors):
+            start = time.process_time()
+            points.append(detector(pair))
+            seconds[index] += time.process_time() - start
+        agreement.add(*points)
+    return list(seconds / len(source)), agreement
+
+
+def _pass(session: Session, image: np.ndarray[Any, Any]) -> Callable[[], object]:
+    import onnxruntime
+
+    value = onnxruntime.OrtValue.ortvalue_from_numpy(image)
+    return lambda: session(value)
+
+
+def _alternating(calls: list[Callable[[], object]], repeats: int) -> list[list[float]]:
+    """Processor seconds of each call, all in turn; the first round, which sets memory up, is left out."""
+    times: list[list[float]] = [[] for _ in calls]
+    for turn in range(repeats + 1):
+        for call, own in zip(calls, times, strict=True):
+            start = time.process_time()
+            call()
+            if turn:
+                own.append(time.process_time() - start)
+    return times
+
+
+def _row(name: str, values: list[float], form: str) -> None:
+    before, after = (form.format(value) for value in values)
+    print(f"| {name} | {before} | {after} | {values[0] / values[1]:.2f} |", flush=True)
+
+
+def _megabytes(model: Model) -> float:
+    networks = (*model.tissue.networks, *model.cell.networks)
+    return sum(network.path.stat().st_size for network in networks) / 1e6
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
