@@ -19,6 +19,7 @@ from tiny_networks import write_folder
 
 from softctm import __version__
 from softctm.container import JobResult, load_detector, run_job
+from softctm.detector import Prediction
 from softctm.errors import (
     DeviceError,
     InputError,
@@ -51,15 +52,16 @@ class FakeDetector:
         self.seconds = {"tissue": 5.0}
         self._before = before
 
-    def __call__(self, pair: CellTissuePair) -> CellPoints:
+    def predict(self, pair: CellTissuePair, *, maps: bool = False) -> Prediction:
         self._before(pair)
         self.seconds["tissue"] += 1
-        return CellPoints(
+        points = CellPoints(
             np.array([pair.window.x], np.int32),
             np.array([int(pair.cell[0, 0, 0])], np.int32),
             np.array([1 + pair.window.x % 2], np.uint8),
             np.array([0.75], np.float32),
         )
+        return Prediction(points, *((np.zeros((2, 1024, 1024), np.float32),) * 2 if maps else ()))
 
 
 def expected(*indices: int) -> list[dict[str, Any]]:
@@ -319,9 +321,9 @@ def test_the_next_pair_is_read_while_one_computes_and_no_more(tmp_path: Path) ->
 
 def test_files_for_viewers_are_written_for_the_pairs_that_were_done(tmp_path: Path) -> None:
     spoil(write_pairs(tmp_path, 2) / "images/cell_patches/000.png")
-    run(tmp_path, allow_partial=True, also=("csv", "overlay"))
+    run(tmp_path, allow_partial=True, also=("csv", "overlay", "tissue"))
     files = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").glob("*/*")}
-    assert files == {"csv/001.csv", "overlay/001.png"}
+    assert files == {"csv/001.csv", "overlay/001.png", "tissue/001.png"}
 
 
 @pytest.mark.parametrize("option", [{"views": 3}, {"quality": "best"}, {"device": "tpu"}, {"also": ("xml",)}])

@@ -141,7 +141,7 @@ def test_an_option_that_does_not_exist() -> None:
 
 def test_defaults_are_the_containers() -> None:
     text = " ".join(process("--help").stdout.split())
-    for default in ("(default: /input)", "(default: /output)", "(default: 8)"):
+    for default in ("(default: /input)", "(default: /output)", "(default: full)"):
         assert default in text
 
 

@@ -24,9 +24,10 @@ from softctm.readers import PairSource, open_pairs
 from softctm.writers import grand_challenge, run_record
 from softctm.writers.atomic import prepare_folder, write_json_atomically
 from softctm.writers.run_record import RunRecord
-from softctm.writers.viewers import write_for_viewers
+from softctm.writers.viewers import FROM_MAPS, write_for_viewers
 
 if TYPE_CHECKING:
+    from softctm.detector import Prediction
     from softctm.model import Model
 
 
@@ -41,7 +42,7 @@ class PairDetector(Protocol):
     seconds: dict[str, float]
     model: Model
 
-    def __call__(self, pair: CellTissuePair) -> CellPoints:
+    def predict(self, pair: CellTissuePair, *, maps: bool = False) -> Prediction:
         """Find the cells of one pair."""
 
 
@@ -170,7 +171,7 @@ def _detect(
             try:
                 pair = read.result()
                 with _timed(record, "detect"):
-                    cells = detector(pair)
+                    prediction = detector.predict(pair, maps=bool(FROM_MAPS.intersection(options.also)))
             except Exception as error:
                 message = _failure_message(name, error)
                 result.failures.append(type(error))
@@ -180,10 +181,10 @@ def _detect(
                     progress.complain("".join(traceback.format_exception(error)).rstrip())
                 outcome = "failed"
             else:
-                result.points[index] = cells
+                cells = result.points[index] = prediction.points
                 with _timed(record, "write"):
                     for name_of_format in options.also:
-                        write_for_viewers(result.result_file.parent, name_of_format, pair, cells)
+                        write_for_viewers(result.result_file.parent, name_of_format, pair, prediction)
                 record.add_cells(index, name, cells, time.perf_counter() - begin)
                 outcome = f"{cells.count(CellClass.BACKGROUND)} BC, {cells.count(CellClass.TUMOR)} TC"
             record.warnings = list(source.warnings)

@@ -55,7 +55,7 @@ class JobOptions:
     allow_partial : bool
         Whether a result without the pairs that failed counts as success.
     also : tuple of str
-        Further files a pair: `geojson`, `csv`, `overlay`.
+        Further files a pair: `geojson`, `csv`, `overlay`, `tissue`.
     debug : bool
         Whether to show the traceback of unexpected errors.
 

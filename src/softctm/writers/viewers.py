@@ -1,4 +1,4 @@
-"""One file a pair for other programs: GeoJSON (QuPath, GIS), CSV (spreadsheets) and a picture."""
+"""One file a pair for other programs: GeoJSON (QuPath, GIS), CSV (spreadsheets), a picture, a tissue map."""
 
 from __future__ import annotations
 
@@ -7,19 +7,25 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 from PIL import Image, ImageDraw
 
+from softctm.ocelot import TISSUE_BACKGROUND, TISSUE_CANCER, TISSUE_UNKNOWN
 from softctm.pair import CellTissuePair
 from softctm.points import CellClass, CellPoints
 from softctm.writers.atomic import prepare_folder, write_bytes_atomically
+
+if TYPE_CHECKING:
+    from softctm.detector import Prediction
 
 _NAMES = {CellClass.BACKGROUND: "Background cell", CellClass.TUMOR: "Tumor cell"}
 _RADIUS = 9
 """Of a mark, pixels: about a nucleus."""
 
 
-def geojson(pair: CellTissuePair, cells: CellPoints) -> bytes:
+def geojson(pair: CellTissuePair, prediction: Prediction) -> bytes:
     """A feature collection of points in cell patch pixels; QuPath reads them as detections with classes."""
     features = [
         {
@@ -31,25 +37,25 @@ def geojson(pair: CellTissuePair, cells: CellPoints) -> bytes:
                 "measurements": {"probability": float(str(score))},
             },
         }
-        for x, y, kind, score in _rows(cells)
+        for x, y, kind, score in _rows(prediction.points)
     ]
     return json.dumps({"type": "FeatureCollection", "features": features}).encode() + b"\n"
 
 
-def table(pair: CellTissuePair, cells: CellPoints) -> bytes:
+def table(pair: CellTissuePair, prediction: Prediction) -> bytes:
     """A row a cell: x, y, class (the challenge's abbreviation), probability."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("x", "y", "class", "probability"))
-    writer.writerows((x, y, kind.short, str(score)) for x, y, kind, score in _rows(cells))
+    writer.writerows((x, y, kind.short, str(score)) for x, y, kind, score in _rows(prediction.points))
     return text.getvalue().encode()
 
 
-def overlay(pair: CellTissuePair, cells: CellPoints) -> bytes:
+def overlay(pair: CellTissuePair, prediction: Prediction) -> bytes:
     """A PNG of the cell patch with its cells: tumor cells blue circles, background cells yellow squares."""
     image = Image.fromarray(pair.cell)
     draw = ImageDraw.Draw(image)
-    for x, y, kind, _ in _rows(cells):
+    for x, y, kind, _ in _rows(prediction.points):
         shape = draw.ellipse if kind is CellClass.TUMOR else draw.rectangle
         # A dark rim keeps the mark visible on pale and on dark tissue.
         for grow, colour, width in ((1, (0, 0, 0), 4), (0, kind.colour, 2)):
@@ -60,15 +66,28 @@ def overlay(pair: CellTissuePair, cells: CellPoints) -> bytes:
     return buffer.getvalue()
 
 
-FORMATS: dict[str, tuple[str, Callable[[CellTissuePair, CellPoints], bytes]]] = {
+def tissue(pair: CellTissuePair, prediction: Prediction) -> bytes:
+    """A PNG of the tissue patch's likeliest classes with the values of OCELOT's annotation."""
+    assert prediction.tissue_probability is not None
+    values = np.array([TISSUE_BACKGROUND, TISSUE_CANCER, TISSUE_UNKNOWN], np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(values[prediction.tissue_probability.argmax(axis=0)]).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+FORMATS: dict[str, tuple[str, Callable[[CellTissuePair, Prediction], bytes]]] = {
     "geojson": (".geojson", geojson),
     "csv": (".csv", table),
     "overlay": (".png", overlay),
+    "tissue": (".png", tissue),
 }
 """Name → suffix and writer."""
 
+FROM_MAPS = frozenset({"tissue"})
+"""The formats that are made of probability maps, which a detector gives only when asked."""
 
-def write_for_viewers(folder: Path, name: str, pair: CellTissuePair, cells: CellPoints) -> None:
+
+def write_for_viewers(folder: Path, name: str, pair: CellTissuePair, prediction: Prediction) -> None:
     """Write `folder/<format>/<pair>.<suffix>`, whole or not at all.
 
     Parameters
@@ -77,6 +96,9 @@ def write_for_viewers(folder: Path, name: str, pair: CellTissuePair, cells: Cell
         The job's output folder.
     name : str
         One of `FORMATS`.
+    pair : CellTissuePair
+    prediction : Prediction
+        With maps, for those in `FROM_MAPS`.
 
     Raises
     ------
@@ -85,7 +107,7 @@ def write_for_viewers(folder: Path, name: str, pair: CellTissuePair, cells: Cell
     """
     suffix, encode = FORMATS[name]
     prepare_folder(folder / name)
-    write_bytes_atomically(folder / name / f"{pair.name}{suffix}", encode(pair, cells))
+    write_bytes_atomically(folder / name / f"{pair.name}{suffix}", encode(pair, prediction))
 
 
 def _rows(cells: CellPoints) -> list[tuple[int, int, CellClass, object]]:
