@@ -14,6 +14,7 @@ from onnx import numpy_helper
 from tiny_networks import network, write_folder, write_manifest
 
 from softctm import model as model_module
+from softctm import network_file
 from softctm.errors import ModelError
 from softctm.hard_mask import HardMask
 from softctm.model import find_weights, holds_model, load_model
@@ -41,8 +42,8 @@ def test_reads_a_manifest(folder: Path) -> None:
     assert model.postprocessing == Peaks(2.5, 4, 0.35)
     assert model.manifest["licence"] == "CC-BY-NC-4.0"
     assert model.hashes["tissue.onnx"] == manifest["tissue"]["networks"][0]["sha256"]
-    for network_file in model.cell.networks:
-        assert network_file.read() == network_file.path.read_bytes()
+    for kept in model.cell.networks:
+        assert kept.read() == kept.path.read_bytes()
 
 
 def test_postprocessing_is_the_authors_rule_where_nothing_is_said(folder: Path) -> None:
@@ -120,7 +121,7 @@ def test_an_altered_file_is_refused_before_it_is_parsed(
     write_manifest(folder)
     path = folder / "cell_fold1.onnx"
     path.write_bytes(path.read_bytes()[:-1] + b"\0")
-    monkeypatch.setattr(model_module.onnx, "load_model_from_string", lambda _: pytest.fail("parsed"))
+    monkeypatch.setattr(network_file.onnx, "load_model_from_string", lambda _: pytest.fail("parsed"))
     with pytest.raises(ModelError, match=r"cell_fold1\.onnx: SHA-256 differs"):
         load_model(folder).cell.networks[1].read()
 

@@ -14,64 +14,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import jsonschema
-import onnx
-from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 
 from softctm.errors import ModelError
 from softctm.hard_mask import HardMask
+from softctm.network_file import MANIFEST, Network, read_file
 from softctm.peaks import Peaks
 from softctm.postprocessing import Postprocessing
 
-MANIFEST = "model.json"
 CELL_CLASSES = ("none", "background_cell", "tumor_cell")
 
 Output = Literal["logits", "probabilities"]
-
-
-@dataclass(frozen=True)
-class Network:
-    """One ONNX file.
-
-    Attributes
-    ----------
-    path : Path
-    sha256 : str
-        Lower-case hexadecimal digest that the file must have.
-    fold : int or None
-        The fold that the network was not trained on.
-    """
-
-    path: Path
-    sha256: str
-    fold: int | None = None
-
-    def read(self) -> bytes:
-        """The file's bytes, once their hash is verified and they are known to need no other file.
-
-        Raises
-        ------
-        ModelError
-            If the file cannot be read, is altered, is no ONNX network, or keeps its weights elsewhere.
-        """
-        content = _read(self.path)
-        if hashlib.sha256(content).hexdigest() != self.sha256:
-            raise ModelError(
-                f"{self.path}: SHA-256 differs from the one in {MANIFEST}; the file is altered or "
-                "incomplete, fetch it again"
-            )
-        damaged = ModelError(f"{self.path}: not an ONNX network, or a damaged one; fetch it again")
-        try:
-            model = onnx.load_model_from_string(content)
-        except (DecodeError, ValueError) as error:
-            raise damaged from error
-        if not model.graph.node:
-            raise damaged
-        if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(model)):
-            raise ModelError(
-                f"{self.path}: keeps weights in another file, which is refused; "
-                "save it with its weights inside"
-            )
-        return content
 
 
 @dataclass(frozen=True)
@@ -226,7 +178,7 @@ def manifest_schema() -> dict[str, Any]:
 def _from_manifest(folder: Path) -> Model:
     path = folder / MANIFEST
     try:
-        manifest = json.loads(_read(path))
+        manifest = json.loads(read_file(path))
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: not valid JSON ({error}); correct it") from error
     fault = jsonschema.exceptions.best_match(
@@ -289,7 +241,7 @@ def _inside(folder: Path, name: str) -> Path:
 def _from_file_names(folder: Path) -> Model:
     tissue, cell = (
         tuple(
-            Network(path, hashlib.sha256(_read(path)).hexdigest())
+            Network(path, hashlib.sha256(read_file(path)).hexdigest())
             for path in sorted(folder.glob(f"{kind}*.onnx"), key=_natural_order)
         )
         for kind in ("tissue", "cell")
@@ -311,22 +263,3 @@ def _from_file_names(folder: Path) -> Model:
 
 def _natural_order(path: Path) -> list[int | str]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
-
-
-def _tensors(message: Message) -> list[onnx.TensorProto]:
-    """Every tensor in an ONNX message, at any depth: initializers, constants, bodies of loops, functions."""
-    if isinstance(message, onnx.TensorProto):
-        return [message]
-    found = []
-    for descriptor, value in message.ListFields():
-        if descriptor.message_type is not None:
-            for part in value if hasattr(value, "__len__") else [value]:
-                found += _tensors(part)
-    return found

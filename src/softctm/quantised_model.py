@@ -14,7 +14,8 @@ import onnxruntime
 
 from softctm.ensemble import Ensemble
 from softctm.errors import InputError, ModelError, UsageError
-from softctm.model import MANIFEST, Model, Network, Stage
+from softctm.model import Model, Stage
+from softctm.network_file import MANIFEST, Network
 from softctm.pair import CellTissuePair
 from softctm.quantisation import Image, quantise_network
 from softctm.readers.source import PairSource

@@ -1,0 +1,119 @@
+"""What views and folds buy: mean F1 and time of a pair, on patients that no network has seen.
+
+    python -m benchmarks.quality --data OCELOT --run RUN --encoder-weights FILE [--fold 0]
+
+The default model's five cell networks cannot be scored together: every patient was seen by four of them. So
+one fold is held out, and networks like the run's own of that fold are trained with other seeds (kept in
+RUN/quality, resumed where they stopped). Prints a Markdown table for 1, 2, 4, 8 views and 1, 3, 5 networks,
+all with the model's post-processing, and writes it as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from softctm.detector import Detector
+from softctm.evaluation.scores import count_pairs, named_scores
+from softctm.model import Model, find_weights, load_model
+from softctm.network_file import Network
+from softctm.ocelot import load_release
+from softctm.points import CellPoints
+from softctm.readers import open_pairs
+from softctm.training.config import preset_from_json
+from softctm.training.ensemble_run import EnsembleRun
+from softctm.training.export import export_network
+from softctm.training.loop import LoopConfig
+from softctm.training.tasks import FoldJob, train_cells
+from softctm.views import VIEW_COUNTS
+
+NETWORKS = (1, 3, 5)
+
+
+def train_seed(seed: int, args: argparse.Namespace) -> Network:
+    """Train, or load, the held-out fold's cell network of one seed, and export it."""
+    torch.set_num_threads(1)
+    run = _run(args)
+    folder = args.run / "quality" / f"fold{args.fold}-seed{seed}"
+    file: Path = folder / "network.onnx"
+    if not file.exists():
+        if seed == 0:
+            network = run.cell_network(args.fold)
+        else:
+            job = FoldJob(args.fold, run.fold_of(), args.encoder_weights, LoopConfig(seed), folder)
+            points = [pair.cells() for pair in run.pairs]
+            network = train_cells(run.preset.cells, run.cell_arrays(), points, job)
+        export_network(network, file)
+    return Network(file, hashlib.sha256(file.read_bytes()).hexdigest(), args.fold)
+
+
+def measure(model: Model, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Score every combination on the held-out fold, pair by pair so that none has the quieter machine."""
+    fold_of = _run(args).fold_of()
+    pairs = [pair for pair, own in zip(load_release(args.data), fold_of, strict=True) if own == args.fold]
+    source = open_pairs(args.data)
+    number = {name: position for position, name in enumerate(source.names)}
+    detectors = {
+        (views, count): Detector(model.with_cell_networks(count), views=views)
+        for views in VIEW_COUNTS
+        for count in NETWORKS
+    }
+    found: dict[tuple[int, int], list[CellPoints]] = {key: [] for key in detectors}
+    seconds = dict.fromkeys(detectors, 0.0)
+    for pair in pairs:
+        image = source.read(number[pair.id])
+        for key, detector in detectors.items():
+            start = time.perf_counter()
+            found[key].append(detector(image))
+            seconds[key] += time.perf_counter() - start
+    true = [pair.cells() for pair in pairs]
+    return [
+        {
+            "views": views,
+            "networks": count,
+            "mean_f1": float(named_scores(count_pairs(found[views, count], true).sum(0))["mean_f1"]),
+            "seconds_a_pair": seconds[views, count] / len(pairs),
+        }
+        for views, count in detectors
+    ]
+
+
+def _run(args: argparse.Namespace) -> EnsembleRun:
+    config = json.loads((args.run / "config.json").read_text())
+    preset = preset_from_json(config)
+    return EnsembleRun(load_release(args.data), args.run, preset, LoopConfig(), args.encoder_weights)
+
+
+def main() -> None:
+    """Train what is missing, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--encoder-weights", required=True)
+    parser.add_argument("--weights", type=Path, help="model whose tissue networks and rule are taken")
+    parser.add_argument("--fold", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    args = parser.parse_args()
+    with ProcessPoolExecutor(args.processes, mp_context=get_context("fork")) as pool:
+        networks = tuple(pool.map(partial(train_seed, args=args), range(max(NETWORKS))))
+    model = load_model(find_weights(args.weights)).for_fold(args.fold)
+    rows = measure(replace(model, cell=replace(model.cell, networks=networks)), args)
+    print("| views | cell networks | mean F1 | s a pair |\n| --- | --- | --- | --- |")
+    for row in rows:
+        print(f"| {row['views']} | {row['networks']} | {row['mean_f1']:.4f} | {row['seconds_a_pair']:.2f} |")
+    (args.run / "quality" / f"fold{args.fold}.json").write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
