@@ -3,9 +3,9 @@
     python -m benchmarks.quality --data OCELOT --run RUN --encoder-weights FILE [--fold 0]
 
 The default model's five cell networks cannot be scored together: every patient was seen by four of them. So
-one fold is held out, and networks like the run's own of that fold are trained with other seeds (kept in
-RUN/quality, resumed where they stopped). Prints a Markdown table for 1, 2, 4, 8 views and 1, 3, 5 networks,
-all with the model's post-processing, and writes it as JSON.
+one fold is held out, and five networks are trained on the others, alike but for their seeds and, by default,
+for fewer epochs than the run's own (kept in RUN/quality, resumed where they stopped). Prints a Markdown table
+for 1, 2, 4, 8 views and 1, 3, 5 networks, all with the model's post-processing, and writes it as JSON.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from softctm.network_file import Network
 from softctm.ocelot import load_release
 from softctm.points import CellPoints
 from softctm.readers import open_pairs
-from softctm.training.config import preset_from_json
+from softctm.training.config import preset_from_json, with_settings
 from softctm.training.ensemble_run import EnsembleRun
 from softctm.training.export import export_network
 from softctm.training.loop import LoopConfig
@@ -45,16 +45,12 @@ def train_seed(seed: int, args: argparse.Namespace) -> Network:
     """Train, or load, the held-out fold's cell network of one seed, and export it."""
     torch.set_num_threads(1)
     run = _run(args)
-    folder = args.run / "quality" / f"fold{args.fold}-seed{seed}"
+    folder = args.run / "quality" / f"fold{args.fold}-epochs{args.epochs}-seed{seed}"
     file: Path = folder / "network.onnx"
     if not file.exists():
-        if seed == 0:
-            network = run.cell_network(args.fold)
-        else:
-            job = FoldJob(args.fold, run.fold_of(), args.encoder_weights, LoopConfig(seed), folder)
-            points = [pair.cells() for pair in run.pairs]
-            network = train_cells(run.preset.cells, run.cell_arrays(), points, job)
-        export_network(network, file)
+        job = FoldJob(args.fold, run.fold_of(), args.encoder_weights, LoopConfig(seed), folder)
+        points = [pair.cells() for pair in run.pairs]
+        export_network(train_cells(run.preset.cells, run.cell_arrays(), points, job), file)
     return Network(file, hashlib.sha256(file.read_bytes()).hexdigest(), args.fold)
 
 
@@ -91,7 +87,7 @@ def measure(model: Model, args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _run(args: argparse.Namespace) -> EnsembleRun:
     config = json.loads((args.run / "config.json").read_text())
-    preset = preset_from_json(config)
+    preset = with_settings(preset_from_json(config), [f"cells.optimiser.epochs={args.epochs}"])
     return EnsembleRun(load_release(args.data), args.run, preset, LoopConfig(), args.encoder_weights)
 
 
@@ -103,6 +99,7 @@ def main() -> None:
     parser.add_argument("--encoder-weights", required=True)
     parser.add_argument("--weights", type=Path, help="model whose tissue networks and rule are taken")
     parser.add_argument("--fold", type=int, default=0)
+    parser.add_argument("--epochs", type=int, default=6, help="of each network (default: 6)")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args()
     with ProcessPoolExecutor(args.processes, mp_context=get_context("fork")) as pool:
@@ -112,7 +109,9 @@ def main() -> None:
     print("| views | cell networks | mean F1 | s a pair |\n| --- | --- | --- | --- |")
     for row in rows:
         print(f"| {row['views']} | {row['networks']} | {row['mean_f1']:.4f} | {row['seconds_a_pair']:.2f} |")
-    (args.run / "quality" / f"fold{args.fold}.json").write_text(json.dumps(rows, indent=1) + "\n")
+    (args.run / "quality" / f"fold{args.fold}-epochs{args.epochs}.json").write_text(
+        json.dumps(rows, indent=1) + "\n"
+    )
 
 
 if __name__ == "__main__":
