@@ -1,195 +1,160 @@
-"""The yardstick: the detector beside the plain way of doing the same, in one process, alternating.
+"""The yardstick: the detector beside the plain way of doing the same, in one process, in turns.
 
-    python -m benchmarks [--weights DIR] [--input DIR] [--pairs 1 4 16] [--views 8 4 2 1] [--json FILE]
+    python -m benchmarks [--weights DIR | --size resnet18|resnet50] [--pairs 1 4 16] [--views 8 4 2 1]
+                         [--precision float32 float16] [--device auto|cpu|cuda] [--input DIR] [--json FILE]
 
 prints a Markdown table: seconds a pair, how many times as long the plain way takes, with and without the
 search for peaks, share of time in the networks, arithmetic as a share of the machine's own measured peak,
-peak memory, and how far the points agree. `--paper-size` measures DeepLabV3+ networks with ResNet50 and
-random weights instead of a model (needs the `train` extra); there the points mean nothing.
+how far maps and points are from the plain way's, and peak memory, host and device. Progress goes to stderr.
+
+`--size` measures DeepLabV3+ networks with random weights at full resolution instead of a model (needs the
+`train` extra to make them): the paper's ResNet50, or ResNet18 up to layer3. There the points mean nothing.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import platform
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import onnxruntime
 
-from benchmarks.agreement import Agreement
-from benchmarks.machine import best_rates, operations
-from benchmarks.plain import PlainDetector
-from softctm.detector import Detector
+from benchmarks.machine import (
+    best_rates,
+    device_memory_in_use,
+    host_memory_peak,
+    memory_estimate,
+    operations,
+)
+from benchmarks.random_model import SIZES, write_random_model
+from benchmarks.table import rows_of, table
+from benchmarks.timing import Way, say, take_turns, warm_up
 from softctm.errors import ModelError
-from softctm.model import CELL_CLASSES, Model, find_weights, load_model
-from softctm.pair import CellTissuePair
-from softctm.points import CellPoints
+from softctm.model import Model, find_weights, load_model
+from softctm.precision import Precision
 from softctm.processors import available_processors
 from softctm.readers import PairSource, open_pairs
-from softctm.runtime import Runtime
+from softctm.runtime import Device, Runtime
 
 ROOT = Path(__file__).resolve().parents[1]
-PLAIN = "plain"
-
-
-@dataclass
-class Measurement:
-    """Totals of one way over its pairs; seconds of wall time."""
-
-    way: str
-    views: int
-    pairs: int = 0
-    seconds: float = 0.0
-    seconds_in_networks: float = 0.0
-    seconds_in_peaks: float = 0.0
-    agreement: Agreement = field(default_factory=Agreement)
-
-    @property
-    def seconds_a_pair(self) -> float:
-        """Wall time of a pair, decoding included."""
-        return self.seconds / self.pairs
 
 
 def main() -> int:
     """Measure, print the table, write the JSON."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.split("\n")[0])
-    parser.add_argument("--weights", type=Path, help="model folder (default: the detector's own)")
-    parser.add_argument("--paper-size", action="store_true", help="random ResNet50 networks instead")
-    parser.add_argument("--input", type=Path, default=ROOT / "test/input", help="pairs, used again as needed")
-    parser.add_argument("--pairs", type=int, nargs="+", default=[1, 4, 16], help="pairs in a run")
-    parser.add_argument("--views", type=int, nargs="+", default=[8, 4, 2, 1], choices=[1, 2, 4, 8])
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    parser.add_argument("--json", type=Path, help="write everything measured here")
-    parser.add_argument("--memory-of", help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = _arguments()
     with tempfile.TemporaryDirectory() as scratch:
-        folder = _paper_size(Path(scratch)) if args.paper_size else _weights(args.weights)
+        folder = write_random_model(Path(scratch), args.size) if args.size else _weights(args.weights)
         model, source = load_model(folder), open_pairs(args.input)
+        device = Runtime(args.device).device
         if args.memory_of:
-            _open(args.memory_of, model, 1, args.device)(source.read(0))
-            # Not getrusage's figure: a process inherits that from the one that started it.
-            status = Path("/proc/self/status").read_text().splitlines()
-            print(next(int(line.split()[1]) // 1024 for line in status if line.startswith("VmHWM")))
+            way = Way(args.memory_of, args.views[0], args.precision[0])
+            print(json.dumps(_memory_here(way, model, source, device)))
             return 0
-        report = measure(args, model, source)
-        report["peak_memory_mb"] = {way: _peak_memory(way, folder, args) for way in (PLAIN, "detector")}
+        report = _measured(args, model, source, device)
+        report["peak_memory_mb"] = {}
+        for way in _memory_ways(args, device):
+            say(f"memory: {way}")
+            report["peak_memory_mb"][str(way)] = _memory_of(way, folder, args)
     print(table(report))
     if args.json:
         args.json.write_text(json.dumps(report, indent=2) + "\n")
     return 0
 
 
-def measure(args: argparse.Namespace, model: Model, source: PairSource) -> dict[str, Any]:
-    """Run every way on every number of pairs; the ways take turns pair by pair."""
-    runtime = Runtime(args.device)
-    ways: dict[tuple[str, int], Any] = {(PLAIN, 8): _open(PLAIN, model, 8, runtime.device)}
-    for views in args.views:
-        ways["detector", views] = _open("detector", model, views, runtime.device)
-    for way in ways.values():
-        way(source.read(0))  # the first pair also pays for memory and for the choice of algorithms
-    rates = best_rates(runtime)
-    cost = {
-        stage: sum(operations(network.read()) for network in networks)
-        for stage, networks in (("tissue", model.tissue.networks), ("cells", model.cell.networks))
-    }
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.split("\n")[0])
+    networks = parser.add_mutually_exclusive_group()
+    networks.add_argument("--weights", type=Path, help="model folder (default: the detector's own)")
+    networks.add_argument("--size", choices=tuple(SIZES), help="random networks of this encoder instead")
+    parser.add_argument("--input", type=Path, default=ROOT / "test/input", help="pairs, used again as needed")
+    parser.add_argument(
+        "--pairs", type=int, nargs="+", help="pairs in a run (default: 1 4 16; with --size 1)"
+    )
+    parser.add_argument(
+        "--views", type=int, nargs="+", choices=(1, 2, 4, 8), help="(default: 8 4 2 1; with --size 8 1)"
+    )
+    parser.add_argument(
+        "--precision",
+        nargs="+",
+        choices=get_args(Precision),
+        help="(default: float32; on CUDA float16 as well)",
+    )
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--json", type=Path, help="write everything measured here")
+    parser.add_argument("--memory-of", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    args.pairs = args.pairs or ([1] if args.size else [1, 4, 16])
+    args.views = args.views or ([8, 1] if args.size else [8, 4, 2, 1])
+    return args
+
+
+def _measured(args: argparse.Namespace, model: Model, source: PairSource, device: Device) -> dict[str, Any]:
+    """Run every way on every number of pairs."""
+    precisions: tuple[Precision, ...] = args.precision or (
+        ("float32",) if device == "cpu" else ("float32", "float16")
+    )
+    ways = [Way("plain", 8), *([Way("plain, TF32", 8)] if device == "cuda" else [])]
+    ways += [Way("detector", views, precision) for precision in precisions for views in args.views]
+    detectors = {way: way.open(model, device) for way in ways}
+    differences = warm_up(detectors, source.read(0))
+    say("measuring the machine's peak")
+    runtime = Runtime(device)
+    rates = {kind: best_rates(runtime, kind) for kind in dict.fromkeys(w.arithmetic(device) for w in ways)}
+    stages = {"tissue": model.tissue.networks, "cells": model.cell.networks}
+    contents = {stage: [network.read() for network in networks] for stage, networks in stages.items()}
+    cost = {stage: sum(map(operations, networks)) for stage, networks in contents.items()}
+    every = [network for networks in contents.values() for network in networks]
     runs = []
     for count in args.pairs:
-        rows = {key: Measurement(*key) for key in ways}
-        for index in range(count):
-            expected: CellPoints | None = None
-            for key, way in ways.items():
-                points = _timed(way, lambda: source.read(index % len(source)), rows[key])  # noqa: B023
-                expected = points if expected is None else expected
-                rows[key].agreement.add(expected, points)
-        runs.append({"pairs": count, "ways": list(_rows(rows, sum(cost.values()), max(rates.values())))})
+        rows = take_turns(detectors, source, count)
+        runs.append({"pairs": count, "ways": rows_of(rows, differences, sum(cost.values()), rates, device)})
     return {
         "model": model.name,
-        "networks": {"tissue": len(model.tissue.networks), "cells": len(model.cell.networks)},
-        "device": runtime.device,
+        "networks": {stage: len(networks) for stage, networks in stages.items()},
+        "device": device,
         "processors": available_processors(),
         "processor": platform.processor() or platform.machine(),
         "onnxruntime": onnxruntime.__version__,
         "operations_a_view": cost,
         "machine_operations_a_second": rates,
+        "estimated_device_memory_mb": {
+            kind: round(memory_estimate(every, 8, kind) / 1e6) for kind in get_args(Precision)
+        },
         "runs": runs,
     }
 
 
-def table(report: dict[str, Any]) -> str:
-    """The report as Markdown."""
-    best = max(report["machine_operations_a_second"].values()) / 1e9
-    lines = [
-        f"Model {report['model']}, {report['networks']['tissue']} tissue and "
-        f"{report['networks']['cells']} cell networks, {report['device']}, "
-        f"{report['processors']} processors, ONNX Runtime {report['onnxruntime']}; "
-        f"machine's measured peak {best:.0f} GFLOP/s",
-        "",
-        "| pairs | way | views | s a pair | times plain | without peaks | in networks | of peak "
-        "| same cells | class flips | score off by |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for run in report["runs"]:
-        for row in run["ways"]:
-            lines.append(
-                f"| {run['pairs']} | {row['way']} | {row['views']} | {row['seconds_a_pair']:.2f} "
-                f"| {row['times_plain']:.2f} | {row['times_plain_without_peaks']:.2f} "
-                f"| {row['share_in_networks']:.1%} | {row['share_of_machine_peak']:.0%} "
-                f"| {row['same_cells']:.2%} | {row['agreement']['class_flips']} "
-                f"| {row['agreement']['largest_score_difference']:.1g} |"
-            )
-    memory = ", ".join(f"{way} {megabytes} MB" for way, megabytes in report["peak_memory_mb"].items())
-    return "\n".join([*lines, "", f"Peak memory of a process that does one pair: {memory}."])
+def _memory_ways(args: argparse.Namespace, device: Device) -> list[Way]:
+    """The ways whose memory differs: on a processor views come one after the other, and one is enough."""
+    if device == "cpu":
+        return [Way("plain", 1), Way("detector", 1)]
+    precisions = args.precision or get_args(Precision)
+    return [Way("plain", 8), *(Way("detector", 8, precision) for precision in precisions)]
 
 
-def _rows(rows: dict[tuple[str, int], Measurement], cost: int, best_rate: float) -> Iterator[dict[str, Any]]:
-    plain = rows[PLAIN, 8]
-    without = (plain.seconds - plain.seconds_in_peaks) / plain.pairs
-    for row in rows.values():
-        seconds = row.seconds_a_pair
-        yield {
-            **asdict(row),
-            "seconds_a_pair": seconds,
-            "times_plain": plain.seconds_a_pair / seconds,
-            "times_plain_without_peaks": without / ((row.seconds - row.seconds_in_peaks) / row.pairs),
-            "share_in_networks": row.seconds_in_networks / row.seconds,
-            "share_of_machine_peak": cost * row.views / seconds / best_rate,
-            "same_cells": row.agreement.share,
-        }
+def _memory_here(way: Way, model: Model, source: PairSource, device: Device) -> dict[str, int | None]:
+    """Peak memory, MB, of this process once it has done one pair."""
+    before = device_memory_in_use() if device == "cuda" else None
+    detector = way.open(model, device)
+    detector(source.read(0))
+    after = device_memory_in_use() if device == "cuda" else None
+    on_device = None if before is None or after is None else after - before
+    return {"host": host_memory_peak(), "device": on_device}
 
 
-def _timed(way: Detector | PlainDetector, read: Callable[[], CellTissuePair], row: Measurement) -> CellPoints:
-    """One pair, from reading it to its points."""
-    in_networks, in_peaks = way.seconds_in_networks, way.seconds["peaks"]
-    start = time.perf_counter()
-    points = way(read())
-    row.seconds += time.perf_counter() - start
-    row.pairs += 1
-    row.seconds_in_networks += way.seconds_in_networks - in_networks
-    row.seconds_in_peaks += way.seconds["peaks"] - in_peaks
-    return points
-
-
-def _open(way: str, model: Model, views: int, device: str) -> Detector | PlainDetector:
-    if way == PLAIN:
-        return PlainDetector(model, device="cuda" if device == "cuda" else "cpu", views=views)
-    return Detector(model, device=device, views=views)  # type: ignore[arg-type]
-
-
-def _peak_memory(way: str, folder: Path, args: argparse.Namespace) -> int:
-    """Largest resident memory, MB, of a process that does one pair in this way."""
-    # On a processor views come one after the other, so that their number does not matter.
-    command = [sys.executable, "-m", "benchmarks", "--memory-of", way, "--weights", str(folder)]
+def _memory_of(way: Way, folder: Path, args: argparse.Namespace) -> dict[str, int | None]:
+    """The same of a process of its own."""
+    command = [sys.executable, "-m", "benchmarks", "--memory-of", way.name, "--weights", str(folder)]
     command += ["--input", str(args.input), "--device", args.device]
-    return int(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+    command += ["--views", str(way.views), "--precision", way.precision]
+    answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    memory: dict[str, int | None] = json.loads(answer)
+    return memory
 
 
 def _weights(flag: Path | None) -> Path:
@@ -200,26 +165,6 @@ def _weights(flag: Path | None) -> Path:
         if flag is not None:
             raise
         return ROOT / "test/hand_set"
-
-
-def _paper_size(folder: Path) -> Path:
-    """Networks of the paper's size with random weights: one for tissue, five for cells."""
-    from softctm.networks.deeplab import DeepLab, NetworkSpec
-    from softctm.training.export import export_network
-
-    manifest: dict[str, Any] = {"schema_version": 1, "name": "random ResNet50"}
-    stages = (("tissue", 1, 0, ["background", "cancer"], 0.8), ("cell", 5, 2, list(CELL_CLASSES), 0.2))
-    for stage, count, context, classes, mpp in stages:
-        files = [folder / f"{stage}_fold{fold}.onnx" for fold in range(count)]
-        for path in files:
-            export_network(DeepLab(NetworkSpec("resnet50", 5, 256, context, len(classes), 1)), path)
-        networks = [
-            {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()} for path in files
-        ]
-        manifest[stage] = {"networks": networks, "input_size": 1024, "mpp": mpp}
-        manifest[stage] |= {"classes": classes, "output": "logits"}
-    (folder / "model.json").write_text(json.dumps(manifest))
-    return folder
 
 
 if __name__ == "__main__":

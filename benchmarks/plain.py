@@ -25,7 +25,8 @@ class PlainDetector:
     """The same method and interface as `softctm.detector.Detector`, with nothing done to make it fast.
 
     Batches of one, 32-bit, ONNX Runtime's own settings, every pass's result in NumPy, peaks searched for by
-    scikit-image over the whole map before the class is looked at.
+    scikit-image over the whole map before the class is looked at. On CUDA, TF32's shorter mantissa only where
+    `tf32` asks for it.
     """
 
     def __init__(self, model: Model, *, device: str = "cpu", views: int = 8, tf32: bool = False) -> None:
@@ -41,6 +42,8 @@ class PlainDetector:
         )
         self.seconds = {"all": 0.0, "peaks": 0.0}
         self.seconds_in_networks = 0.0
+        self.maps: tuple[Map, Map] = (np.zeros(0, np.float32), np.zeros(0, np.float32))
+        """Tissue and cell probabilities of the last pair."""
 
     def __call__(self, pair: CellTissuePair) -> CellPoints:
         """The cells of a pair."""
@@ -50,6 +53,7 @@ class PlainDetector:
         weights = upsampling_matrix(WINDOW_SIZE, ZOOM)
         context = weights @ tissue[:, y : y + WINDOW_SIZE, x : x + WINDOW_SIZE] @ weights.T
         cells = self._mean(self._cells, self._model.cell, np.concatenate([_planes(pair.cell), context]))
+        self.maps = tissue, cells
         search = time.perf_counter()
         points = self._peaks(cells)
         end = time.perf_counter()
