@@ -13,6 +13,7 @@ from softctm.graphs import Graph
 from softctm.points import CellClass, CellPoints
 
 _NONE, _BACKGROUND_CELL, _TUMOR_CELL = 0, 1, 2
+_LANES = 16
 
 
 @dataclass(frozen=True)
@@ -84,13 +85,26 @@ def peaks_graph(peaks: Peaks) -> bytes:
 
 
 def _blur(graph: Graph, plane: str, kernel: NDArray[np.float32]) -> str:
-    """Add a separable blur of a (1, 1, H, W) map, mirrored at the border without repeating the edge."""
-    radius = len(kernel) // 2
-    margins = graph.axes(0, 0, radius, radius, 0, 0, radius, radius)
-    padded = graph.node("Pad", plane, margins, mode="reflect")
+    """Add a separable blur of a (1, 1, H, W) map, mirrored at the border without repeating the edge.
+
+    Along the rows, then along the columns as rows of the transposed map. The rows are dealt to channels, each
+    convolved by itself: a convolution of a single channel leaves most of a processor's vector units idle.
+    """
+    margin = len(kernel) // 2
+    margins = graph.axes(0, 0, 0, margin, 0, 0, 0, margin)
     # Convolutions add in the same order everywhere, so that a plateau stays one to the last bit.
-    rows = graph.node("Conv", padded, graph.constant(kernel.reshape(1, 1, -1, 1)))
-    return graph.node("Conv", rows, graph.constant(kernel.reshape(1, 1, 1, -1)))
+    weights = graph.constant(np.tile(kernel, (_LANES, 1, 1, 1)))
+    for _ in range(2):
+        height = graph.node("Shape", plane, start=2, end=3)
+        missing = graph.node("Mod", graph.node("Neg", height), graph.axes(_LANES))
+        below = graph.node("Concat", graph.axes(*[0] * 6), missing, graph.axes(0), axis=0)
+        padded = graph.node("Pad", graph.node("Pad", plane, margins, mode="reflect"), below)
+        lanes = graph.node("Reshape", padded, graph.axes(1, _LANES, -1, 0))
+        blurred = graph.node("Conv", lanes, weights, group=_LANES)
+        rows = graph.node("Reshape", blurred, graph.axes(1, 1, -1, 0))
+        rows = graph.node("Slice", rows, graph.axes(0), height, graph.axes(2))
+        plane = graph.node("Transpose", rows, perm=[0, 1, 3, 2])
+    return plane
 
 
 def points_from_candidates(
