@@ -205,6 +205,18 @@ def test_several_views_a_pass_give_the_same(
     np.testing.assert_allclose(batched.cell_probability, expected.cell_probability, atol=1e-6)
 
 
+@pytest.mark.parametrize("batch", ["n", 3])
+def test_several_threads_give_the_same(
+    tiny: Path, tmp_path: Path, pair: CellTissuePair, monkeypatch: pytest.MonkeyPatch, batch: int | str
+) -> None:
+    expected = load_detector(tiny, device="cpu", views=4).predict(pair, maps=True)
+    monkeypatch.setattr("softctm.detector._CALLERS", 2)
+    monkeypatch.setattr("softctm.runtime.available_processors", lambda: 3)
+    folder = write_folder(tmp_path, folds=2, batch=batch)
+    shared = load_detector(folder, device="cpu", views=4).predict(pair, maps=True)
+    np.testing.assert_allclose(shared.cell_probability, expected.cell_probability, atol=1e-6)
+
+
 def test_out_of_memory_halves_the_batch_and_goes_on(
     tiny: Path, pair: CellTissuePair, monkeypatch: pytest.MonkeyPatch
 ) -> None:

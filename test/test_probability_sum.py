@@ -45,7 +45,7 @@ def mean(
         (total,) = run(joining_graph(now, len(batches[0]), last, *kind), total, *sums)
         last = now[-1]
     weight = 1 / (len(views) * len(outputs[0]))
-    return tuple(run(mean_graph(last, weight, classes, from_logits), total))
+    return tuple(run(mean_graph([last], weight, classes, from_logits), total))
 
 
 @pytest.mark.parametrize("from_logits", [True, False])
@@ -101,3 +101,11 @@ def test_the_check_shows_values_that_are_not_finite(classes: int, value: float, 
         output[0, index, 77, 1000] = value
         _, check = mean([[output, np.zeros_like(output)]], (VIEWS[5],), [1], from_logits, 16)
         assert not np.isfinite(check)
+
+
+def test_sums_of_several_threads_are_turned_back_and_added() -> None:
+    random = np.random.default_rng(0)
+    image = random.random((1, 3, 1024, 1024), np.float32)
+    views = (VIEWS[3], VIEWS[6], VIEWS[7])
+    found, _ = run(mean_graph(views, 1 / 3, 3, False), *(turned(image, view) for view in views))
+    np.testing.assert_allclose(found, image, atol=1e-6)

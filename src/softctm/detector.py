@@ -26,6 +26,10 @@ __all__ = ["STAGES", "Detector", "Prediction", "find_cells", "load_detector"]
 
 STAGES = ("tissue", "context", "cells", "peaks")
 
+_CALLERS = 1
+"""Threads that share the views on a processor, each with its part of the cores. Two waste less time, since
+what is too short to be cut in two runs side by side, and need memory for two passes (docs/performance.md)."""
+
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
@@ -83,7 +87,7 @@ class Detector:
         self.model = model
         ways = first_views(views)
         networks = len(model.tissue.networks) + len(model.cell.networks)
-        runtime = Runtime(device, networks, precision)
+        runtime = Runtime(device, networks, precision, callers=min(views, _CALLERS))
         self.device, self.notice = runtime.device, runtime.notice
         self._runtime = runtime
         self._tissue = Ensemble(runtime, model.tissue, ways)

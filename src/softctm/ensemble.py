@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 
 import numpy as np
 
@@ -45,7 +49,7 @@ class Ensemble:
     batch : int
         Views in one pass; halved when memory runs out.
     seconds_in_networks : float
-        Time spent inside the networks so far.
+        Time spent inside the networks so far, the mean over the threads that call them.
 
     Raises
     ------
@@ -88,23 +92,40 @@ class Ensemble:
         DeviceError
             If memory runs out even for a single view.
         """
-        laid, total, done = _Laid(image, AS_IS), _Laid(self._zero, AS_IS), 0
-        while done < len(self._views):
-            views = self._views[done : done + self.batch]
-            try:
-                laid, total = self._pass(laid, total, views)
-            except OutOfDeviceMemoryError:
-                if self._fixed_batch or self.batch == 1:
-                    raise
-                self.batch //= 2
-                continue
-            done += len(views)
+        shares = self._shares()
+        with ThreadPoolExecutor(len(shares)) as pool:
+            sums = list(pool.map(partial(self._sum, image), shares))
+        self.seconds_in_networks += sum(seconds for _, seconds in sums) / len(shares)
         weight = 1 / (len(self._views) * len(self._networks))
-        finish = self._helper(mean_graph, total.view, weight, self.classes, self._from_logits)
-        mean, check = finish(total.value, to_host=[1])
+        laid = tuple(total.view for total, _ in sums)
+        finish = self._helper(mean_graph, laid, weight, self.classes, self._from_logits)
+        mean, check = finish(*(total.value for total, _ in sums), to_host=[1])
         if not np.isfinite(check.numpy()):
             raise NotFiniteError(self._culprit(image))
         return mean
+
+    def _shares(self) -> list[tuple[View, ...]]:
+        """The views that each thread takes: neighbours, as evenly as may be."""
+        count = min(self._runtime.callers, math.ceil(len(self._views) / (self._fixed_batch or 1)))
+        borders = [len(self._views) * share // count for share in range(count + 1)]
+        return [self._views[start:stop] for start, stop in pairwise(borders)]
+
+    def _sum(self, image: Value, views: tuple[View, ...]) -> tuple[_Laid, float]:
+        """The sum over some views and all networks, and the seconds spent inside the networks."""
+        laid, total = _Laid(image, AS_IS), _Laid(self._zero, AS_IS)
+        seconds, done = 0.0, 0
+        while done < len(views):
+            some = views[done : done + self.batch]
+            try:
+                laid, total, spent = self._pass(laid, total, some)
+            except OutOfDeviceMemoryError:
+                if self._fixed_batch or len(some) == 1:
+                    raise
+                self.batch = min(self.batch, len(some) // 2)
+                continue
+            seconds += spent
+            done += len(some)
+        return total, seconds
 
     def _class_count(self, named: int) -> int:
         """Output channels that the networks give, which must be as many as the manifest names, if it does."""
@@ -125,15 +146,26 @@ class Ensemble:
             raise ModelError(f"the networks of one stage must share their number of {what}: {said}")
         return next(iter(values), None)
 
-    def _pass(self, image: _Laid, total: _Laid, views: tuple[View, ...]) -> tuple[_Laid, _Laid]:
-        """Add some views, all networks, to the total; also the image from which to make the next pass."""
+    def _pass(self, image: _Laid, total: _Laid, views: tuple[View, ...]) -> tuple[_Laid, _Laid, float]:
+        """Add some views, all networks, to the total.
+
+        Returns
+        -------
+        image : _Laid
+            From which to make the next pass: the last view differs from the next by less than the image as it
+            came does.
+        total : _Laid
+        seconds : float
+            Spent inside the networks.
+        """
+        seconds = 0.0
         rows = self.batch if self._fixed_batch else len(views)
         batch = self._batch(image, views, rows)
         sums = [self._zero] * pieces(self.classes, self._from_logits, self._strips)
         for network in self._networks:
             start = time.perf_counter()
             (output,) = network(batch)
-            self.seconds_in_networks += time.perf_counter() - start
+            seconds += time.perf_counter() - start
             if tuple(output.shape()) != (rows, self.classes, PATCH_SIZE, PATCH_SIZE):
                 raise ModelError(
                     f"{network.name}: gives {output.shape()} where {rows} × {self.classes} × "
@@ -144,8 +176,7 @@ class Ensemble:
             joining_graph, views, rows, total.view, self.classes, self._from_logits, self._strips
         )
         (value,) = join(total.value, *sums)
-        # The next view differs from this one by less than from the image as it came.
-        return _Laid(batch, views[-1]) if rows == 1 else image, _Laid(value, views[-1])
+        return _Laid(batch, views[-1]) if rows == 1 else image, _Laid(value, views[-1]), seconds
 
     def _batch(self, image: _Laid, views: tuple[View, ...], rows: int) -> Value:
         """The views of an image, the last one repeated to fill a batch of fixed size."""

@@ -88,15 +88,21 @@ def joining_graph(
     return graph.model(total)
 
 
-def mean_graph(start: View, weight: float, classes: int, from_logits: bool) -> bytes:
-    """Graph: `sum` (1, classes summed, 1024, 1024) float32, laid as `start` → the mean, laid as the image.
+def mean_graph(laid: Sequence[View], weight: float, classes: int, from_logits: bool) -> bytes:
+    """Graph: sums (1, classes summed, 1024, 1024) float32, one laid as each of `laid` → the mean.
 
-    Outputs: `weight` × the sum, all classes, (1, classes, 1024, 1024) float32; and its total, which shows NaN
-    and infinity.
+    Outputs: `weight` × the sum of the sums, all classes, laid as the image, (1, classes, 1024, 1024) float32;
+    and its total, which shows NaN and infinity.
     """
     graph = Graph()
-    total = graph.input("sum", np.float32, (1, "channels", PATCH_SIZE, PATCH_SIZE))
-    mean = graph.node("Mul", turned(graph, total, start, AS_IS), graph.constant(np.float32(weight)))
+    sums = [
+        graph.input(f"sum_{index}", np.float32, (1, "channels", PATCH_SIZE, PATCH_SIZE))
+        for index in range(len(laid))
+    ]
+    total = graph.node(
+        "Sum", *(turned(graph, value, view, AS_IS) for value, view in zip(sums, laid, strict=True))
+    )
+    mean = graph.node("Mul", total, graph.constant(np.float32(weight)))
     if len(classes_summed(classes, from_logits)) < classes:
         others = mean
         if classes > 2:

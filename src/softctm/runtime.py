@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import math
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from softctm.enlargement import enlarge_map_by_map
 from softctm.errors import DeviceError, ModelError, SoftCTMError
 from softctm.graphs import Graph
 from softctm.precision import Precision, to_float16
@@ -54,6 +56,8 @@ class Runtime:
         What is wished; `auto` takes the CPU where there is no usable CUDA, and says so in `notice`.
     networks : int
         How many networks will be loaded; the threads are shared out among them.
+    callers : int
+        From how many threads at once the networks will be called; the processors are shared out among them.
     precision : "float32" or "float16"
         What the networks compute in; see `softctm.precision`. Everything between them is 32-bit.
 
@@ -65,8 +69,10 @@ class Runtime:
         As given.
     notice : str or None
         Why `auto` fell back to the CPU, and that float16 saves nothing there.
+    callers : int
+        As given, but one on a graphics card, and no more than there are processors.
     threads : int
-        Threads of each network on the CPU.
+        Threads of each network on the CPU, in each call.
 
     Raises
     ------
@@ -75,18 +81,25 @@ class Runtime:
     """
 
     def __init__(
-        self, device: DeviceWish = "auto", networks: int = 1, precision: Precision = "float32"
+        self,
+        device: DeviceWish = "auto",
+        networks: int = 1,
+        precision: Precision = "float32",
+        callers: int = 1,
     ) -> None:
         onnxruntime.set_default_logger_severity(_FATAL_ONLY)
         onnxruntime.disable_telemetry_events()
-        self.threads = min(available_processors(), max(1, _MAX_POOL_THREADS // max(1, networks)))
+        processors = available_processors()
+        self.callers = min(callers, processors)
+        share = math.ceil(processors / self.callers)
+        self.threads = min(share, max(1, _MAX_POOL_THREADS // max(1, networks)))
         self.device: Device = "cpu"
         self.precision = precision
         self.notice: str | None = None
         if device != "cpu":
             fault = _cuda_fault()
             if fault is None:
-                self.device = "cuda"
+                self.device, self.callers = "cuda", 1
             elif device == "cuda":
                 raise DeviceError(f"no usable CUDA device: {fault}; use --device cpu or auto")
             else:
@@ -103,6 +116,8 @@ class Runtime:
                 model = to_float16(model)
             except Exception as error:
                 raise _named(error, name, "cannot be made to compute in float16") from error
+        elif self.device == "cpu":
+            model = enlarge_map_by_map(model)
         return Session(model, name, self.device, self.threads, self.precision)
 
     def helper(self, model: bytes, name: str) -> Session:
