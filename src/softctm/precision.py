@@ -54,7 +54,10 @@ def to_float16(content: bytes) -> bytes:
     kinds = {node.op_type for node in model.graph.node}
     if not kinds & _PRODUCTS or kinds & _QUANTIZED:
         return content
-    _Rewriting(shape_inference.infer_shapes(model).graph, model.graph).run()
+    # Without 16-bit kernels before opset 12, Clip would leave the graphics card.
+    opset = max((entry.version for entry in model.opset_import if not entry.domain), default=1)
+    between = _BETWEEN if opset >= 12 else _BETWEEN - {"Clip"}
+    _Rewriting(shape_inference.infer_shapes(model).graph, model.graph, between).run()
     return bytes(model.SerializeToString())
 
 
@@ -65,8 +68,8 @@ class _Rewriting:
     provides where anything asks for it: a 32-bit node, the graph's output, or a subgraph.
     """
 
-    def __init__(self, typed: onnx.GraphProto, graph: onnx.GraphProto) -> None:
-        self._graph = graph
+    def __init__(self, typed: onnx.GraphProto, graph: onnx.GraphProto, between: frozenset[str]) -> None:
+        self._graph, self._between = graph, between
         values = (*typed.value_info, *typed.input, *typed.output)
         self._types = {value.name: value.type.tensor_type.elem_type for value in values}
         self._types |= {tensor.name: tensor.data_type for tensor in graph.initializer}
@@ -125,7 +128,7 @@ class _Rewriting:
             floats = [node.input[position] for position in self._converted(node)]
             is_product = node.op_type in _PRODUCTS and bool(floats)
             values = [name for name in floats if not self._is_constant(name)]
-            passes = node.op_type in _BETWEEN and bool(values) and all(name in fed for name in values)
+            passes = node.op_type in self._between and bool(values) and all(name in fed for name in values)
             if is_product or passes:
                 fed.update(node.output)
                 candidates.append(index)
