@@ -12,10 +12,10 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from softctm.detector import Detector
 from softctm.model import Model, find_weights, load_model
 from softctm.points import CellPoints
 from softctm.readers import open_pairs
-from softctm.runtime import Session
+from softctm.runtime import Runtime
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -62,10 +62,11 @@ def main() -> int:
 def passes(models: list[Model], kind: str, repeats: int) -> list[float]:
     """Median processor seconds of a pass of each model's first network of a stage; they take turns."""
     networks = [getattr(model, kind).networks[0] for model in models]
-    sessions = [Session(network.read(), network.path.name, "cpu", 1) for network in networks]
+    runtime = Runtime("cpu")
+    sessions = [runtime.network(network.read(), network.path.name) for network in networks]
     channels = sessions[0].inputs[0].shape[1] or 3
     image = np.random.default_rng(0).random((1, channels, 1024, 1024), np.float32)
-    calls = [_pass(session, image) for session in sessions]
+    calls = [partial(session, runtime.value(image)) for session in sessions]
     return [median(times) for times in _alternating(calls, repeats)]
 
 
@@ -85,14 +86,7 @@ def pairs(models: list[Model], folder: Path, views: int) -> tuple[list[float], A
     return list(seconds / len(source)), agreement
 
 
-def _pass(session: Session, image: np.ndarray[Any, Any]) -> Callable[[], object]:
-    import onnxruntime
-
-    value = onnxruntime.OrtValue.ortvalue_from_numpy(image)
-    return lambda: session(value)
-
-
-def _alternating(calls: list[Callable[[], object]], repeats: int) -> list[list[float]]:
+def _alternating(calls: Sequence[Callable[[], object]], repeats: int) -> list[list[float]]:
     """Processor seconds of each call, all in turn; the first round, which sets memory up, is left out."""
     times: list[list[float]] = [[] for _ in calls]
     for turn in range(repeats + 1):
