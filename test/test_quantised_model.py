@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,7 @@ from softctm.detector import Detector
 from softctm.model import load_model
 from softctm.readers import open_pairs
 
+ROOT = Path(__file__).parents[1]
 PAIRS = 3
 
 
@@ -167,3 +171,24 @@ def test_bad_use_is_one_clear_line(
         assert line.startswith("error: ")
         assert message in line
     assert not output.exists()
+
+
+def test_benchmark_compares_the_two(weights: Path, small: Path, pairs: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.eight_bit", "--views", "1", "--repeats", "1"]
+    command += ["--weights", str(weights), "--eight-bit", str(small), "--input", str(pairs)]
+    path = os.pathsep.join([str(ROOT), str(ROOT / "src")])
+    environment = {**os.environ, "PYTHONPATH": path}
+    run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert run.returncode == 0, run.stderr
+    rows = [line.split(" | ") for line in run.stdout.splitlines() if line.startswith("| ")][2:]
+    assert [row[0].strip("| ").split(",")[0] for row in rows] == [
+        "tissue network",
+        "cell network",
+        "pair at 1 views",
+        "networks of the detector",
+    ]
+    for row in rows:
+        before, after, ratio = (float(cell.strip(" |")) for cell in row[1:])
+        assert before >= 0
+        assert ratio > 0 or after == 0
+    assert float(run.stdout.split("same cells: ")[1].split("%")[0]) > 50
