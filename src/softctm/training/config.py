@@ -97,16 +97,16 @@ PRESETS = {
     # What two processor cores can train in about two hours: the default weights.
     "compact": Preset(
         tissue=TaskConfig(
-            NetworkConfig("resnet18", depth=4, decoder_channels=128, downsampling=2),
+            NetworkConfig("resnet18", depth=4, decoder_channels=128, downsampling=4),
             OptimiserConfig(
-                "adamw", 4e-3, 1e-2, "one-cycle", epochs=12, batch=4, encoder_factor=0.025, ema=0.995
+                "adamw", 4e-3, 1e-2, "one-cycle", epochs=15, batch=4, encoder_factor=0.025, ema=0.98
             ),
             AugmentationConfig(),
         ),
         cells=TaskConfig(
             NetworkConfig("resnet18", depth=4, decoder_channels=128, downsampling=2),
             OptimiserConfig(
-                "adamw", 4e-3, 1e-2, "one-cycle", epochs=12, batch=4, encoder_factor=0.025, ema=0.995
+                "adamw", 4e-3, 1e-2, "one-cycle", epochs=16, batch=4, encoder_factor=0.025, ema=0.98
             ),
             AugmentationConfig(),
             TargetConfig("soft", sigma_um=2.0, loss="cross-entropy", class_weights=(1.0, 2.0, 2.0)),
