@@ -15,6 +15,7 @@ import pytest
 from inputs import write_pairs
 from tiny_networks import network, write_folder, write_manifest
 
+from benchmarks.agreement import Agreement
 from softctm import quantised_model
 from softctm.cli import main
 from softctm.detector import Detector
@@ -192,3 +193,16 @@ def test_benchmark_compares_the_two(weights: Path, small: Path, pairs: Path) -> 
         assert before >= 0
         assert ratio > 0 or after == 0
     assert float(run.stdout.split("same cells: ")[1].split("%")[0]) > 50
+
+
+def test_the_shipped_8_bit_model_finds_nearly_the_same_cells() -> None:
+    source = open_pairs(ROOT / "test/input")
+    folders = (ROOT / "model_weights", ROOT / "model_weights/eight_bit")
+    detectors = [Detector(load_model(folder), device="cpu", views=1) for folder in folders]
+    agreement = Agreement()
+    for index in range(len(source)):
+        pair = source.read(index)
+        agreement.add(*(detector(pair) for detector in detectors))
+    assert agreement.expected > 500
+    assert agreement.share > 0.9
+    assert agreement.class_flips < 0.02 * agreement.expected
