@@ -121,17 +121,16 @@ def debian_licences(name: str) -> list[str]:
 
 
 def model_files() -> Iterator[Component]:
-    """Every network that the default model's manifest names, with its hash."""
-    manifest = APP / "model_weights/model.json"
-    if not manifest.is_file():
-        return
-    model = json.loads(manifest.read_text())
-    for part in ("tissue", "cell"):
-        for network in model[part]["networks"]:
+    """Every network that a model inside, the default one or its 8-bit version, is made of, with its hash."""
+    weights = APP / "model_weights"
+    for manifest in sorted(weights.rglob("model.json")):
+        model = json.loads(manifest.read_text())
+        for network in (*model["tissue"]["networks"], *model["cell"]["networks"]):
+            name = (manifest.parent / network["file"]).relative_to(weights).as_posix()
             version = str(model.get("version", "unknown"))
-            purl = f"pkg:generic/{quote(network['file'])}@{quote(version)}"
+            purl = f"pkg:generic/{quote(name)}@{quote(version)}"
             licences = [model["licence"]] if model.get("licence") else []
-            entry = component("machine-learning-model", network["file"], version, purl, licences)
+            entry = component("machine-learning-model", name, version, purl, licences)
             entry["hashes"] = [{"alg": "SHA-256", "content": network["sha256"]}]
             yield entry
 
