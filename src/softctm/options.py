@@ -30,8 +30,8 @@ class Quality:
     cell_networks: int | None
 
 
-QUALITIES = {"fast": Quality(1, 1), "balanced": Quality(2, 3), "full": Quality(8, None)}
-"""`python -m benchmarks.quality` shows what each costs and what it finds."""
+QUALITIES = {"fast": Quality(1, 3), "balanced": Quality(4, 3), "full": Quality(8, None)}
+"""Chosen from the table in docs/performance.md: two networks more buy more than two views more."""
 
 
 @dataclass(frozen=True)
