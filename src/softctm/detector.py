@@ -26,9 +26,9 @@ __all__ = ["STAGES", "Detector", "Prediction", "find_cells", "load_detector"]
 
 STAGES = ("tissue", "context", "cells", "peaks")
 
-_CALLERS = 1
-"""Threads that share the views on a processor, each with its part of the cores. Two waste less time, since
-what is too short to be cut in two runs side by side, and need memory for two passes (docs/performance.md)."""
+_CALLERS = 2
+"""Threads that share the views on a processor, each with its part of the cores: what is too short to be cut
+in two then runs side by side. It takes memory for two passes (docs/performance.md)."""
 
 
 @dataclass(frozen=True, eq=False)
