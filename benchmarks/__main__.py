@@ -130,9 +130,9 @@ def _measured(args: argparse.Namespace, model: Model, source: PairSource, device
 
 
 def _memory_ways(args: argparse.Namespace, device: Device) -> list[Way]:
-    """The ways whose memory differs: on a processor views come one after the other, and one is enough."""
+    """The ways whose memory differs: a processor computes both precisions in 32 bits."""
     if device == "cpu":
-        return [Way("plain", 1), Way("detector", 1)]
+        return [Way("plain", 8), Way("detector", 8)]
     precisions = args.precision or get_args(Precision)
     return [Way("plain", 8), *(Way("detector", 8, precision) for precision in precisions)]
 
