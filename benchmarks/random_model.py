@@ -17,8 +17,9 @@ SIZES = {"resnet18": 4, "resnet50": 5}
 def write_random_model(folder: Path, encoder: str) -> Path:
     """Write DeepLabV3+ networks with random weights: one for tissue, one, five times, for cells.
 
-    They work at the patch's full resolution with output stride 16, as the paper's do. Batch normalisation and
-    the last layer are set on noise, so that activations and logits are as large as a trained network's.
+    They work at the patch's full resolution with output stride 16, as the paper's do. Batch normalisation is
+    set on noise, so that activations are as large as a trained network's; logits are kept small, since random
+    networks magnify what storing weights in 16 bits rounds off.
     """
     import torch  # from here on the `train` extra is needed
 
@@ -39,7 +40,7 @@ def write_random_model(folder: Path, encoder: str) -> Path:
             network.train()(noise)
             last = network.body.segmentation_head[0]
             deviation = network.eval()(noise).std()
-            last.weight.mul_(2 / deviation)
+            last.weight.mul_(0.1 / deviation)
         export_network(network, folder / f"{stage}.onnx")
         content = (folder / f"{stage}.onnx").read_bytes()
         (folder / f"{stage}.onnx").unlink()
