@@ -34,9 +34,9 @@ from benchmarks.machine import (
 from benchmarks.random_model import SIZES, write_random_model
 from benchmarks.table import rows_of, table
 from benchmarks.timing import Way, say, take_turns, warm_up
+from softctm.choices import Precision
 from softctm.errors import ModelError
 from softctm.model import Model, find_weights, load_model
-from softctm.precision import Precision
 from softctm.processors import available_processors
 from softctm.readers import PairSource, open_pairs
 from softctm.runtime import Device, Runtime

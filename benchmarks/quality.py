@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 
+from softctm.choices import VIEW_COUNTS
 from softctm.detector import Detector
 from softctm.evaluation.scores import count_pairs, named_scores
 from softctm.model import Model, find_weights, load_model
@@ -36,7 +37,6 @@ from softctm.training.ensemble_run import EnsembleRun
 from softctm.training.export import export_network
 from softctm.training.loop import LoopConfig
 from softctm.training.tasks import FoldJob, train_cells
-from softctm.views import VIEW_COUNTS
 
 NETWORKS = (1, 3)
 

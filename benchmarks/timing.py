@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from benchmarks.agreement import Agreement
 from benchmarks.plain import PlainDetector
+from softctm.choices import Precision
 from softctm.detector import Detector
 from softctm.model import Model
 from softctm.pair import CellTissuePair
 from softctm.points import CellPoints
-from softctm.precision import Precision
 from softctm.readers import PairSource
 from softctm.runtime import Arithmetic, Device
 

@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from softctm.choices import DeviceWish, Precision
 from softctm.ensemble import Ensemble, NotFiniteError
 from softctm.errors import ModelError, PairError
 from softctm.model import Model, find_weights, load_model
 from softctm.pair import CellTissuePair
 from softctm.points import CellPoints
 from softctm.postprocessing import CellFinder, find_cells
-from softctm.precision import Precision
-from softctm.runtime import DeviceWish, Runtime
+from softctm.runtime import Runtime
 from softctm.tissue_context import context_graph, image_graph
 from softctm.views import first_views
 

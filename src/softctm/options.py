@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
+from softctm.choices import VIEW_COUNTS, DeviceWish, Precision
 from softctm.errors import UsageError
 from softctm.writers.viewers import FORMATS
-
-Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["float32", "float16"]
-VIEWS = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,7 @@ class JobOptions:
     """
 
     weights: Path | None = None
-    device: Device = "auto"
+    device: DeviceWish = "auto"
     quality: str = "full"
     views: int | None = None
     precision: Precision = "float32"
@@ -76,12 +73,12 @@ class JobOptions:
     debug: bool = False
 
     def __post_init__(self) -> None:
-        if self.device not in get_args(Device):
-            raise UsageError(f"device must be one of {', '.join(get_args(Device))}, not {self.device}")
+        if self.device not in get_args(DeviceWish):
+            raise UsageError(f"device must be one of {', '.join(get_args(DeviceWish))}, not {self.device}")
         if self.quality not in QUALITIES:
             raise UsageError(f"quality must be one of {', '.join(QUALITIES)}, not {self.quality}")
-        if self.views not in (None, *VIEWS):
-            raise UsageError(f"views must be one of {', '.join(map(str, VIEWS))}, not {self.views}")
+        if self.views not in (None, *VIEW_COUNTS):
+            raise UsageError(f"views must be one of {', '.join(map(str, VIEW_COUNTS))}, not {self.views}")
         if self.precision not in get_args(Precision):
             known = ", ".join(get_args(Precision))
             raise UsageError(f"precision must be one of {known}, not {self.precision}")

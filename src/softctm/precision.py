@@ -9,13 +9,10 @@ input, its normalisation, the logits, their enlargement, a softmax. Inputs and o
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
 
 import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper, shape_inference
-
-Precision = Literal["float32", "float16"]
 
 _PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 """What tensor cores do."""

@@ -15,14 +15,14 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from softctm.choices import DeviceWish, Precision
 from softctm.enlargement import enlarge_map_by_map
 from softctm.errors import DeviceError, ModelError, SoftCTMError
 from softctm.graphs import Graph
-from softctm.precision import Precision, to_float16
+from softctm.precision import to_float16
 from softctm.processors import available_processors
 
 Device = Literal["cpu", "cuda"]
-DeviceWish = Literal["auto", "cpu", "cuda"]
 Arithmetic = Literal["exact", "float32", "float16"]
 """How CUDA multiplies: in full precision; as is usual for networks, 32-bit numbers, with TF32's shorter
 mantissa where the card has it; 16-bit numbers."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from softctm.choices import VIEW_COUNTS
 from softctm.errors import UsageError
 from softctm.graphs import Graph
 
@@ -62,8 +63,6 @@ that one takes a single pass over memory.
 """
 
 AS_IS = VIEWS[0]
-
-VIEW_COUNTS = (1, 2, 4, 8)
 
 
 def first_views(count: int) -> tuple[View, ...]:

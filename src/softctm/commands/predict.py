@@ -11,8 +11,9 @@ from pathlib import Path
 from types import FrameType
 from typing import get_args
 
+from softctm.choices import VIEW_COUNTS, DeviceWish, Precision
 from softctm.container import run_job
-from softctm.options import QUALITIES, VIEWS, Device, JobOptions, Precision
+from softctm.options import QUALITIES, JobOptions
 from softctm.progress import write_line
 from softctm.writers.viewers import FORMATS
 
@@ -46,7 +47,10 @@ def configure(
         help="model folder (default: $SOFTCTM_WEIGHTS, else /opt/ml/model if it is one, else model_weights)",
     )
     parser.add_argument(
-        "--device", choices=get_args(Device), default="auto", help="default: auto, CUDA where there is one"
+        "--device",
+        choices=get_args(DeviceWish),
+        default="auto",
+        help="default: auto, CUDA where there is one",
     )
     parser.add_argument(
         "--quality",
@@ -60,7 +64,10 @@ def configure(
         + " (default: full)",
     )
     parser.add_argument(
-        "--views", type=int, choices=VIEWS, help="flips and turns to average over (default: the quality's)"
+        "--views",
+        type=int,
+        choices=VIEW_COUNTS,
+        help="flips and turns to average over (default: the quality's)",
     )
     parser.add_argument(
         "--precision",
