@@ -16,10 +16,10 @@ from softctm.ensemble import Ensemble, NotFiniteError
 from softctm.errors import ModelError, PairError
 from softctm.model import Model, find_weights, load_model
 from softctm.pair import CellTissuePair
+from softctm.pair_inputs import PairInputs
 from softctm.points import CellPoints
 from softctm.postprocessing import CellFinder, find_cells
 from softctm.runtime import Runtime
-from softctm.tissue_context import context_graph, image_graph
 from softctm.views import first_views
 
 __all__ = ["STAGES", "Detector", "Prediction", "find_cells", "load_detector"]
@@ -95,8 +95,7 @@ class Detector:
         # Networks trained without tissue take the cell patch alone; the tissue map is still there to be seen.
         self._cell_only = self._cells.channels == 3
         self._check_channels()
-        self._image = runtime.helper(image_graph(), "image")
-        self._context = runtime.helper(context_graph(), "tissue context")
+        self._inputs = PairInputs(runtime)
         self._find_cells = CellFinder(runtime, model.postprocessing)
         self.seconds = dict.fromkeys(STAGES, 0.0)
 
@@ -116,16 +115,10 @@ class Detector:
         """The cells of a pair and, with `maps`, the probabilities that they were found in."""
         try:
             with self._stage("tissue"):
-                (image,) = self._image(self._runtime.value(pair.tissue))
-                tissue = self._tissue(image)
+                tissue = self._tissue(self._inputs.tissue(pair))
             with self._stage("context"):
-                cell = self._runtime.value(pair.cell)
-                if self._cell_only:
-                    (image,) = self._image(cell)
-                else:
-                    x, y = (np.array([start], np.int64) for start in (pair.window.x, pair.window.y))
-                    window = [self._runtime.value(corner) for corner in (x, y)]
-                    (image,) = self._context(cell, tissue, *window)
+                inputs = self._inputs
+                image = inputs.cell_alone(pair) if self._cell_only else inputs.cell(pair, tissue)
             with self._stage("cells"):
                 cells = self._cells(image)
         except NotFiniteError as error:

@@ -17,10 +17,10 @@ from softctm.errors import InputError, ModelError, UsageError
 from softctm.model import Model, Stage
 from softctm.network_file import MANIFEST, Network
 from softctm.pair import CellTissuePair
+from softctm.pair_inputs import PairInputs
 from softctm.quantisation import Image, quantise_network
 from softctm.readers.source import PairSource
 from softctm.runtime import Runtime
-from softctm.tissue_context import context_graph, image_graph
 from softctm.training.folds import read_folds
 from softctm.views import first_views
 from softctm.writers import write_bytes_atomically, write_json_atomically
@@ -40,7 +40,7 @@ class Difference:
 
 
 class NetworkInputs:
-    """What the networks of a model are given for a pair, as it is read, without turning it.
+    """`PairInputs` of a model as arrays, the cell networks' context included.
 
     Parameters
     ----------
@@ -49,23 +49,18 @@ class NetworkInputs:
     """
 
     def __init__(self, model: Model) -> None:
-        self._runtime = Runtime("cpu")
-        self._tissue = Ensemble(self._runtime, model.tissue, first_views(1))
-        self._image = self._runtime.helper(image_graph(), "image")
-        self._context = self._runtime.helper(context_graph(), "tissue context")
+        runtime = Runtime("cpu")
+        self._tissue = Ensemble(runtime, model.tissue, first_views(1))
+        self._inputs = PairInputs(runtime)
 
     def tissue(self, pair: CellTissuePair) -> Image:
         """(1, 3, 1024, 1024): RGB of the tissue patch in [0, 1]."""
-        (image,) = self._image(self._runtime.value(pair.tissue))
-        return np.asarray(image.numpy())
+        return np.asarray(self._inputs.tissue(pair).numpy())
 
     def cell(self, pair: CellTissuePair) -> Image:
         """(1, 3 + tissue classes, 1024, 1024): RGB of the cell patch, then its tissue probabilities."""
-        probabilities = self._tissue(self._runtime.value(self.tissue(pair)))
-        x, y = (np.array([start], np.int64) for start in (pair.window.x, pair.window.y))
-        window = [self._runtime.value(corner) for corner in (x, y)]
-        (image,) = self._context(self._runtime.value(pair.cell), probabilities, *window)
-        return np.asarray(image.numpy())
+        probabilities = self._tissue(self._inputs.tissue(pair))
+        return np.asarray(self._inputs.cell(pair, probabilities).numpy())
 
 
 def quantise_model(model: Model, source: PairSource, folder: Path, count: int) -> dict[str, Difference]:
