@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper, shape_inference
+from onnx import helper, shape_inference
 
-from softctm.graphs import Graph
+from softctm.graphs import Graph, constants_of
 from softctm.pair import PATCH_SIZE
 from softctm.precision import to_float16
 from softctm.runtime import Arithmetic, Runtime, Session
@@ -142,8 +142,4 @@ def _shapes(graph: onnx.GraphProto) -> dict[str, list[int]]:
         value.name: [axis.dim_value for axis in value.type.tensor_type.shape.dim]
         for value in (*graph.value_info, *graph.input, *graph.output)
     }
-    shapes |= {tensor.name: list(tensor.dims) for tensor in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "Constant":
-            shapes[node.output[0]] = list(numpy_helper.to_array(node.attribute[0].t).shape)
-    return shapes
+    return shapes | {name: list(tensor.dims) for name, tensor in constants_of(graph).items()}

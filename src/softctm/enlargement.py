@@ -11,6 +11,8 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import NodeProto, helper, numpy_helper
 
+from softctm.graphs import constants_of
+
 
 def enlarge_map_by_map(content: bytes) -> bytes:
     """Give the `Resize` nodes at a network's end its maps as single images; the results are the same.
@@ -59,10 +61,7 @@ def _last_enlargements(graph: onnx.GraphProto) -> list[NodeProto]:
     """The `Resize` nodes between a last convolution and the output, if they scale height and width only."""
     makers = {name: node for node in graph.node for name in node.output}
     readers = [name for node in graph.node for name in node.input]
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "Constant" and node.attribute[0].name == "value":
-            constants[node.output[0]] = node.attribute[0].t
+    constants = constants_of(graph)
     chain: list[NodeProto] = []
     name = graph.output[0].name
     while (node := makers.get(name)) is not None and node.op_type == "Resize":

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
 
 OPSET = 17
 IR_VERSION = 8
@@ -58,3 +58,12 @@ class Graph:
         opset = [helper.make_opsetid("", OPSET)]
         model: ModelProto = helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION)
         return bytes(model.SerializeToString())
+
+
+def constants_of(graph: GraphProto) -> dict[str, TensorProto]:
+    """The tensors that a network's graph holds, stored ones and constants, by the names that nodes read."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            constants[node.output[0]] = node.attribute[0].t
+    return constants

@@ -14,6 +14,8 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper, shape_inference
 
+from softctm.graphs import constants_of
+
 _PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 """What tensor cores do."""
 
@@ -70,13 +72,12 @@ class _Rewriting:
         values = (*typed.value_info, *typed.input, *typed.output)
         self._types = {value.name: value.type.tensor_type.elem_type for value in values}
         self._types |= {tensor.name: tensor.data_type for tensor in graph.initializer}
-        self._constants = {tensor.name: tensor for tensor in graph.initializer}
-        self._source: dict[str, str] = {}
-        for node in graph.node:
-            if node.op_type == "Constant" and node.attribute[0].name == "value":
-                self._constants[node.output[0]] = node.attribute[0].t
-            elif node.op_type == "Cast" and self._types.get(node.input[0]) == TensorProto.FLOAT16:
-                self._source[node.output[0]] = node.input[0]
+        self._constants = constants_of(graph)
+        self._source = {
+            node.output[0]: node.input[0]
+            for node in graph.node
+            if node.op_type == "Cast" and self._types.get(node.input[0]) == TensorProto.FLOAT16
+        }
         self._half = self._chosen()
         self._renamed = {
             name: f"{name}_float16"
