@@ -56,8 +56,8 @@ def train_seed(seed: int, args: argparse.Namespace) -> Network:
 
 def measure(model: Model, args: argparse.Namespace) -> list[dict[str, Any]]:
     """Score every combination on the held-out fold, pair by pair so that none has the quieter machine."""
-    fold_of = _run(args).fold_of()
-    pairs = [pair for pair, own in zip(load_release(args.data), fold_of, strict=True) if own == args.fold]
+    run = _run(args)
+    pairs = [pair for pair, own in zip(run.pairs, run.fold_of(), strict=True) if own == args.fold]
     source = open_pairs(args.data)
     number = {name: position for position, name in enumerate(source.names)}
     detectors = {
