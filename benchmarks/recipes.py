@@ -29,7 +29,7 @@ from softctm.evaluation.scores import named_scores, pair_counts
 from softctm.hard_mask import HardMask
 from softctm.ocelot import load_release
 from softctm.postprocessing import find_cells
-from softctm.training.config import PRESETS, with_settings
+from softctm.training.config import preset_from_json, with_settings
 from softctm.training.ensemble_run import EnsembleRun
 from softctm.training.loop import LoopConfig
 from softctm.training.tasks import FoldJob, train_cells
@@ -41,10 +41,11 @@ VARIANTS = {
     "circle, Dice": ("cells.target.kind=circle", "cells.target.loss=generalised-dice"),
     "hard, Dice": ("cells.target.kind=hard", "cells.target.loss=generalised-dice"),
     "no tissue": ("cells.coupling=none",),
+    "annotated tissue": ("cells.coupling=annotated",),
     "one learning rate": ("cells.optimiser.learning_rate=4e-4", "cells.optimiser.encoder_factor=1"),
     "faster encoder": ("cells.optimiser.learning_rate=2e-3", "cells.optimiser.encoder_factor=0.1"),
 }
-"""Name → what differs from the compact preset."""
+"""Name → what differs from the run's own recipe."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,11 @@ def run_variant(name: str, args: argparse.Namespace) -> Outcome:
     """Train one variant, or load it, and score it."""
     torch.set_num_threads(1)
     settings = [*VARIANTS[name], f"cells.optimiser.epochs={args.epochs}"]
-    preset = with_settings(PRESETS["compact"], settings)
+    config = json.loads((args.run / "config.json").read_text())
+    preset = with_settings(preset_from_json(config), settings)
     base = EnsembleRun(load_release(args.data), args.run, preset, LoopConfig(), args.encoder_weights)
-    folder = args.run / "recipes" / f"{name.replace(', ', '-').replace(' ', '-')}-{args.epochs}"
+    short = name.replace(", ", "-").replace(" ", "-")
+    folder = args.run / "recipes" / f"{short}-{args.epochs}-fold{args.fold}"
     job = FoldJob(args.fold, base.fold_of(), args.encoder_weights, LoopConfig(), folder)
     arrays, points = base.cell_arrays(), [pair.cells() for pair in base.pairs]
     network = train_cells(preset.cells, arrays, points, job)

@@ -23,6 +23,8 @@ from softctm.points import CellPoints
 TISSUE_BACKGROUND, TISSUE_CANCER, TISSUE_UNKNOWN = 1, 2, 255
 """Values of the tissue annotation's pixels."""
 
+_TISSUE_VALUES = np.array([TISSUE_BACKGROUND, TISSUE_CANCER, TISSUE_UNKNOWN], np.uint8)
+
 
 @dataclass(frozen=True)
 class AnnotatedPair:
@@ -117,3 +119,20 @@ def load_release(folder: Path, subset: str = "train") -> list[AnnotatedPair]:
     if not pairs:
         raise InputError(f"{path}: no pair of the subset '{subset}'")
     return pairs
+
+
+def tissue_labels_of(probability: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """The likeliest class of each pixel.
+
+    Parameters
+    ----------
+    probability : (2 or 3, H, W) float
+        Background, cancer area and, with some networks, unknown.
+
+    Returns
+    -------
+    (H, W) uint8
+        1, 2 or 255; of equal ones the first.
+    """
+    labels: NDArray[np.uint8] = _TISSUE_VALUES[probability.argmax(axis=0)]
+    return labels

@@ -11,12 +11,12 @@ from softctm.errors import InputError
 from softctm.evaluation.bootstrap import Bootstrap
 from softctm.evaluation.tissue import (
     find_tissue_maps,
-    labels_of,
     read_tissue_map,
     tissue_counts,
     tissue_scores,
 )
 from softctm.evaluation.truth import load_truth
+from softctm.ocelot import tissue_labels_of
 
 
 def test_counts_by_hand():
@@ -39,8 +39,8 @@ def test_counts_agree_with_sets_of_pixels():
 def test_probabilities_become_labels():
     probability = np.zeros((3, 1, 4))
     probability[:, 0] = [[0.8, 0.1, 0.1, 0.5], [0.1, 0.8, 0.1, 0.5], [0.1, 0.1, 0.8, 0.0]]
-    assert labels_of(probability).tolist() == [[1, 2, 255, 1]]
-    assert labels_of(probability[:2]).tolist() == [[1, 2, 1, 1]]
+    assert tissue_labels_of(probability).tolist() == [[1, 2, 255, 1]]
+    assert tissue_labels_of(probability[:2]).tolist() == [[1, 2, 1, 1]]
 
 
 def release(tmp_path, organs):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from softctm.errors import ModelError
-from softctm.networks import DeepLab, NetworkSpec, ServedNetwork
+from softctm.networks import DeepLab, NetworkSpec, ServedNetwork, load_network, save_network
 from softctm.training.config import PRESETS
 from softctm.training.tasks import network_spec
 
@@ -134,6 +134,20 @@ def test_files_of_the_original_resnet50_keep_its_strides(tmp_path: Path) -> None
     with torch.inference_mode():
         features = network.body.encoder(image(1, 3, 64, 64))
     assert [feature.shape[-1] for feature in features] == [64, 32, 16, 8, 4]
+
+
+@pytest.mark.parametrize("encoder", ["resnet18_any", "resnet50_original", "other_resnet50"])
+def test_a_network_computes_the_same_after_a_stay_on_disk(tmp_path: Path, encoder: str) -> None:
+    name = next(part for part in encoder.split("_") if part.startswith("resnet"))
+    encoder_file(tmp_path / f"{encoder}.safetensors", name)
+    spec = NetworkSpec(name, 4, 16, 0, 2, 1)
+    network = DeepLab(spec, str(tmp_path / f"{encoder}.safetensors"))
+    save_network(network, tmp_path / "network.safetensors")
+    loaded = load_network(spec, tmp_path / "network.safetensors")
+    # Random weights need the batch's own statistics to stay finite.
+    features, again = (one.body.encoder.train()(image(2, 3, 64, 64))[-1] for one in (network, loaded))
+    assert torch.isfinite(features).all()
+    torch.testing.assert_close(again, features, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])

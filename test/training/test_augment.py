@@ -7,9 +7,10 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from skimage.color import rgb2hed
 from torch import Tensor
 
-from softctm.training.augment import augment, change_colour
+from softctm.training.augment import augment, change_colour, change_stain
 from softctm.training.config import AugmentationConfig
 
 SIDE, CROP = 64, 48
@@ -169,3 +170,28 @@ def test_colours_change_as_often_as_the_probability_says() -> None:
         image, _ = augment(whole, places(4), config, 4, rng(seed))
         changed += not set(image[:3].flatten().tolist()) <= set(whole[:3].flatten().tolist())
     assert changed / 400 == pytest.approx(0.7, abs=0.09)  # four standard deviations
+
+
+def test_dyes_change_as_scikit_image_separates_them() -> None:
+    rgb = 0.3 + 0.4 * picture()[:3]
+    changed = change_stain(rgb, 0.2, rng(4))
+    before, after = (rgb2hed(image.permute(1, 2, 0).double().numpy()) for image in (rgb, changed))
+    strength = rng(4).uniform(0.8, 1.2, 3)
+    # scikit-image cuts negative amounts off, and light beyond white is.
+    whole = (before > 0).all(2) & (changed < 1).all(0).numpy()
+    assert whole.mean() > 0.05
+    np.testing.assert_allclose(after[whole], before[whole] * strength, rtol=1e-3, atol=1e-5)
+
+
+def test_dyes_are_left_alone_unless_asked_for() -> None:
+    torch.testing.assert_close(
+        change_stain(picture()[:3].clamp(min=0.01), 0.0, rng(0)), picture()[:3].clamp(min=0.01)
+    )
+    plain, dyed = (
+        AugmentationConfig(brightness=0, contrast=0, stain=stain, probability=1) for stain in (0, 0.2)
+    )
+    assert torch.equal(
+        *(augment(picture(), places(), config, CROP, rng(1))[0][3:] for config in (plain, dyed))
+    )
+    first, second = (augment(picture(), places(), config, CROP, rng(1))[0][:3] for config in (plain, dyed))
+    assert 0.01 < (first - second).abs().mean() < 0.2

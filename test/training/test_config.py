@@ -17,7 +17,7 @@ def test_paper_preset_has_the_papers_values() -> None:
     tissue, cells = PRESETS["paper"].tissue, PRESETS["paper"].cells
     for task in (tissue, cells):
         assert dataclasses.astuple(task.network) == ("resnet50", 5, 256, 1)
-        assert dataclasses.astuple(task.augmentation) == (896, 0.1, 0.2, 0.2, 0.7)
+        assert dataclasses.astuple(task.augmentation) == (896, 0.1, 0.2, 0.2, 0.0, 0.7)
     optimiser = cells.optimiser
     assert (optimiser.name, optimiser.learning_rate, optimiser.epochs, optimiser.batch) == (
         "adam",

@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from training_cases import BC, TC, write_release
 
-from softctm.errors import InputError, TrainingError
+from softctm.cli import main
+from softctm.errors import InputError, TrainingError, UsageError
 from softctm.networks import DeepLab
 from softctm.ocelot import AnnotatedPair, load_release
 from softctm.training.arrays import TrainingArrays
@@ -182,6 +183,14 @@ def with_epochs(preset: Preset, epochs: int) -> Preset:
     return with_settings(preset, [f"tissue.optimiser.epochs={epochs}", f"cells.optimiser.epochs={epochs}"])
 
 
+@pytest.mark.parametrize("settings", [("tissue.optimiser.batch=1",), ("tissue.optimiser.accumulation=2",)])
+def test_one_patch_at_a_time_is_too_few(
+    pairs: list[AnnotatedPair], tmp_path: Path, settings: tuple[str, ...]
+) -> None:
+    with pytest.raises(TrainingError, match=r"batch normalisation needs at least two patches"):
+        run_of(pairs, tmp_path, *settings).train_tissue(0)
+
+
 def test_trained_network_is_loaded_not_trained_again(pairs: list[AnnotatedPair], tmp_path: Path) -> None:
     run = run_of(pairs, tmp_path)
     first = run.train_tissue(0)
@@ -211,6 +220,24 @@ def test_folder_of_another_configuration_is_refused(pairs: list[AnnotatedPair], 
     assert (tmp_path / "config.json").read_bytes() == before
 
 
+def test_a_run_goes_on_though_presets_have_got_a_new_value(
+    pairs: list[AnnotatedPair], tmp_path: Path
+) -> None:
+    run = run_of(pairs, tmp_path)
+    path = tmp_path / "config.json"
+    document = json.loads(path.read_text())
+    for task in ("tissue", "cells"):
+        del document[task]["augmentation"]["stain"]
+    path.write_text(json.dumps(document))
+    run.prepare(3, 0)
+    with pytest.raises(TrainingError, match="another configuration"):
+        run_of(pairs, tmp_path, "cells.augmentation.stain=0.1")
+    del document["tissue"]["augmentation"]["crop"], document["cells"]
+    path.write_text(json.dumps(document))
+    with pytest.raises(TrainingError, match="another configuration"):
+        run.prepare(3, 0)
+
+
 def test_folds_are_made_once_or_taken_from_a_file(pairs: list[AnnotatedPair], tmp_path: Path) -> None:
     first = run_of(pairs, tmp_path / "first")
     made = read_folds(first.folds_path)
@@ -222,6 +249,67 @@ def test_folds_are_made_once_or_taken_from_a_file(pairs: list[AnnotatedPair], tm
     second = EnsembleRun(pairs, tmp_path / "second", preset(), LoopConfig(), None)
     second.prepare(5, 0, given)
     assert second.fold_of() == [int(patient[-1]) % 2 for patient in PATIENTS]
+
+
+def test_a_run_starts_from_the_networks_of_another_fold_by_fold(
+    pairs: list[AnnotatedPair], tmp_path: Path
+) -> None:
+    first = run_of(pairs, tmp_path / "first")
+    put_tissue_networks(first)
+    second = EnsembleRun(
+        pairs, tmp_path / "second", preset("tissue.optimiser.learning_rate=0"), LoopConfig(), None,
+        start=first.folder,
+    )  # fmt: skip
+    second.prepare(2, 7)  # its own wishes for folds do not count
+    assert second.fold_of() == first.fold_of()
+    assert second.folds_path.read_bytes() == first.folds_path.read_bytes()  # the seed too
+    config = json.loads((second.folder / "config.json").read_text())
+    assert config["start"] == json.loads((first.folder / "config.json").read_text())
+    for fold in range(3):
+        expected = dict(first.tissue_network(fold).named_parameters())
+        trained = dict(second.train_tissue(fold).named_parameters())
+        assert all(torch.equal(value, expected[name]) for name, value in trained.items())
+
+
+def test_a_start_with_other_pairs(pairs: list[AnnotatedPair], tmp_path: Path) -> None:
+    few = run_of(pairs[:4], tmp_path / "few")
+    more = replace(few, pairs=pairs, folder=tmp_path / "more", start=few.folder)
+    with pytest.raises(InputError, match=rf"few.folds.json: has no fold for pair {pairs[4].id} and 0 others"):
+        more.prepare(3, 0)
+    part = replace(few, pairs=pairs[1:4], folder=tmp_path / "part", start=few.folder)
+    for _ in range(2):  # once more: the run goes on
+        part.prepare(3, 0)
+        assert part.fold_of() == few.fold_of()[1:]
+
+
+def test_a_start_brings_its_own_folds_and_encoders(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "all", "--data", "data", "--run", "run", "--start", "first"]
+    for option in ("--encoder-weights", "--folds-file"):
+        assert main([*words, option, "file"]) == UsageError.exit_code
+        assert f"{option}: has no effect beside --start" in capsys.readouterr().err
+    assert main([*words[:6], "--preset", "compact-second-round"]) == UsageError.exit_code
+    assert "--preset compact-second-round: goes on from a first round" in capsys.readouterr().err
+
+
+def test_a_start_that_would_mix_folds_or_is_not_there_is_refused(
+    pairs: list[AnnotatedPair], tmp_path: Path
+) -> None:
+    first = run_of(pairs, tmp_path / "first")
+    other = replace(run_of(pairs, tmp_path / "other"), folder=tmp_path / "other", start=first.folder)
+    (other.folder / "config.json").unlink()
+    document = json.loads(other.folds_path.read_text())
+    for entry in document["pairs"].values():
+        entry["fold"] = (entry["fold"] + 1) % 3
+    other.folds_path.write_text(json.dumps(document))
+    assert set(read_folds(other.folds_path).values()) == {0, 1, 2}
+    with pytest.raises(TrainingError, match=r"not the folds of .*first"):
+        other.prepare(3, 0)
+    second = replace(first, folder=tmp_path / "second", start=first.folder)
+    second.prepare(3, 0)
+    with pytest.raises(TrainingError, match=r"fold1.network.safetensors: is not there; --start takes a run"):
+        second.train_tissue(1)
+    with pytest.raises(TrainingError, match=r"nowhere.config.json: cannot be read; --start takes"):
+        replace(first, folder=tmp_path / "third", start=tmp_path / "nowhere").prepare(3, 0)
 
 
 def test_pair_without_a_fold_is_named(pairs: list[AnnotatedPair], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -189,6 +190,15 @@ def test_nuclick_probabilities_have_their_own_threshold(tmp_path: Path) -> None:
     path = network(tmp_path / "nuclick.onnx", "dark", "near")  # at most 0.5 anywhere
     found = NuClickSegmenter(path, logits=False)(stained(np.ones(SHAPE, bool)), SCATTERED)
     np.testing.assert_array_equal(found, discs(SHAPE, SCATTERED, FALLBACK_PX))
+
+
+def test_nuclick_goes_to_other_processes(tmp_path: Path) -> None:
+    image = stained(discs(SHAPE, SCATTERED, 12) > 0)
+    for logits in (True, False):
+        segment = NuClickSegmenter(network(tmp_path / "nuclick.onnx", "dark", "near"), logits=logits)
+        copied = pickle.loads(pickle.dumps(segment))
+        assert repr(copied) == repr(segment)
+        np.testing.assert_array_equal(copied(image, SCATTERED), segment(image, SCATTERED))
 
 
 def test_nuclick_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:

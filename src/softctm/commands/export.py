@@ -51,5 +51,6 @@ def run(args: argparse.Namespace) -> int:
         encoder_weights=None,
     )
     facts = {"data": args.data_name, "licence": args.licence, "encoder_weights": encoder_weights}
+    facts |= {name: config[name] for name in ("segmenter", "precision", "start") if name in config}
     export_ensemble(ensemble, args.output, args.name, facts)
     return 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from softctm.commands.shared_options import add_release, add_run_folder
 from softctm.errors import UsageError
-from softctm.training.config import PRESETS, with_settings
+from softctm.training.config import PRESETS, SECOND_ROUNDS, with_settings
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +36,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="safetensors file, or a name such as imagenet; default: random",
     )
     parser.add_argument(
+        "--start", type=Path, metavar="RUN",
+        help="begin with the networks of this run, fold by fold, and keep to its folds",
+    )  # fmt: skip
+    parser.add_argument(
         "--nuclick", type=Path, metavar="ONNX", help="segment nuclei with NuClick, not classically"
     )
     parser.add_argument(
@@ -56,6 +60,11 @@ def run(args: argparse.Namespace) -> int:
     from softctm.training.loop import LoopConfig
     from softctm.training.nuclei import ClassicalSegmenter, NuClickSegmenter
 
+    if args.preset in SECOND_ROUNDS and not args.start:
+        raise UsageError(f"--preset {args.preset}: goes on from a first round; name its folder by --start")
+    if args.start and (args.encoder_weights or args.folds_file):
+        option = "--encoder-weights" if args.encoder_weights else "--folds-file"
+        raise UsageError(f"{option}: has no effect beside --start, which brings its own; leave one out")
     ensemble = EnsembleRun(
         pairs=load_release(args.data, args.subset),
         folder=args.run_folder,
@@ -65,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
         ),
         encoder_weights=args.encoder_weights,
         segmenter=NuClickSegmenter(args.nuclick) if args.nuclick else ClassicalSegmenter(),
+        start=args.start,
     )
     ensemble.prepare(args.folds, args.seed, args.folds_file)
     folds = sorted(set(ensemble.fold_of()))

@@ -14,13 +14,11 @@ from softctm.errors import InputError
 from softctm.evaluation.bootstrap import Bootstrap, Estimate
 from softctm.evaluation.scores import FALSE_ALARMS, HITS, MISSES, precision_recall_f1, ratio
 from softctm.evaluation.truth import Truth
-from softctm.ocelot import TISSUE_BACKGROUND, TISSUE_CANCER, TISSUE_UNKNOWN
+from softctm.ocelot import TISSUE_BACKGROUND, TISSUE_CANCER, TISSUE_UNKNOWN, tissue_labels_of
 from softctm.pair import PATCH_SIZE
 
 TISSUE_CLASSES = {"background": TISSUE_BACKGROUND, "cancer": TISSUE_CANCER}
 """The classes that are scored, with their values in the annotation, in the order of every class axis."""
-
-_CHANNELS = np.array([TISSUE_BACKGROUND, TISSUE_CANCER, TISSUE_UNKNOWN], np.uint8)
 
 
 @dataclass(frozen=True)
@@ -68,23 +66,6 @@ def tissue_counts(predicted: NDArray[np.uint8], annotated: NDArray[np.uint8]) ->
     return counts
 
 
-def labels_of(probability: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """The likeliest class of each pixel.
-
-    Parameters
-    ----------
-    probability : (2 or 3, H, W) float
-        Background, cancer area and, with some networks, unknown.
-
-    Returns
-    -------
-    (H, W) uint8
-        1, 2 or 255; of equal ones the first.
-    """
-    labels: NDArray[np.uint8] = _CHANNELS[probability.argmax(axis=0)]
-    return labels
-
-
 def read_tissue_map(path: Path) -> NDArray[np.uint8]:
     """Read a predicted map.
 
@@ -117,13 +98,13 @@ def read_tissue_map(path: Path) -> NDArray[np.uint8]:
             )
         if not np.isfinite(found).all():
             raise InputError(f"{path}: holds NaN or infinity; write it anew")
-        return labels_of(found)
+        return tissue_labels_of(found)
     if found.shape != size or found.dtype != np.uint8:
         raise InputError(
             f"{path}: must be an 8-bit image of {PATCH_SIZE} × {PATCH_SIZE} with one channel, not "
             f"{found.dtype} {found.shape}"
         )
-    strange = sorted(set(np.unique(found).tolist()) - set(_CHANNELS.tolist()))
+    strange = sorted(set(np.unique(found).tolist()) - {TISSUE_BACKGROUND, TISSUE_CANCER, TISSUE_UNKNOWN})
     if strange:
         raise InputError(
             f"{path}: pixels must be 1 (background), 2 (cancer area) or 255 (unknown), found {strange[:5]}"

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from softctm.errors import ModelError
+from softctm.networks.encoder_weights import load_encoder
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -126,45 +126,3 @@ class ServedNetwork(nn.Module):
             return cast(Tensor, self.network(x))
         logits = self.network(functional.avg_pool2d(x, factor))
         return functional.interpolate(logits, scale_factor=factor, mode="bilinear", align_corners=False)
-
-
-def load_encoder(encoder: nn.Module, path: Path) -> None:
-    """Fill an encoder from a safetensors file with torchvision's names, in place.
-
-    Extra input channels start at zero, so that training begins with what the weights know. Files whose name
-    begins with "resnet50" follow the original ResNet: the stride of a stage sits in the first bottleneck's
-    1 × 1 convolution, not in its 3 × 3; the encoder is changed to compute that.
-
-    Raises
-    ------
-    ModelError
-        If the file cannot be read, or lacks or adds a parameter.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        weights = {name: value.float() for name, value in load_file(path).items()}
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path}: cannot be read as safetensors encoder weights ({error})") from None
-    first = weights.get("conv1.weight")
-    channels = cast(Any, encoder).conv1.in_channels
-    if first is not None and first.shape[1] < channels:
-        extra = first.new_zeros(first.shape[0], channels - first.shape[1], *first.shape[2:])
-        weights["conv1.weight"] = torch.cat([first, extra], dim=1)
-    own = {name for name in encoder.state_dict() if not name.endswith("num_batches_tracked")}
-    given = {name for name in weights if not name.endswith("num_batches_tracked")}
-    if own != given:
-        raise ModelError(
-            f"{path}: does not fit the encoder; lacks {sorted(own - given)[:3] or 'nothing'}, "
-            f"adds {sorted(given - own)[:3] or 'nothing'}"
-        )
-    try:
-        encoder.load_state_dict(weights, strict=False)
-    except RuntimeError as error:
-        raise ModelError(
-            f"{path}: does not fit the encoder ({str(error).splitlines()[-1].strip()})"
-        ) from None
-    if path.name.startswith("resnet50"):
-        for stage in (cast(Any, encoder).layer2, cast(Any, encoder).layer3):
-            stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)

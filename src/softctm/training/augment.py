@@ -1,9 +1,10 @@
-"""Random crops, scale, flips, quarter turns, brightness and contrast."""
+"""Random crops, scale, flips, quarter turns, brightness, contrast and strength of the dyes."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+from skimage.color import hed_from_rgb, rgb_from_hed
 from torch import Tensor
 from torch.nn import functional
 
@@ -60,6 +61,8 @@ def augment(
             image, target = image.flip(axis), target.flip(axis)
     if rng.random() < config.probability:
         image = torch.cat([change_colour(image[:3], config, rng), image[3:]])
+    if config.stain and rng.random() < config.probability:
+        image = torch.cat([change_stain(image[:3], config.stain, rng), image[3:]])
     return image.contiguous(), target.contiguous()
 
 
@@ -69,3 +72,15 @@ def change_colour(rgb: Tensor, config: AugmentationConfig, rng: np.random.Genera
     contrast = torch.tensor(rng.uniform(1 - config.contrast, 1 + config.contrast, (3, 1, 1))).float()
     mean = rgb.mean((1, 2), keepdim=True)
     return ((rgb - mean) * contrast + mean * brightness).clamp(0, 1)
+
+
+def change_stain(rgb: Tensor, stain: float, rng: np.random.Generator) -> Tensor:
+    """Make each dye stronger or weaker by up to the share `stain`; (3, H, W) in [0, 1].
+
+    The dyes are haematoxylin, eosin and what is left, by colour deconvolution (Ruifrok & Johnston 2001):
+    optical densities add up, each dye's in its own direction of red, green and blue.
+    """
+    density = -rgb.clamp(min=1 / 255).log()
+    strength = torch.tensor(rng.uniform(1 - stain, 1 + stain, 3)).float()
+    changed = torch.tensor(hed_from_rgb).float() @ torch.diag(strength) @ torch.tensor(rgb_from_hed).float()
+    return torch.einsum("chw,cd->dhw", density, changed).neg().exp().clamp(0, 1)

@@ -18,14 +18,15 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from softctm.errors import InputError, TrainingError
+from softctm.errors import TrainingError
 from softctm.geometry import tissue_window
 from softctm.model import CELL_CLASSES
-from softctm.networks import DeepLab, NetworkSpec
+from softctm.networks import DeepLab, NetworkSpec, load_network
 from softctm.ocelot import TISSUE_BACKGROUND, TISSUE_CANCER, AnnotatedPair
 from softctm.training.arrays import (
     TrainingArrays,
@@ -36,14 +37,13 @@ from softctm.training.arrays import (
     load_tissue,
     tissue_context,
 )
-from softctm.training.config import Preset
-from softctm.training.folds import make_folds, read_folds, write_folds
+from softctm.training.config import Preset, with_defaults
+from softctm.training.folds import folds_of, make_folds, write_folds
 from softctm.training.loop import LoopConfig
 from softctm.training.nuclei import ClassicalSegmenter, NucleusSegmenter
 from softctm.training.tasks import (
     TISSUE_CLASSES,
     FoldJob,
-    load_network,
     network_spec,
     predict_tissue,
     train_cells,
@@ -54,7 +54,22 @@ from softctm.writers.atomic import write_json_atomically
 
 @dataclass(frozen=True)
 class EnsembleRun:
-    """One run: the data, where its files go and what is trained."""
+    """One run: the data, where its files go and what is trained.
+
+    Attributes
+    ----------
+    pairs : sequence of AnnotatedPair
+    folder : Path
+        The run's folder.
+    preset : Preset
+    loop : LoopConfig
+    encoder_weights : str or None
+        What encoders start from; see `DeepLab`.
+    segmenter : NucleusSegmenter
+        For the cell targets.
+    start : Path or None
+        The folder of a finished run whose networks these begin with, fold by fold.
+    """
 
     pairs: Sequence[AnnotatedPair]
     folder: Path
@@ -62,22 +77,33 @@ class EnsembleRun:
     loop: LoopConfig
     encoder_weights: str | None
     segmenter: NucleusSegmenter = field(default_factory=ClassicalSegmenter)
+    start: Path | None = None
 
     def prepare(self, folds: int, seed: int, folds_file: Path | None = None) -> None:
         """Write configuration and folds (made, or those of `folds_file`), or check that they are this run's.
 
+        A run that starts from another one takes over its folds: networks would otherwise begin with what they
+        had learnt from the patients they are scored on.
+
         Raises
         ------
         TrainingError
-            If the folder belongs to another configuration.
+            If the folder belongs to another configuration, or its folds are not those that `start` had.
         """
-        document = json.loads(
-            json.dumps(
-                {**asdict(self.preset), "seed": self.loop.seed, "encoder_weights": self._encoder_name()}
-            )
-        )
+        settings = {**asdict(self.preset), "seed": self.loop.seed, "encoder_weights": self._encoder_name()}
+        if not isinstance(self.segmenter, ClassicalSegmenter):
+            settings["segmenter"] = repr(self.segmenter)
+        if not self.loop.bfloat16:
+            settings["precision"] = "float32"
+        if self.start:
+            settings["start"] = self._config_of_start()
+            settings["encoder_weights"] = settings["start"].get("encoder_weights")
+        document = json.loads(json.dumps(settings))
         path = self.folder / "config.json"
-        if path.exists() and json.loads(path.read_text()) != document:
+        folds_file = self.start / "folds.json" if self.start else folds_file
+        is_new = not self.folds_path.exists()
+        given = folds_of(self.pairs, folds_file) if folds_file and (is_new or self.start) else None
+        if path.exists() and with_defaults(json.loads(path.read_text())) != document:
             raise TrainingError(
                 f"{path}: this folder is of another configuration; choose another --run folder"
             )
@@ -87,9 +113,26 @@ class EnsembleRun:
             write_json_atomically(path, document, indent=1)
         if not self._commit_path.exists():
             self._commit_path.write_text(source_commit() + "\n")
-        if not self.folds_path.exists():
-            assignment = read_folds(folds_file) if folds_file else make_folds(self.pairs, folds, seed)
-            write_folds(self.folds_path, assignment, self.pairs, seed)
+        if is_new and folds_file and given:
+            made_with = json.loads(folds_file.read_text()).get("seed", seed)
+            made = {pair.id: fold for pair, fold in zip(self.pairs, given, strict=True)}
+            write_folds(self.folds_path, made, self.pairs, made_with)
+        elif is_new:
+            write_folds(self.folds_path, make_folds(self.pairs, folds, seed), self.pairs, seed)
+        elif self.start and self.fold_of() != given:
+            raise TrainingError(
+                f"{self.folds_path}: not the folds of {self.start}, whose networks this run starts from; "
+                "choose another --run folder"
+            )
+
+    def _config_of_start(self) -> dict[str, Any]:
+        """What the networks that this run starts from were trained with."""
+        path = cast(Path, self.start) / "config.json"
+        try:
+            config: dict[str, Any] = json.loads(path.read_text())
+            return config
+        except (OSError, ValueError) as error:
+            raise TrainingError(f"{path}: cannot be read; --start takes a run's folder ({error})") from None
 
     def commit(self) -> str:
         """The commit of the source that the run was begun with, or "unknown"."""
@@ -114,13 +157,7 @@ class EnsembleRun:
 
     def fold_of(self) -> list[int]:
         """The fold of every pair, in the order of `pairs`."""
-        folds = read_folds(self.folds_path)
-        missing = [pair.id for pair in self.pairs if pair.id not in folds]
-        if missing:
-            raise InputError(
-                f"{self.folds_path}: has no fold for pair {missing[0]} and {len(missing) - 1} others"
-            )
-        return [folds[pair.id] for pair in self.pairs]
+        return folds_of(self.pairs, self.folds_path)
 
     def train_tissue(self, fold: int) -> DeepLab:
         """Train the tissue network that never sees `fold`, or load it."""
@@ -134,8 +171,12 @@ class EnsembleRun:
         return train_cells(self.preset.cells, self.cell_arrays(), points, self._job("cells", fold))
 
     def _job(self, task: str, fold: int) -> FoldJob:
-        folder = self.folder / task / f"fold{fold}"
-        return FoldJob(fold, self.fold_of(), self.encoder_weights, self.loop, folder)
+        place = Path(task) / f"fold{fold}"
+        start = self.start / place / "network.safetensors" if self.start else None
+        trained = self.folder / place / "network.safetensors"
+        if start and not start.exists() and not trained.exists():
+            raise TrainingError(f"{start}: is not there; --start takes a run whose networks are all trained")
+        return FoldJob(fold, self.fold_of(), self.encoder_weights, self.loop, self.folder / place, start)
 
     def tissue_network(self, fold: int) -> DeepLab:
         """The trained tissue network that never saw `fold`.

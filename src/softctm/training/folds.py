@@ -60,6 +60,21 @@ def _traits(pairs: Sequence[AnnotatedPair], organs: Sequence[str]) -> NDArray[np
     return np.array([*by_organ, len(pairs), np.sum(labels == 1), np.sum(labels == 2)], float)
 
 
+def folds_of(pairs: Sequence[AnnotatedPair], path: Path) -> list[int]:
+    """The fold of every pair, in their order, by a file that `write_folds` wrote.
+
+    Raises
+    ------
+    InputError
+        If a pair is in none, or as `read_folds` says.
+    """
+    folds = read_folds(path)
+    missing = [pair.id for pair in pairs if pair.id not in folds]
+    if missing:
+        raise InputError(f"{path}: has no fold for pair {missing[0]} and {len(missing) - 1} others")
+    return [folds[pair.id] for pair in pairs]
+
+
 def write_folds(path: Path, folds: dict[str, int], pairs: Sequence[AnnotatedPair], seed: int) -> None:
     """Write the assignment with what is needed to check it: patient and organ of every pair."""
     document = {

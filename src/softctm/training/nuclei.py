@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,8 +97,13 @@ class NuClickSegmenter:
         shape = self._session.get_inputs()[0].shape
         if len(shape) != 4 or shape[1] != 5:
             raise ModelError(f"{path}: NuClick takes 5 channels (RGB, this point, other points), not {shape}")
+        self._path, self._logits = path, logits
         self._threshold = 0.0 if logits else 0.5
         self._sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """An open session cannot go to another process; its file is opened again there."""
+        return partial(NuClickSegmenter, logits=self._logits), (self._path,)
 
     def __repr__(self) -> str:
         """Names the network, so that arrays made with another one are not taken for its own."""

@@ -10,15 +10,14 @@ from typing import cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from softctm.errors import TrainingError
 from softctm.evaluation.scores import pair_counts, precision_recall_f1
-from softctm.evaluation.tissue import labels_of, tissue_counts
+from softctm.evaluation.tissue import tissue_counts
 from softctm.model import CELL_CLASSES
-from softctm.networks import DeepLab, NetworkSpec
-from softctm.ocelot import TISSUE_UNKNOWN
+from softctm.networks import DeepLab, NetworkSpec, load_network, save_network
+from softctm.ocelot import TISSUE_UNKNOWN, tissue_labels_of
 from softctm.pair import PATCH_SIZE
 from softctm.peaks import Peaks
 from softctm.points import CellPoints
@@ -72,6 +71,8 @@ class FoldJob:
     loop : LoopConfig
     folder : Path
         Gets the checkpoint, the metrics and the weights.
+    start : Path or None
+        A trained network of the same shape, and of the same fold, whose weights this one begins with.
     """
 
     fold: int
@@ -79,6 +80,7 @@ class FoldJob:
     encoder_weights: str | None
     loop: LoopConfig
     folder: Path
+    start: Path | None = None
 
     @property
     def training(self) -> NDArray[np.int64]:
@@ -113,13 +115,24 @@ def train_network(
     -------
     DeepLab
         In evaluation mode, on the CPU; its weights lie in `job.folder`/network.safetensors.
+
+    Raises
+    ------
+    TrainingError
+        If the batch is too small for batch normalisation, or as `train` says.
     """
+    if config.optimiser.batch // config.optimiser.accumulation < 2:
+        raise TrainingError(
+            f"batch {config.optimiser.batch} in {config.optimiser.accumulation} parts: batch normalisation "
+            "needs at least two patches at a time; lower accumulation or raise batch"
+        )
     folder, loop, training, validation = job.folder, job.loop, job.training, job.validation
     path = folder / "network.safetensors"
     if path.exists():
         return load_network(spec, path)
     torch.manual_seed(loop.seed)
-    network = DeepLab(spec, job.encoder_weights).train()
+    network = load_network(spec, job.start) if job.start else DeepLab(spec, job.encoder_weights)
+    network.train()
     if not torch.cuda.is_available():
         # A tenth faster on the CPU; the decoder stays contiguous (see FullPrecision).
         network.body.encoder.to(memory_format=torch.channels_last)
@@ -153,25 +166,9 @@ def train_network(
     )
     trained.cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     if is_first_process():
-        save_file(
-            {name: value.contiguous() for name, value in trained.state_dict().items()},
-            folder / "partial.safetensors",
-        )
-        (folder / "partial.safetensors").rename(path)
+        save_network(cast(DeepLab, trained), path)
     wait_for_all()  # the next stage looks for the file
     return cast(DeepLab, trained)
-
-
-def load_network(spec: NetworkSpec, path: Path) -> DeepLab:
-    """A trained network from its weights; TrainingError where they are of another configuration."""
-    network = DeepLab(spec)
-    try:
-        network.load_state_dict(load_file(path))
-    except RuntimeError as error:
-        raise TrainingError(
-            f"{path}: from another configuration ({str(error).splitlines()[-1].strip()})"
-        ) from None
-    return network.eval()
 
 
 def train_tissue(config: TaskConfig, arrays: TrainingArrays, job: FoldJob) -> DeepLab:
@@ -181,7 +178,7 @@ def train_tissue(config: TaskConfig, arrays: TrainingArrays, job: FoldJob) -> De
         # Both as the annotation has them: 1 background, 2 cancer area, 255 unknown.
         annotated = (np.array(arrays.targets[index]) + 1).astype(np.uint8)
         annotated[annotated == 0] = TISSUE_UNKNOWN
-        return tissue_counts(labels_of(probability.numpy()), annotated)
+        return tissue_counts(tissue_labels_of(probability.numpy()), annotated)
 
     spec = network_spec(config, len(TISSUE_CLASSES), 0)
     return train_network(config, spec, tissue_cross_entropy, arrays, job, count)
