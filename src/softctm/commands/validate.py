@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from softctm.choices import VIEW_COUNTS
 from softctm.commands.shared_options import add_release
 from softctm.errors import ModelError, UsageError
 from softctm.model import Model, find_weights, load_model
-from softctm.ocelot import AnnotatedPair, load_release
-from softctm.writers import write_json_atomically
+from softctm.ocelot import AnnotatedPair, load_release, tissue_labels_of
+from softctm.writers import write_bytes_atomically, write_json_atomically
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of `softctm validate`."""
     add_release(parser, "the OCELOT release that the model was trained on")
     parser.add_argument("--weights", type=Path, help="the model's folder (default: model_weights)")
-    parser.add_argument("--views", type=int, choices=(1, 2, 4, 8), default=8, help="(default: 8)")
+    parser.add_argument("--views", type=int, choices=VIEW_COUNTS, default=8, help="(default: 8)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)")
     parser.add_argument("--fold", type=int, action="append", help="predict this fold only (may be repeated)")
     parser.add_argument(
@@ -44,13 +47,14 @@ def run(args: argparse.Namespace) -> int:
     if place is None:
         raise ModelError(f"{model.folder}: model.json names no folds, so nothing can be scored out of fold")
     folds = read_folds(model.folder / place)
-    pairs = load_release(args.data, args.subset)
-    fold_of = [folds.get(pair.id, -1) for pair in pairs]
-    if -1 in fold_of:
-        raise UsageError(
-            f"{args.data}: pair {pairs[fold_of.index(-1)].id} is in none of the model's folds; "
-            "validate on the data that the model was trained on"
-        )
+    pairs = pairs_of_folds(load_release(args.data, args.subset), folds, args.data)
+    fold_of = [folds[pair.id] for pair in pairs]
+    if absent := set(args.fold or []) - set(fold_of):
+        raise UsageError(f"--fold {min(absent)}: {args.data} holds no pair of it")
+    if not args.fold and len(set(fold_of)) < 2:
+        raise UsageError(f"{args.data}: its pairs are all of one fold; rules are chosen on the others")
+    if args.update and len(pairs) < len(folds):
+        raise UsageError("--update: wants all pairs of the model's folds, or its scores would be of a part")
     by_rule: dict[int, NDArray[np.int64]] = {}
     tissue: dict[int, NDArray[np.int64]] = {}
     for fold in args.fold or sorted(set(fold_of)):
@@ -81,6 +85,30 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def pairs_of_folds(
+    release: Sequence[AnnotatedPair], folds: Mapping[str, int], data: Path
+) -> list[AnnotatedPair]:
+    """The pairs that are in the model's folds; what is left out on either side is printed.
+
+    Raises
+    ------
+    UsageError
+        If there is none.
+    """
+    pairs = [pair for pair in release if pair.id in folds]
+    if not pairs:
+        raise UsageError(
+            f"{data}: none of its {len(release)} pairs is in the model's folds; "
+            "validate on the data that the model was trained on"
+        )
+    if len(pairs) < len(release):
+        others = len(release) - len(pairs)
+        print(f"{others} of {len(release)} pairs are in none of the model's folds and left out")
+    if len(pairs) < len(folds):
+        print(f"{len(folds) - len(pairs)} of the {len(folds)} pairs of the model's folds are not there")
+    return pairs
+
+
 def _fold_counts(
     args: argparse.Namespace, model: Model, fold: int, pairs: Sequence[AnnotatedPair]
 ) -> dict[str, NDArray[np.int64]]:
@@ -88,12 +116,13 @@ def _fold_counts(
     from tqdm import tqdm
 
     from softctm.detector import Detector
-    from softctm.evaluation.out_of_fold import count_by_rule
-    from softctm.evaluation.tissue import labels_of, tissue_counts
+    from softctm.evaluation.out_of_fold import RULES, count_by_rule
+    from softctm.evaluation.tissue import tissue_counts
     from softctm.readers import open_pairs
 
-    networks = "-".join(digest[:8] for digest in model.hashes.values())
-    stored = args.work / f"fold{fold}-views{args.views}-{networks}.npz" if args.work else None
+    counted = repr(([pair.id for pair in pairs], args.views, sorted(model.hashes.values()), RULES))
+    name = f"fold{fold}-{hashlib.sha256(counted.encode()).hexdigest()[:16]}.npz"
+    stored = args.work / name if args.work else None
     if stored is not None and stored.exists():
         with np.load(stored) as file:
             return dict(file)
@@ -106,11 +135,13 @@ def _fold_counts(
         assert prediction.cell_probability is not None
         assert prediction.tissue_probability is not None
         cells.append(count_by_rule(prediction.cell_probability, pair.cells()))
-        tissue.append(tissue_counts(labels_of(prediction.tissue_probability), pair.tissue_labels()))
+        tissue.append(tissue_counts(tissue_labels_of(prediction.tissue_probability), pair.tissue_labels()))
     counts = {"cells": np.stack(cells), "tissue": np.stack(tissue)}
     if stored is not None:
         stored.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(stored, **counts)  # type: ignore[arg-type]
+        buffer = io.BytesIO()
+        np.savez(buffer, **counts)  # type: ignore[arg-type]
+        write_bytes_atomically(stored, buffer.getvalue())
     return counts
 
 
