@@ -34,7 +34,7 @@ from benchmarks.machine import (
 from benchmarks.random_model import SIZES, write_random_model
 from benchmarks.table import rows_of, table
 from benchmarks.timing import Way, say, take_turns, warm_up
-from softctm.choices import Precision
+from softctm.choices import VIEW_COUNTS, Precision
 from softctm.errors import ModelError
 from softctm.model import Model, find_weights, load_model
 from softctm.processors import available_processors
@@ -76,7 +76,7 @@ def _arguments() -> argparse.Namespace:
         "--pairs", type=int, nargs="+", help="pairs in a run (default: 1 4 16; with --size 1)"
     )
     parser.add_argument(
-        "--views", type=int, nargs="+", choices=(1, 2, 4, 8), help="(default: 8 4 2 1; with --size 8 1)"
+        "--views", type=int, nargs="+", choices=VIEW_COUNTS, help="(default: 8 4 2 1; with --size 8 1)"
     )
     parser.add_argument(
         "--precision",

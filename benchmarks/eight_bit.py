@@ -20,6 +20,7 @@ from statistics import median
 import numpy as np
 
 from benchmarks.agreement import Agreement
+from softctm.choices import VIEW_COUNTS
 from softctm.detector import Detector
 from softctm.model import Model, find_weights, load_model
 from softctm.points import CellPoints
@@ -39,7 +40,7 @@ def main() -> int:
         "--weights", type=Path, help="the model that it was made from (default: model_weights)"
     )
     parser.add_argument("--input", type=Path, default=ROOT / "test/input", help="pairs (default: test/input)")
-    parser.add_argument("--views", type=int, choices=[1, 2, 4, 8], default=8, help="(default: 8)")
+    parser.add_argument("--views", type=int, choices=VIEW_COUNTS, default=8, help="(default: 8)")
     parser.add_argument("--repeats", type=int, default=10, help="passes of each network (default: 10)")
     args = parser.parse_args()
     # Before any session is opened: each then has one thread, whose time is the process's.

@@ -87,6 +87,10 @@ def measure(model: Model, args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _run(args: argparse.Namespace) -> EnsembleRun:
     config = json.loads((args.run / "config.json").read_text())
+    if "start" in config:
+        raise SystemExit(
+            f"{args.run}: is a second round; networks that begin with an encoder want a first one's recipe"
+        )
     preset = with_settings(preset_from_json(config), [f"cells.optimiser.epochs={args.epochs}"])
     return EnsembleRun(load_release(args.data), args.run, preset, LoopConfig(), args.encoder_weights)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Sequence
@@ -209,12 +210,32 @@ def test_several_views_a_pass_give_the_same(
 def test_several_threads_give_the_same(
     tiny: Path, tmp_path: Path, pair: CellTissuePair, monkeypatch: pytest.MonkeyPatch, batch: int | str
 ) -> None:
+    monkeypatch.setattr("softctm.detector._CALLERS", 1)
     expected = load_detector(tiny, device="cpu", views=4).predict(pair, maps=True)
     monkeypatch.setattr("softctm.detector._CALLERS", 2)
     monkeypatch.setattr("softctm.runtime.available_processors", lambda: 3)
     folder = write_folder(tmp_path, folds=2, batch=batch)
     shared = load_detector(folder, device="cpu", views=4).predict(pair, maps=True)
     np.testing.assert_allclose(shared.cell_probability, expected.cell_probability, atol=1e-6)
+
+
+def test_an_interrupt_ends_what_the_threads_do(
+    tiny: Path, pair: CellTissuePair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("softctm.runtime.available_processors", lambda: 2)
+    detector = load_detector(tiny, device="cpu", views=8)
+    run, passes = Session.__call__, itertools.count()
+
+    def interrupted(self: Session, *values: Any, **options: Any) -> Any:
+        if self.name.endswith(".onnx") and next(passes) == 0:
+            raise KeyboardInterrupt
+        time.sleep(0.05)
+        return run(self, *values, **options)
+
+    monkeypatch.setattr(Session, "__call__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        detector(pair)
+    assert next(passes) <= 3  # of eight: those that were running
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on(
@@ -309,6 +330,25 @@ def test_a_flat_image_full_of_candidates_takes_no_time(tiny: Path) -> None:
     assert time.process_time() - start < 3
 
 
+@pytest.mark.parametrize("reductions", [(4, 4), (2, 4), (2, 1)])
+def test_networks_that_begin_by_reducing_the_image_give_the_same(
+    tmp_path: Path, pair: CellTissuePair, reductions: tuple[int, int]
+) -> None:
+    folder = write_folder(tmp_path)
+    (folder / "cell_fold0.onnx").unlink()
+    networks = [
+        network(seed, 3, 3, activation="Softmax", reduction=reduction)
+        for seed, reduction in enumerate(reductions)
+    ]
+    for fold, content in enumerate(networks):
+        (folder / f"cell_fold{fold}.onnx").write_bytes(content)
+    cells = plain_mean(networks, pair.cell.astype(np.float32) / 255, 4, from_logits=False)
+    found = load_detector(folder, device="cpu", views=4).predict(pair, maps=True).cell_probability
+    assert found is not None
+    assert cells.std() > 0.01
+    np.testing.assert_allclose(found.transpose(1, 2, 0), cells, atol=2e-6)
+
+
 def nan_for_bright(channels: int, classes: int) -> bytes:
     """A network that takes the root of 0.9 − R: NaN where an image is bright."""
     graph = Graph()
@@ -340,6 +380,7 @@ def test_nan_names_the_network_and_the_pair_and_spares_other_pairs(
         ("cell_fold0.onnx", network(0, 6, 3), r"input channels: .*cell_fold0\.onnx 6"),
         ("cell_fold1.onnx", network(0, 5, 4), r"classes: .*cell_fold1\.onnx 4"),
         ("tissue.onnx", network(0, 3, 3), r"cell_fold0\.onnx: wants 5 channels where 6"),
+        ("tissue.onnx", network(0, 3, 4), r"tissue\.onnx: gives 4 classes where background, cancer and"),
         ("cell_fold0.onnx", network(0, 5, 3, size=512), r"cell_fold0\.onnx: input has 512 × 512"),
         ("cell_fold0.onnx", network(0, 5, 3, batch=2), None),
     ],
@@ -361,7 +402,11 @@ def test_networks_trained_without_tissue_see_the_cell_patch_alone(
 ) -> None:
     folder = write_folder(tmp_path)
     (folder / "cell_fold0.onnx").write_bytes(network(1, 3, 3, activation="Softmax"))
-    prediction = load_detector(folder, device="cpu", views=1).predict(pair, maps=True)
+    detector = load_detector(folder, device="cpu", views=1)
+    points = detector(pair)
+    assert detector.seconds["tissue"] == 0  # nobody asked for it
+    prediction = detector.predict(pair, maps=True)
+    assert prediction.points.x.tolist() == points.x.tolist()
     session = onnxruntime.InferenceSession(network(1, 3, 3, activation="Softmax"))
     image = np.float32(pair.cell.transpose(2, 0, 1)[None]) / 255
     np.testing.assert_allclose(

@@ -22,14 +22,23 @@ def network(
     activation: str | None = None,
     size: int = PATCH_SIZE,
     gain: float = 1.0,
+    reduction: int = 1,
 ) -> bytes:
-    """One 5 × 5 convolution (N, channels, size, size) → (N, classes, size, size), then an activation."""
+    """One 5 × 5 convolution (N, channels, size, size) → (N, classes, size, size), then an activation.
+
+    With a `reduction` it works on averages over blocks of so many pixels, and its maps are enlarged again.
+    """
     random = np.random.default_rng(seed)
     weights = (gain * random.normal(0, 1, (classes, channels, 5, 5))).astype(np.float32)
     weights -= weights.mean(axis=(1, 2, 3), keepdims=True)
     graph = Graph()
     image = graph.input("input", np.float32, (batch, channels, size, size))
+    if reduction > 1:
+        image = graph.node("AveragePool", image, kernel_shape=[reduction] * 2, strides=[reduction] * 2)
     output = graph.node("Conv", image, graph.constant(weights), pads=[2] * 4)
+    if reduction > 1:
+        scales = graph.constant(np.array([1, 1, reduction, reduction], np.float32))
+        output = graph.node("Resize", output, "", scales, mode="linear")
     if activation:
         attributes: dict[str, Any] = {"axis": 1} if activation == "Softmax" else {}
         output = graph.node(activation, output, **attributes)

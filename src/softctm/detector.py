@@ -92,7 +92,7 @@ class Detector:
         self._runtime = runtime
         self._tissue = Ensemble(runtime, model.tissue, ways)
         self._cells = Ensemble(runtime, model.cell, ways)
-        # Networks trained without tissue take the cell patch alone; the tissue map is still there to be seen.
+        # Networks trained without tissue take the cell patch alone; tissue is then looked at on request only.
         self._cell_only = self._cells.channels == 3
         self._check_channels()
         self._inputs = PairInputs(runtime)
@@ -113,12 +113,16 @@ class Detector:
 
     def predict(self, pair: CellTissuePair, *, maps: bool = False) -> Prediction:
         """The cells of a pair and, with `maps`, the probabilities that they were found in."""
+        inputs, tissue = self._inputs, None
         try:
-            with self._stage("tissue"):
-                tissue = self._tissue(self._inputs.tissue(pair))
+            if maps or not self._cell_only:
+                with self._stage("tissue"):
+                    tissue = self._tissue(inputs.tissue(pair))
             with self._stage("context"):
-                inputs = self._inputs
-                image = inputs.cell_alone(pair) if self._cell_only else inputs.cell(pair, tissue)
+                if self._cell_only or tissue is None:
+                    image = inputs.cell_alone(pair)
+                else:
+                    image = inputs.cell(pair, tissue)
             with self._stage("cells"):
                 cells = self._cells(image)
         except NotFiniteError as error:
@@ -130,7 +134,9 @@ class Detector:
             ) from error
         with self._stage("peaks"):
             points = self._find_cells(cells)
-        return Prediction(points, tissue.numpy()[0], cells.numpy()[0]) if maps else Prediction(points)
+        if not maps or tissue is None:
+            return Prediction(points)
+        return Prediction(points, tissue.numpy()[0], cells.numpy()[0])
 
     @property
     def seconds_in_networks(self) -> float:
@@ -141,6 +147,12 @@ class Detector:
         if self._tissue.channels not in (None, 3):
             name = self.model.tissue.networks[0].path.name
             raise ModelError(f"{name}: wants {self._tissue.channels} channels where 3 (RGB) are given")
+        if self._tissue.classes not in (2, 3):
+            name = self.model.tissue.networks[0].path.name
+            raise ModelError(
+                f"{name}: gives {self._tissue.classes} classes where background, cancer and perhaps unknown "
+                "are wanted"
+            )
         given = 3 + self._tissue.classes
         if not self._cell_only and self._cells.channels not in (None, given):
             name = self.model.cell.networks[0].path.name

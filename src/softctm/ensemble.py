@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -16,6 +16,7 @@ from softctm.errors import ModelError
 from softctm.model import Stage
 from softctm.pair import PATCH_SIZE
 from softctm.probability_sum import adding_graph, joining_graph, mean_graph, pieces
+from softctm.reduction import reducing_graph, without_reduction
 from softctm.runtime import OutOfDeviceMemoryError, Runtime, Session, Value
 from softctm.views import AS_IS, View, turning_graph
 
@@ -61,9 +62,9 @@ class Ensemble:
         self._runtime = runtime
         self._views = tuple(views)
         self._helpers: dict[object, Session] = {}
-        self._networks = [runtime.network(network.read(), network.path.name) for network in stage.networks]
+        self._reduction, self._networks = self._open(stage)
         for session in self._networks:
-            _check(session)
+            _check(session, PATCH_SIZE // self._reduction)
         self.channels = self._agreed("input channels", lambda session: session.inputs[0].shape[1])
         self.classes = self._class_count(len(stage.classes))
         self._fixed_batch = self._agreed("images a batch", lambda session: session.inputs[0].shape[0])
@@ -92,9 +93,10 @@ class Ensemble:
         DeviceError
             If memory runs out even for a single view.
         """
+        if self._reduction > 1:
+            (image,) = self._helper(reducing_graph, self._reduction)(image)
         shares = self._shares()
-        with ThreadPoolExecutor(len(shares)) as pool:
-            sums = list(pool.map(partial(self._sum, image), shares))
+        sums = self._sums(image, shares)
         self.seconds_in_networks += sum(seconds for _, seconds in sums) / len(shares)
         weight = 1 / (len(self._views) * len(self._networks))
         laid = tuple(total.view for total, _ in sums)
@@ -104,20 +106,53 @@ class Ensemble:
             raise NotFiniteError(self._culprit(image))
         return mean
 
+    def _open(self, stage: Stage) -> tuple[int, list[Session]]:
+        """By how much all networks begin by reducing an image, and they, without that."""
+        shared, opened = 0, []
+        for network in stage.networks:  # one by one: together they may take much memory
+            content, factor = without_reduction(network.read())
+            if factor != (shared or factor):
+                whole = [self._runtime.network(each.read(), each.path.name) for each in stage.networks]
+                return 1, whole
+            shared = factor
+            opened.append(self._runtime.network(content, network.path.name))
+        return shared, opened
+
     def _shares(self) -> list[tuple[View, ...]]:
         """The views that each thread takes: neighbours, as evenly as may be."""
         count = min(self._runtime.callers, math.ceil(len(self._views) / (self._fixed_batch or 1)))
         borders = [len(self._views) * share // count for share in range(count + 1)]
         return [self._views[start:stop] for start, stop in pairwise(borders)]
 
-    def _sum(self, image: Value, views: tuple[View, ...]) -> tuple[_Laid, float]:
+    def _sums(self, image: Value, shares: Sequence[tuple[View, ...]]) -> list[tuple[_Laid, float]]:
+        """The sum of each share, side by side; an interrupt or a failure ends all of them soon."""
+        # Threads in one session share its workers, so they begin with different networks.
+        turns = [len(self._networks) * share // len(shares) for share in range(len(shares))]
+        orders = [self._networks[turn:] + self._networks[:turn] for turn in turns]
+        stop = threading.Event()
+        with ThreadPoolExecutor(len(shares)) as pool:
+            sums = [
+                pool.submit(self._sum, image, stop, views, networks)
+                for views, networks in zip(shares, orders, strict=True)
+            ]
+            try:
+                done, _ = wait(sums, return_when=FIRST_EXCEPTION)
+                for ended in done:
+                    ended.result()
+                return [ended.result() for ended in sums]
+            finally:
+                stop.set()
+
+    def _sum(
+        self, image: Value, stop: threading.Event, views: tuple[View, ...], networks: Sequence[Session]
+    ) -> tuple[_Laid, float]:
         """The sum over some views and all networks, and the seconds spent inside the networks."""
         laid, total = _Laid(image, AS_IS), _Laid(self._zero, AS_IS)
         seconds, done = 0.0, 0
         while done < len(views):
             some = views[done : done + self.batch]
             try:
-                laid, total, spent = self._pass(laid, total, some)
+                laid, total, spent = self._pass(laid, total, some, networks, stop)
             except OutOfDeviceMemoryError:
                 if self._fixed_batch or len(some) == 1:
                     raise
@@ -146,8 +181,15 @@ class Ensemble:
             raise ModelError(f"the networks of one stage must share their number of {what}: {said}")
         return next(iter(values), None)
 
-    def _pass(self, image: _Laid, total: _Laid, views: tuple[View, ...]) -> tuple[_Laid, _Laid, float]:
-        """Add some views, all networks, to the total.
+    def _pass(
+        self,
+        image: _Laid,
+        total: _Laid,
+        views: tuple[View, ...],
+        networks: Sequence[Session],
+        stop: threading.Event,
+    ) -> tuple[_Laid, _Laid, float]:
+        """Add some views, all networks in the order given, to the total; once `stop` is set, no more of them.
 
         Returns
         -------
@@ -162,7 +204,9 @@ class Ensemble:
         rows = self.batch if self._fixed_batch else len(views)
         batch = self._batch(image, views, rows)
         sums = [self._zero] * pieces(self.classes, self._from_logits, self._strips)
-        for network in self._networks:
+        for network in networks:
+            if stop.is_set():
+                raise InterruptedError
             start = time.perf_counter()
             (output,) = network(batch)
             seconds += time.perf_counter() - start
@@ -207,25 +251,26 @@ class Ensemble:
 
 @dataclass(frozen=True)
 class _Laid:
-    """A square map (1, C, 1024, 1024) on the device, and the view in which it lies."""
+    """A square map (1, C, side, side) on the device, and the view in which it lies."""
 
     value: Value
     view: View
 
 
-def _check(session: Session) -> None:
-    """Refuse what is not one map in, one map out, of the right size."""
+def _check(session: Session, input_side: int) -> None:
+    """Refuse what is not one map in, of `input_side` pixels, one map out, of a patch's."""
     if len(session.inputs) != 1 or len(session.outputs) != 1:
         raise ModelError(
             f"{session.name}: has {len(session.inputs)} inputs and {len(session.outputs)} outputs; "
             "one of each is wanted"
         )
-    for port in (*session.inputs, *session.outputs):
+    sides = (input_side, PATCH_SIZE)
+    for port, side in zip((*session.inputs, *session.outputs), sides, strict=True):
         if port.kind != "tensor(float)" or len(port.shape) != 4:
             raise ModelError(
                 f"{session.name}: {port.name} must be 32-bit floats, N × C × {PATCH_SIZE} × {PATCH_SIZE}"
             )
-        if any(length not in (None, PATCH_SIZE) for length in port.shape[2:]):
+        if any(length not in (None, side) for length in port.shape[2:]):
             raise ModelError(
                 f"{session.name}: {port.name} has {port.shape[3]} × {port.shape[2]} pixels; "
                 f"export the network for {PATCH_SIZE} × {PATCH_SIZE}"

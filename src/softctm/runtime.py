@@ -72,7 +72,7 @@ class Runtime:
     callers : int
         As given, but one on a graphics card, and no more than there are processors.
     threads : int
-        Threads of each network on the CPU, in each call.
+        Threads of each network on the CPU, shared by the calls that are in it at once.
 
     Raises
     ------
