@@ -242,6 +242,33 @@ def test_interruption_keeps_what_is_done(tmp_path: Path) -> None:
     assert record["status"] == "interrupted"
 
 
+def test_what_is_done_is_written_while_the_job_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pairs(tmp_path, 3)
+    output, seen = tmp_path / "out", []
+
+    def before(pair: CellTissuePair) -> None:
+        seen.append(written(output) if (output / "run.json").exists() else None)
+
+    monkeypatch.setattr("softctm.container._WRITE_EVERY_S", 0.0)
+    run(tmp_path, FakeDetector(before))
+    assert seen[0] is None
+    for done, (points, record) in enumerate(seen[1:], start=1):
+        assert points == expected(*range(done))
+        assert record["status"] == "unfinished"
+        assert len(record["pairs"]) == done
+    assert written(output)[1]["status"] == "complete"
+
+
+def test_a_short_job_writes_at_its_end_only(tmp_path: Path) -> None:
+    write_pairs(tmp_path, 3)
+    seen = []
+    run(tmp_path, FakeDetector(lambda pair: seen.append((tmp_path / "out" / "run.json").exists())))
+    assert len(seen) == 3
+    assert not any(seen)
+
+
 def test_bad_input_is_told_before_the_networks_are_loaded(tmp_path: Path) -> None:
     def load(options: JobOptions) -> Any:
         pytest.fail("loaded")

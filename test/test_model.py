@@ -77,6 +77,7 @@ def test_without_a_manifest_the_authors_conventions_hold(folder: Path) -> None:
         (lambda m: m["cell"].update(output="softmax"), "cell.output"),
         (lambda m: m["cell"].update(classes=["none", "tumor_cell", "background_cell"]), "cell.classes"),
         (lambda m: m["tissue"].update(classes=["cancer"]), "tissue.classes"),
+        (lambda m: m["tissue"].update(classes=["cancer", "background"]), "tissue.classes"),
         (lambda m: m["tissue"].update(mpp=0.2), "tissue.mpp"),
         (lambda m: m["cell"].update(input_size=512), "cell.input_size"),
         (lambda m: m["cell"].update(networks=[]), "cell.networks"),

@@ -260,7 +260,7 @@ def test_sigterm_cuts_a_long_job_off_within_five_seconds() -> None:
     job = "    def job():\n        print('working', flush=True); time.sleep(60)\n    return job"
     code, errors, seconds = _stop_while(_start(job), busy=True)
     assert code == 143
-    assert errors == "error: stopped while a job was running; its result was not written\n"
+    assert errors == "error: stopped while a job was running; its result is not complete\n"
     assert seconds < 5
 
 

@@ -1,7 +1,8 @@
 """The job: from an input folder to `cell_classification.json`, one pair after the other.
 
 `process.py`, `softctm predict` and the invoke server all run this. While one pair computes, one thread
-decodes the next, so that two pairs at most are in memory. Whatever goes wrong, what was computed is written.
+decodes the next, so that two pairs at most are in memory. Whatever goes wrong, what was computed is written;
+where the process is killed outright, all but the last half minute's.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from softctm.errors import InputError, PartialResultError, SoftCTMError
+from softctm.errors import InputError, OutputError, PartialResultError, SoftCTMError
 from softctm.options import JobOptions
 from softctm.pair import CellTissuePair
 from softctm.points import CellClass, CellPoints
@@ -44,6 +45,10 @@ class PairDetector(Protocol):
 
     def predict(self, pair: CellTissuePair, *, maps: bool = False) -> Prediction:
         """Find the cells of one pair."""
+
+
+_WRITE_EVERY_S = 30.0
+"""How often what is done is written while the job goes on: a process may be killed without a word."""
 
 
 @dataclass
@@ -141,7 +146,7 @@ def run_job(
             progress.say(f"{len(source)} pairs ({source.layout}), model {record.model['name']}")
             progress.say(detector.notice or f"running on {detector.device}")
             try:
-                _detect(source, detector, options, result, progress)
+                _detect(source, detector, options, result, progress, start)
             finally:
                 record.detect_seconds = {k: v - before[k] for k, v in detector.seconds.items()}
         if not any(points is not None for points in result.points):
@@ -150,21 +155,28 @@ def run_job(
     except KeyboardInterrupt:
         record.status = "interrupted"
         raise
-    except SoftCTMError as error:
-        record.error = str(error)
+    except Exception as error:
+        record.status = "failed"
+        if isinstance(error, SoftCTMError):
+            record.error = str(error)
         raise
     finally:
-        _write(result, output_dir, start)
+        _write(result, start)
     if result.failures and not options.allow_partial:
         raise PartialResultError(_partial_message(result))
     return result
 
 
 def _detect(
-    source: PairSource, detector: PairDetector, options: JobOptions, result: JobResult, progress: Progress
+    source: PairSource,
+    detector: PairDetector,
+    options: JobOptions,
+    result: JobResult,
+    progress: Progress,
+    start: float,
 ) -> None:
     """Process every pair; a failure is noted and told, and does not stop the others."""
-    record, told = result.record, 0
+    record, told, written = result.record, 0, time.perf_counter()
     with contextlib.closing(_read_ahead(source, record)) as pairs:
         for index, (name, read) in enumerate(pairs):
             begin = time.perf_counter()
@@ -192,6 +204,13 @@ def _detect(
                 progress.complain(f"warning: {warning}")
             told = len(record.warnings)
             progress.step(f"{name}: {outcome}")
+            if time.perf_counter() - written > _WRITE_EVERY_S:
+                record.status = "unfinished"
+                try:
+                    _write(result, start)
+                except OutputError as error:  # the disk may have room again by the end
+                    progress.complain(f"warning: {error}")
+                written = time.perf_counter()
 
 
 def _read_ahead(
@@ -217,13 +236,14 @@ def _read_ahead(
         executor.shutdown(wait=False, cancel_futures=True)
 
 
-def _write(result: JobResult, output_dir: Path, start: float) -> None:
+def _write(result: JobResult, start: float) -> None:
     """Write the points, if any pair was done, and the record."""
     with _timed(result.record, "write"):
         if any(points is not None for points in result.points):
             write_json_atomically(result.result_file, grand_challenge.points_document(result.points))
     result.record.seconds["total"] = time.perf_counter() - start
-    write_json_atomically(output_dir / run_record.FILE_NAME, result.record.document(), indent=1)
+    record_file = result.result_file.with_name(run_record.FILE_NAME)
+    write_json_atomically(record_file, result.record.document(), indent=1)
 
 
 def _failure_message(name: str, error: Exception) -> str:

@@ -121,7 +121,7 @@ class InvokeServer(ThreadingHTTPServer):
         unfinished: set[Future[Any]] = {self._loaded, *self._jobs}
         if wait(unfinished, timeout=GRACE_SECONDS).not_done:
             # A network's arithmetic cannot be interrupted, and the interpreter would wait for its thread.
-            what = "a job was running; its result was not written" if self.ready else "networks were loading"
+            what = "a job was running; its result is not complete" if self.ready else "networks were loading"
             sys.stdout.flush()
             print(f"error: stopped while {what}", file=sys.stderr, flush=True)
             os._exit(128 + signal.SIGTERM)

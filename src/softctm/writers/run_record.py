@@ -31,7 +31,7 @@ class RunRecord:
     options : mapping
         The job's options as given.
     status : str
-        `failed` until the job ends as `complete`, `partial` or `interrupted`.
+        `unfinished` while pairs are worked on, then `complete`, `partial`, `interrupted` or `failed`.
     error : str or None
         Why the job as a whole failed.
     seconds : dict

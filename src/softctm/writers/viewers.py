@@ -9,10 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from PIL import Image, ImageDraw
 
-from softctm.ocelot import TISSUE_BACKGROUND, TISSUE_CANCER, TISSUE_UNKNOWN
+from softctm.ocelot import tissue_labels_of
 from softctm.pair import CellTissuePair
 from softctm.points import CellClass, CellPoints
 from softctm.writers.atomic import prepare_folder, write_bytes_atomically
@@ -69,9 +68,8 @@ def overlay(pair: CellTissuePair, prediction: Prediction) -> bytes:
 def tissue(pair: CellTissuePair, prediction: Prediction) -> bytes:
     """A PNG of the tissue patch's likeliest classes with the values of OCELOT's annotation."""
     assert prediction.tissue_probability is not None
-    values = np.array([TISSUE_BACKGROUND, TISSUE_CANCER, TISSUE_UNKNOWN], np.uint8)
     buffer = io.BytesIO()
-    Image.fromarray(values[prediction.tissue_probability.argmax(axis=0)]).save(buffer, "PNG")
+    Image.fromarray(tissue_labels_of(prediction.tissue_probability)).save(buffer, "PNG")
     return buffer.getvalue()
 
 
