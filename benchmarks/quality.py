@@ -36,6 +36,7 @@ from softctm.training.config import preset_from_json, with_settings
 from softctm.training.ensemble_run import EnsembleRun
 from softctm.training.export import export_network
 from softctm.training.loop import LoopConfig
+from softctm.training.start import from_encoder
 from softctm.training.tasks import FoldJob, train_cells
 
 NETWORKS = (1, 3)
@@ -48,7 +49,7 @@ def train_seed(seed: int, args: argparse.Namespace) -> Network:
     folder = args.run / "quality" / f"fold{args.fold}-epochs{args.epochs}-seed{seed}"
     file: Path = folder / "network.onnx"
     if not file.exists():
-        job = FoldJob(args.fold, run.fold_of(), args.encoder_weights, LoopConfig(seed), folder)
+        job = FoldJob(args.fold, run.fold_of(), from_encoder(args.encoder_weights), LoopConfig(seed), folder)
         points = [pair.cells() for pair in run.pairs]
         export_network(train_cells(run.preset.cells, run.cell_arrays(), points, job), file)
     return Network(file, hashlib.sha256(file.read_bytes()).hexdigest(), args.fold)

@@ -32,6 +32,7 @@ from softctm.postprocessing import find_cells
 from softctm.training.config import preset_from_json, with_settings
 from softctm.training.ensemble_run import EnsembleRun
 from softctm.training.loop import LoopConfig
+from softctm.training.start import from_encoder
 from softctm.training.tasks import FoldJob, train_cells
 
 VARIANTS = {
@@ -68,7 +69,7 @@ def run_variant(name: str, args: argparse.Namespace) -> Outcome:
     base = EnsembleRun(load_release(args.data), args.run, preset, LoopConfig(), args.encoder_weights)
     short = name.replace(", ", "-").replace(" ", "-")
     folder = args.run / "recipes" / f"{short}-{args.epochs}-fold{args.fold}"
-    job = FoldJob(args.fold, base.fold_of(), args.encoder_weights, LoopConfig(), folder)
+    job = FoldJob(args.fold, base.fold_of(), from_encoder(args.encoder_weights), LoopConfig(), folder)
     arrays, points = base.cell_arrays(), [pair.cells() for pair in base.pairs]
     network = train_cells(preset.cells, arrays, points, job)
     counts, masked = [], []

@@ -24,7 +24,9 @@ from softctm.training.config import PRESETS, Preset, with_settings
 from softctm.training.ensemble_run import EnsembleRun, annotated_tissue
 from softctm.training.folds import read_folds
 from softctm.training.loop import LoopConfig
-from softctm.training.tasks import CELL_CLASSES, FoldJob, network_spec, train_cells, train_tissue
+from softctm.training.specs import network_spec
+from softctm.training.start import Start, from_encoder
+from softctm.training.tasks import FoldJob, train_cells, train_tissue
 
 TINY = [
     "tissue.network.downsampling=16",
@@ -58,7 +60,7 @@ def run_of(pairs: Sequence[AnnotatedPair], folder: Path, *settings: str) -> Ense
 
 def says(share: float, run: EnsembleRun) -> DeepLab:
     """A tissue network that finds this share of cancer everywhere."""
-    network = DeepLab(network_spec(run.preset.tissue, 2, 0))
+    network = DeepLab(network_spec("tissue", run.preset.tissue))
     head = network.body.segmentation_head[0]
     torch.nn.init.zeros_(head.weight)
     head.bias.data = torch.tensor([0.0, math.log(share / (1 - share))])
@@ -167,11 +169,12 @@ def test_networks_are_trained_without_their_folds_patients(
     folds = [0, 1, 0, 2, 2]
     for fold in (0, 2):
         watched.seen.clear()
-        job = FoldJob(fold, folds, None, loop, tmp_path / f"{task}{fold}")
+        job = FoldJob(fold, folds, from_encoder(None), loop, tmp_path / f"{task}{fold}")
         if task == "tissue":
             train_tissue(with_epochs(preset(), 4).tissue, watched, job)
         else:
-            train_cells(with_epochs(preset(), 4).cells, watched, [pair.cells() for pair in pairs], job)
+            alone = with_epochs(preset("cells.coupling=none"), 4)
+            train_cells(alone.cells, watched, [pair.cells() for pair in pairs], job)
         outside = {index for index, own in enumerate(folds) if own != fold}
         assert set(watched.seen) == outside
         assert {pairs[index].patient for index in outside}.isdisjoint(
@@ -258,7 +261,7 @@ def test_a_run_starts_from_the_networks_of_another_fold_by_fold(
     put_tissue_networks(first)
     second = EnsembleRun(
         pairs, tmp_path / "second", preset("tissue.optimiser.learning_rate=0"), LoopConfig(), None,
-        start=first.folder,
+        start=Start(first.folder),
     )  # fmt: skip
     second.prepare(2, 7)  # its own wishes for folds do not count
     assert second.fold_of() == first.fold_of()
@@ -271,22 +274,24 @@ def test_a_run_starts_from_the_networks_of_another_fold_by_fold(
         assert all(torch.equal(value, expected[name]) for name, value in trained.items())
 
 
-def test_a_start_with_other_pairs(pairs: list[AnnotatedPair], tmp_path: Path) -> None:
+def test_a_start_with_other_pairs_leaves_its_patients_in_their_folds(
+    pairs: list[AnnotatedPair], tmp_path: Path
+) -> None:
     few = run_of(pairs[:4], tmp_path / "few")
-    more = replace(few, pairs=pairs, folder=tmp_path / "more", start=few.folder)
-    with pytest.raises(InputError, match=rf"few.folds.json: has no fold for pair {pairs[4].id} and 0 others"):
-        more.prepare(3, 0)
-    part = replace(few, pairs=pairs[1:4], folder=tmp_path / "part", start=few.folder)
+    more = replace(few, pairs=pairs, folder=tmp_path / "more", start=Start(few.folder))
+    part = replace(few, pairs=pairs[1:4], folder=tmp_path / "part", start=Start(few.folder))
     for _ in range(2):  # once more: the run goes on
-        part.prepare(3, 0)
+        more.prepare(2, 5)
+        assert more.fold_of()[:4] == few.fold_of()
+        assert more.fold_of()[4] in range(3)
+        part.prepare(2, 5)
         assert part.fold_of() == few.fold_of()[1:]
 
 
-def test_a_start_brings_its_own_folds_and_encoders(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_start_brings_its_own_folds(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["train", "all", "--data", "data", "--run", "run", "--start", "first"]
-    for option in ("--encoder-weights", "--folds-file"):
-        assert main([*words, option, "file"]) == UsageError.exit_code
-        assert f"{option}: has no effect beside --start" in capsys.readouterr().err
+    assert main([*words, "--folds-file", "file"]) == UsageError.exit_code
+    assert "--folds-file: has no effect beside --start" in capsys.readouterr().err
     assert main([*words[:6], "--preset", "compact-second-round"]) == UsageError.exit_code
     assert "--preset compact-second-round: goes on from a first round" in capsys.readouterr().err
 
@@ -295,7 +300,7 @@ def test_a_start_that_would_mix_folds_or_is_not_there_is_refused(
     pairs: list[AnnotatedPair], tmp_path: Path
 ) -> None:
     first = run_of(pairs, tmp_path / "first")
-    other = replace(run_of(pairs, tmp_path / "other"), folder=tmp_path / "other", start=first.folder)
+    other = replace(run_of(pairs, tmp_path / "other"), start=Start(first.folder))
     (other.folder / "config.json").unlink()
     document = json.loads(other.folds_path.read_text())
     for entry in document["pairs"].values():
@@ -304,19 +309,39 @@ def test_a_start_that_would_mix_folds_or_is_not_there_is_refused(
     assert set(read_folds(other.folds_path).values()) == {0, 1, 2}
     with pytest.raises(TrainingError, match=r"not the folds of .*first"):
         other.prepare(3, 0)
-    second = replace(first, folder=tmp_path / "second", start=first.folder)
+    second = replace(first, folder=tmp_path / "second", start=Start(first.folder))
     second.prepare(3, 0)
     with pytest.raises(TrainingError, match=r"fold1.network.safetensors: is not there; --start takes a run"):
         second.train_tissue(1)
-    with pytest.raises(TrainingError, match=r"nowhere.config.json: cannot be read; --start takes"):
-        replace(first, folder=tmp_path / "third", start=tmp_path / "nowhere").prepare(3, 0)
+    with pytest.raises(TrainingError, match=r"nowhere.config.json: does not say what was trained; --start"):
+        Start(tmp_path / "nowhere")
+
+
+def test_networks_that_a_start_does_not_fit_begin_with_an_encoder(
+    pairs: list[AnnotatedPair], tmp_path: Path
+) -> None:
+    first = run_of(pairs, tmp_path / "first")
+    put_tissue_networks(first)
+    deeper = preset("tissue.network.decoder_channels=32", "tissue.optimiser.learning_rate=0")
+    plain = EnsembleRun(pairs, tmp_path / "plain", deeper, LoopConfig(bfloat16=False), None)
+    without = replace(plain, folder=tmp_path / "without", start=Start(first.folder))
+    with pytest.raises(TrainingError, match=r"first: its tissue networks have other weights"):
+        without.prepare(3, 0)
+    fitting = replace(without, preset=preset(), encoder_weights="encoder.safetensors")
+    with pytest.raises(TrainingError, match=r"--encoder-weights: has no effect beside --start .*first"):
+        fitting.prepare(3, 0)
+    assert not (tmp_path / "without").exists()
+
+    encoder = tmp_path / "encoder.safetensors"
+    body = DeepLab(network_spec("tissue", deeper.tissue)).body.encoder.state_dict()
+    save_file({name: value.contiguous() for name, value in body.items()}, encoder)
+    mixed = replace(without, encoder_weights=str(encoder))
+    mixed.prepare(3, 0)
+    trained = mixed.train_tissue(0).body.encoder
+    assert all(torch.equal(value, body[name]) for name, value in trained.named_parameters())
 
 
 def test_pair_without_a_fold_is_named(pairs: list[AnnotatedPair], tmp_path: Path) -> None:
     run = run_of(pairs[:4], tmp_path)
     with pytest.raises(InputError, match=r"folds\.json: has no fold for pair 005"):
         replace(run, pairs=pairs).fold_of()
-
-
-def test_cell_classes_are_those_of_the_detector() -> None:
-    assert CELL_CLASSES == ("none", "background_cell", "tumor_cell")

@@ -112,6 +112,21 @@ def test_manifest_says_how_the_model_came_about(model: Path, release: Path) -> N
     assert folds["001"] == folds["002"] != folds["003"] == folds["004"]
 
 
+def test_a_released_model_goes_on_being_trained(model: Path, release: Path, tmp_path: Path) -> None:
+    words = [*arguments(release, tmp_path, "all"), "--start", str(model / "weights")]
+    words += ["--set", "tissue.optimiser.learning_rate=0", "--set", "cells.optimiser.learning_rate=0"]
+    assert main(words) == 0
+    config = json.loads((model / "run/config.json").read_text())
+    assert json.loads((tmp_path / "config.json").read_text())["start"] == config
+    assert read_folds(tmp_path / "folds.json") == read_folds(model / "run/folds.json")
+    for place in ("tissue/fold1", "cells/fold0"):
+        before = load_file(model / "run" / place / "network.safetensors")
+        after = load_file(tmp_path / place / "network.safetensors")
+        # Without a batch normalisation behind it, the head comes back as it was, in 16 bits.
+        name = "body.segmentation_head.0.weight"
+        np.testing.assert_allclose(after[name], before[name], rtol=1e-3, atol=1e-6)
+
+
 def test_validation_prints_the_table_and_fills_the_manifest(
     model: Path, release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

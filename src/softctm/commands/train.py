@@ -36,8 +36,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="safetensors file, or a name such as imagenet; default: random",
     )
     parser.add_argument(
-        "--start", type=Path, metavar="RUN",
-        help="begin with the networks of this run, fold by fold, and keep to its folds",
+        "--start", type=Path, metavar="RUN|MODEL",
+        help="begin with the networks of this run or model, fold by fold, and keep to its folds",
     )  # fmt: skip
     parser.add_argument(
         "--nuclick", type=Path, metavar="ONNX", help="segment nuclei with NuClick, not classically"
@@ -59,12 +59,12 @@ def run(args: argparse.Namespace) -> int:
     from softctm.training.ensemble_run import EnsembleRun
     from softctm.training.loop import LoopConfig
     from softctm.training.nuclei import ClassicalSegmenter, NuClickSegmenter
+    from softctm.training.start import Start
 
     if args.preset in SECOND_ROUNDS and not args.start:
         raise UsageError(f"--preset {args.preset}: goes on from a first round; name its folder by --start")
-    if args.start and (args.encoder_weights or args.folds_file):
-        option = "--encoder-weights" if args.encoder_weights else "--folds-file"
-        raise UsageError(f"{option}: has no effect beside --start, which brings its own; leave one out")
+    if args.start and args.folds_file:
+        raise UsageError("--folds-file: has no effect beside --start, which brings its own; leave one out")
     ensemble = EnsembleRun(
         pairs=load_release(args.data, args.subset),
         folder=args.run_folder,
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         ),
         encoder_weights=args.encoder_weights,
         segmenter=NuClickSegmenter(args.nuclick) if args.nuclick else ClassicalSegmenter(),
-        start=args.start,
+        start=Start(args.start) if args.start else None,
     )
     ensemble.prepare(args.folds, args.seed, args.folds_file)
     folds = sorted(set(ensemble.fold_of()))

@@ -9,6 +9,7 @@ from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 from softctm.errors import UsageError
 
+Task = Literal["tissue", "cells"]
 Target = Literal["circle", "hard", "soft"]
 Coupling = Literal["predicted", "annotated", "none"]
 Loss = Literal["generalised-dice", "square-error", "cross-entropy"]
@@ -37,6 +38,7 @@ class OptimiserConfig:
     accumulation: int = 1  # micro-batches a step; the batch is divided by it
     decay_per_epoch: float = 0.97  # of the exponential schedule
     encoder_factor: float = 1.0  # of the learning rate, for the encoder's (pretrained) weights
+    frozen_stages: int = 0  # of the encoder: 1 keeps its stem's pretrained weights, 2 layer1's too, and so on
     ema: float = 0.0  # decay a step of the averaged weights that are kept; 0 keeps the last ones
 
 

@@ -18,14 +18,13 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from softctm.errors import TrainingError
 from softctm.geometry import tissue_window
-from softctm.model import CELL_CLASSES
 from softctm.networks import DeepLab, NetworkSpec, load_network
 from softctm.ocelot import TISSUE_BACKGROUND, TISSUE_CANCER, AnnotatedPair
 from softctm.training.arrays import (
@@ -37,18 +36,13 @@ from softctm.training.arrays import (
     load_tissue,
     tissue_context,
 )
-from softctm.training.config import Preset, with_defaults
-from softctm.training.folds import folds_of, make_folds, write_folds
+from softctm.training.config import Preset, Task, with_defaults
+from softctm.training.folds import folds_of, make_folds, read_folds, read_patients, seed_of, write_folds
 from softctm.training.loop import LoopConfig
 from softctm.training.nuclei import ClassicalSegmenter, NucleusSegmenter
-from softctm.training.tasks import (
-    TISSUE_CLASSES,
-    FoldJob,
-    network_spec,
-    predict_tissue,
-    train_cells,
-    train_tissue,
-)
+from softctm.training.specs import network_spec
+from softctm.training.start import Start, from_encoder
+from softctm.training.tasks import FoldJob, predict_tissue, train_cells, train_tissue
 from softctm.writers.atomic import write_json_atomically
 
 
@@ -64,11 +58,12 @@ class EnsembleRun:
     preset : Preset
     loop : LoopConfig
     encoder_weights : str or None
-        What encoders start from; see `DeepLab`.
+        What encoders begin with; see `DeepLab`.
     segmenter : NucleusSegmenter
         For the cell targets.
-    start : Path or None
-        The folder of a finished run whose networks these begin with, fold by fold.
+    start : Start or None
+        What these networks begin with, fold by fold; tasks whose networks it does not fit begin with
+        `encoder_weights`.
     """
 
     pairs: Sequence[AnnotatedPair]
@@ -77,32 +72,33 @@ class EnsembleRun:
     loop: LoopConfig
     encoder_weights: str | None
     segmenter: NucleusSegmenter = field(default_factory=ClassicalSegmenter)
-    start: Path | None = None
+    start: Start | None = None
 
     def prepare(self, folds: int, seed: int, folds_file: Path | None = None) -> None:
         """Write configuration and folds (made, or those of `folds_file`), or check that they are this run's.
 
-        A run that starts from another one takes over its folds: networks would otherwise begin with what they
-        had learnt from the patients they are scored on.
+        A run that starts from trained networks leaves their patients in their folds: networks would otherwise
+        begin with what they had learnt from the patients they are scored on. Patients who are new to them are
+        dealt out.
 
         Raises
         ------
         TrainingError
-            If the folder belongs to another configuration, or its folds are not those that `start` had.
+            If the folder belongs to another configuration, or its folds are not those that `start` had, or
+            encoder weights are wanted beside it or have no use.
         """
+        self._check_beginnings()
         settings = {**asdict(self.preset), "seed": self.loop.seed, "encoder_weights": self._encoder_name()}
         if not isinstance(self.segmenter, ClassicalSegmenter):
             settings["segmenter"] = repr(self.segmenter)
         if not self.loop.bfloat16:
             settings["precision"] = "float32"
         if self.start:
-            settings["start"] = self._config_of_start()
-            settings["encoder_weights"] = settings["start"].get("encoder_weights")
+            settings["start"] = self.start.config
+            settings["encoder_weights"] = self._encoder_name() or self.start.config.get("encoder_weights")
         document = json.loads(json.dumps(settings))
         path = self.folder / "config.json"
-        folds_file = self.start / "folds.json" if self.start else folds_file
         is_new = not self.folds_path.exists()
-        given = folds_of(self.pairs, folds_file) if folds_file and (is_new or self.start) else None
         if path.exists() and with_defaults(json.loads(path.read_text())) != document:
             raise TrainingError(
                 f"{path}: this folder is of another configuration; choose another --run folder"
@@ -113,26 +109,43 @@ class EnsembleRun:
             write_json_atomically(path, document, indent=1)
         if not self._commit_path.exists():
             self._commit_path.write_text(source_commit() + "\n")
-        if is_new and folds_file and given:
-            made_with = json.loads(folds_file.read_text()).get("seed", seed)
-            made = {pair.id: fold for pair, fold in zip(self.pairs, given, strict=True)}
-            write_folds(self.folds_path, made, self.pairs, made_with)
-        elif is_new:
-            write_folds(self.folds_path, make_folds(self.pairs, folds, seed), self.pairs, seed)
-        elif self.start and self.fold_of() != given:
+        source = self.start.folds_file if self.start else folds_file
+        if is_new:
+            made_with = seed_of(source) if source else seed
+            write_folds(self.folds_path, self._folds(folds, seed, folds_file), self.pairs, made_with)
+        elif self.start and read_folds(self.folds_path) != self._folds(folds, seed, folds_file):
             raise TrainingError(
-                f"{self.folds_path}: not the folds of {self.start}, whose networks this run starts from; "
-                "choose another --run folder"
+                f"{self.folds_path}: not the folds of {self.start.folder}, whose networks this run starts "
+                "from; choose another --run folder"
             )
 
-    def _config_of_start(self) -> dict[str, Any]:
-        """What the networks that this run starts from were trained with."""
-        path = cast(Path, self.start) / "config.json"
-        try:
-            config: dict[str, Any] = json.loads(path.read_text())
-            return config
-        except (OSError, ValueError) as error:
-            raise TrainingError(f"{path}: cannot be read; --start takes a run's folder ({error})") from None
+    def _folds(self, count: int, seed: int, given: Path | None) -> dict[str, int]:
+        """Pair ID → fold, as a new run has them."""
+        if self.start:
+            known = read_patients(self.start.folds_file)
+            return make_folds(self.pairs, 1 + max(known.values()), seed, known)
+        if given:
+            return {pair.id: fold for pair, fold in zip(self.pairs, folds_of(self.pairs, given), strict=True)}
+        return make_folds(self.pairs, count, seed)
+
+    def _check_beginnings(self) -> None:
+        """Refuse encoder weights without use, and a start that needs some and has none."""
+        if not self.start:
+            return
+        strange = [task for task in get_args(Task) if not self.start.fits(task, self._spec(task))]
+        if strange and not self.encoder_weights:
+            raise TrainingError(
+                f"{self.start.folder}: its {' and '.join(strange)} networks have other weights than this "
+                "run's; name what these begin with by --encoder-weights"
+            )
+        if self.encoder_weights and not strange:
+            raise TrainingError(
+                f"--encoder-weights: has no effect beside --start {self.start.folder}, whose networks bring "
+                "their own; leave it out"
+            )
+
+    def _spec(self, task: Task) -> NetworkSpec:
+        return network_spec(task, self.preset.tissue if task == "tissue" else self.preset.cells)
 
     def commit(self) -> str:
         """The commit of the source that the run was begun with, or "unknown"."""
@@ -170,13 +183,12 @@ class EnsembleRun:
         points = [pair.cells() for pair in self.pairs]
         return train_cells(self.preset.cells, self.cell_arrays(), points, self._job("cells", fold))
 
-    def _job(self, task: str, fold: int) -> FoldJob:
+    def _job(self, task: Task, fold: int) -> FoldJob:
         place = Path(task) / f"fold{fold}"
-        start = self.start / place / "network.safetensors" if self.start else None
-        trained = self.folder / place / "network.safetensors"
-        if start and not start.exists() and not trained.exists():
-            raise TrainingError(f"{start}: is not there; --start takes a run whose networks are all trained")
-        return FoldJob(fold, self.fold_of(), self.encoder_weights, self.loop, self.folder / place, start)
+        begin = from_encoder(self.encoder_weights)
+        if self.start and self.start.fits(task, self._spec(task)):
+            begin = self.start.network(task, fold)
+        return FoldJob(fold, self.fold_of(), begin, self.loop, self.folder / place)
 
     def tissue_network(self, fold: int) -> DeepLab:
         """The trained tissue network that never saw `fold`.
@@ -186,18 +198,17 @@ class EnsembleRun:
         TrainingError
             If it has not been trained yet.
         """
-        return self._load("tissue", fold, network_spec(self.preset.tissue, len(TISSUE_CLASSES), 0))
+        return self._load("tissue", fold)
 
     def cell_network(self, fold: int) -> DeepLab:
         """The trained cell network that never saw `fold`; errors as `tissue_network`."""
-        channels = 0 if self.preset.cells.coupling == "none" else len(TISSUE_CLASSES)
-        return self._load("cells", fold, network_spec(self.preset.cells, len(CELL_CLASSES), channels))
+        return self._load("cells", fold)
 
-    def _load(self, task: str, fold: int, spec: NetworkSpec) -> DeepLab:
+    def _load(self, task: Task, fold: int) -> DeepLab:
         path = self.folder / task / f"fold{fold}" / "network.safetensors"
         if not path.exists():
             raise TrainingError(f"{path}: is not there yet; run `softctm train {task} --fold {fold}` first")
-        return load_network(spec, path)
+        return load_network(self._spec(task), path)
 
     def cell_arrays(self) -> TrainingArrays:
         """Patches, targets and tissue context of all pairs."""

@@ -21,7 +21,7 @@ from softctm.model import CELL_CLASSES
 from softctm.networks import DeepLab, ServedNetwork
 from softctm.pair import CELL_MPP, PATCH_SIZE, TISSUE_MPP
 from softctm.training.ensemble_run import EnsembleRun
-from softctm.training.tasks import TISSUE_CLASSES
+from softctm.training.specs import TISSUE_CLASSES
 from softctm.writers import write_json_atomically
 
 MAX_DIFFERENCE = 5e-3

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from softctm.errors import TrainingError
 from softctm.evaluation.scores import pair_counts, precision_recall_f1
 from softctm.evaluation.tissue import tissue_counts
-from softctm.model import CELL_CLASSES
 from softctm.networks import DeepLab, NetworkSpec, load_network, save_network
 from softctm.ocelot import TISSUE_UNKNOWN, tissue_labels_of
 from softctm.pair import PATCH_SIZE
@@ -33,18 +32,14 @@ from softctm.training.losses import (
     weighted_square_error,
 )
 from softctm.training.sampling import balanced_weights, draw
-
-TISSUE_CLASSES = ("background", "cancer")
-"""What is annotated; unknown tissue is not a class to learn."""
+from softctm.training.specs import network_spec
+from softctm.training.start import Beginning
 
 CURVE_RULE = Peaks(sigma_px=4.5, distance_px=7, threshold=0.3)
 """How learning curves find cells: one fixed rule for all runs, chosen on none of them."""
 
-
-def network_spec(config: TaskConfig, classes: int, context_channels: int) -> NetworkSpec:
-    """What the task's configuration says of its network."""
-    n = config.network
-    return NetworkSpec(n.encoder, n.depth, n.decoder_channels, context_channels, classes, n.downsampling)
+_FIRST_BATCHES = 32
+"""Batches that an exported network's batch statistics are measured on."""
 
 
 def cell_loss(target: TargetConfig) -> Loss:
@@ -66,21 +61,18 @@ class FoldJob:
         The fold that the network never sees.
     fold_of : sequence of int
         The fold of every patch.
-    encoder_weights : str or None
-        What the encoder starts from; see `DeepLab`.
+    begin : Beginning
+        Makes the network that training begins with.
     loop : LoopConfig
     folder : Path
         Gets the checkpoint, the metrics and the weights.
-    start : Path or None
-        A trained network of the same shape, and of the same fold, whose weights this one begins with.
     """
 
     fold: int
     fold_of: Sequence[int]
-    encoder_weights: str | None
+    begin: Beginning
     loop: LoopConfig
     folder: Path
-    start: Path | None = None
 
     @property
     def training(self) -> NDArray[np.int64]:
@@ -130,12 +122,6 @@ def train_network(
     path = folder / "network.safetensors"
     if path.exists():
         return load_network(spec, path)
-    torch.manual_seed(loop.seed)
-    network = load_network(spec, job.start) if job.start else DeepLab(spec, job.encoder_weights)
-    network.train()
-    if not torch.cuda.is_available():
-        # A tenth faster on the CPU; the decoder stays contiguous (see FullPrecision).
-        network.body.encoder.to(memory_format=torch.channels_last)
     weights = balanced_weights(arrays.counts[training])
     crop = min(config.augmentation.crop, PATCH_SIZE) // spec.downsampling // 16 * 16
 
@@ -147,6 +133,14 @@ def train_network(
             drawn.append(augment(*arrays.sample(int(chosen[position])), config.augmentation, crop, rng))
         images, targets = zip(*drawn, strict=True)
         return torch.stack(images), torch.stack(targets)
+
+    torch.manual_seed(loop.seed)
+    size = config.optimiser.batch
+    network = job.begin(spec, (batch(step, 0, size)[0] for step in range(_FIRST_BATCHES))).train()
+    freeze(network.body.encoder, config.optimiser.frozen_stages)
+    if not torch.cuda.is_available():
+        # A tenth faster on the CPU; the decoder stays contiguous (see FullPrecision).
+        network.body.encoder.to(memory_format=torch.channels_last)
 
     def validate(current: nn.Module) -> dict[str, float]:
         device = next(current.parameters()).device
@@ -171,6 +165,17 @@ def train_network(
     return cast(DeepLab, trained)
 
 
+def freeze(encoder: nn.Module, stages: int) -> None:
+    """Leave the weights of an encoder's first stages as they are: its stem, layer1, layer2 and so on.
+
+    Their batch normalisation goes on following the batch: the statistics of photographs do not fit tissue.
+    """
+    names = [("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",), ("layer4",)]
+    for name in (name for stage in names[:stages] for name in stage):
+        for parameter in encoder.get_submodule(name).parameters():
+            parameter.requires_grad_(False)
+
+
 def train_tissue(config: TaskConfig, arrays: TrainingArrays, job: FoldJob) -> DeepLab:
     """Train a tissue network."""
 
@@ -180,7 +185,7 @@ def train_tissue(config: TaskConfig, arrays: TrainingArrays, job: FoldJob) -> De
         annotated[annotated == 0] = TISSUE_UNKNOWN
         return tissue_counts(tissue_labels_of(probability.numpy()), annotated)
 
-    spec = network_spec(config, len(TISSUE_CLASSES), 0)
+    spec = network_spec("tissue", config)
     return train_network(config, spec, tissue_cross_entropy, arrays, job, count)
 
 
@@ -193,8 +198,7 @@ def train_cells(
         full = nn.functional.interpolate(probability[None], (PATCH_SIZE, PATCH_SIZE), mode="bilinear")[0]
         return pair_counts(find_cells(full.numpy(), CURVE_RULE), points[index])
 
-    context_channels = 0 if arrays.context is None else arrays.context.shape[1]
-    spec = network_spec(config, len(CELL_CLASSES), context_channels)
+    spec = network_spec("cells", config)
     return train_network(config, spec, cell_loss(config.target), arrays, job, count)
 
 

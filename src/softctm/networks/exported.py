@@ -1,0 +1,117 @@
+"""A network that was exported, made ready for more training.
+
+Exporting melts each batch normalisation into the convolution before it, so that a model holds no batch
+statistics. Here they are measured anew: the network computes what the file does, and in training, where
+activations are normalised by their batch, nearly so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+from softctm.errors import ModelError
+from softctm.network_file import Network
+from softctm.networks.deeplab import DeepLab, NetworkSpec
+
+_PREFIX = "network."
+_HALF = "_float16"
+_MELTED = "_bias"
+
+
+def load_exported(spec: NetworkSpec, file: Network, images: Iterable[Tensor]) -> DeepLab:
+    """The network that `softctm export` wrote, with batch normalisation that can be trained.
+
+    Parameters
+    ----------
+    spec : NetworkSpec
+        What it is made of; `downsampling` may differ.
+    file : Network
+    images : iterable of (B, 3 + context_channels, H, W) float32
+        Batches as in training, whose activations are the first batch statistics.
+
+    Raises
+    ------
+    ModelError
+        If the file was not written by `softctm export`, or is of another network.
+    """
+    network = DeepLab(spec)
+    model = onnx.load_model_from_string(file.read())
+    stored = {
+        tensor.name.removeprefix(_PREFIX).removesuffix(_HALF): numpy_helper.to_array(tensor)
+        for tensor in model.graph.initializer
+    }
+    norms = {}
+    for name, convolution, norm in _convolutions(network):
+        _fill(convolution.weight, stored, f"{name}.weight", file)
+        if norm is not None:
+            norms[norm] = torch.empty(convolution.out_channels)
+            _fill(norms[norm], stored, f"{name}.weight{_MELTED}", file)
+        elif convolution.bias is not None:
+            _fill(convolution.bias, stored, f"{name}.bias", file)
+    _measure(network, norms, images)
+    return network.eval()
+
+
+def _fill(target: Tensor, stored: dict[str, NDArray[np.generic]], name: str, file: Network) -> None:
+    values = stored.get(name)
+    if values is None or values.shape != tuple(target.shape):
+        found = "is not there" if values is None else f"is {values.shape}"
+        raise ModelError(
+            f"{file.path}: {name} {found} where {tuple(target.shape)} is wanted; "
+            "not a network that `softctm export` wrote, or another one"
+        )
+    with torch.no_grad():
+        target.copy_(torch.from_numpy(values.astype(np.float32)))
+
+
+def _convolutions(network: nn.Module) -> list[tuple[str, nn.Conv2d, nn.BatchNorm2d | None]]:
+    """Every convolution, with the batch normalisation that follows it as modules are listed."""
+    found: list[tuple[str, nn.Conv2d, nn.BatchNorm2d | None]] = []
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d):
+            found.append((name, module, None))
+        elif isinstance(module, nn.BatchNorm2d):
+            found[-1] = (*found[-1][:2], module)
+    return found
+
+
+def _measure(network: nn.Module, norms: dict[nn.BatchNorm2d, Tensor], images: Iterable[Tensor]) -> None:
+    """Set each normalisation so that it adds its bias, and nothing else, to what these images bring it."""
+    sums = {norm: [torch.zeros(norm.num_features, dtype=torch.float64) for _ in range(3)] for norm in norms}
+
+    def note(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        values = inputs[0].double().transpose(0, 1).flatten(1)
+        count, total, squares = sums[norm]  # type: ignore[index]
+        count += values.shape[1]
+        total += values.sum(1)
+        squares += values.square().sum(1)
+
+    for norm, bias in norms.items():
+        _set(norm, torch.zeros_like(bias), torch.ones_like(bias) - norm.eps, bias)
+    hooks = [norm.register_forward_pre_hook(note) for norm in norms]
+    with torch.inference_mode():
+        for batch in images:
+            network.eval()(batch)
+    for hook in hooks:
+        hook.remove()
+    for norm, bias in norms.items():
+        count, total, squares = sums[norm]
+        mean = total / count
+        _set(norm, mean.float(), (squares / count - mean.square()).clamp(min=0).float(), bias)
+
+
+@torch.no_grad()
+def _set(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, bias: Tensor) -> None:
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    norm.running_mean.copy_(mean)
+    norm.running_var.copy_(variance)
+    norm.weight.copy_((variance + norm.eps).sqrt())
+    norm.bias.copy_(mean + bias)

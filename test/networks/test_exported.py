@@ -1,0 +1,79 @@
+"""Exported networks go on being trained as the networks that they were."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from softctm.errors import ModelError
+from softctm.network_file import Network
+from softctm.networks import DeepLab, NetworkSpec, load_exported
+from softctm.training.export import export_network
+
+SPEC = NetworkSpec("resnet18", 4, 16, 2, 3, 8)
+
+
+@pytest.fixture(scope="module")
+def images() -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.rand(4, 5, 64, 64, generator=generator) for _ in range(8)]
+
+
+@pytest.fixture(scope="module")
+def trained(images: list[torch.Tensor]) -> DeepLab:
+    """A network whose batch statistics are those of the images."""
+    torch.manual_seed(0)
+    network = DeepLab(SPEC)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the plain mean over batches
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias)
+        if isinstance(module, nn.Dropout):
+            module.p = 0
+    with torch.no_grad():
+        for batch in images:
+            network.train()(batch)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def file(trained: DeepLab, tmp_path_factory: pytest.TempPathFactory) -> Network:
+    path = tmp_path_factory.mktemp("model") / "cell_fold0.onnx"
+    export_network(trained, path)
+    return Network(path, hashlib.sha256(path.read_bytes()).hexdigest(), 0)
+
+
+def test_the_same_logits(trained: DeepLab, file: Network, images: list[torch.Tensor]) -> None:
+    loaded = load_exported(SPEC, file, images)
+    assert not loaded.training
+    with torch.no_grad():
+        expected = trained(images[0])
+        # Weights were stored in 16 bits.
+        assert (loaded(images[0]) - expected).abs().max() < 0.01 * expected.std()
+
+
+def test_in_training_it_normalises_by_its_batch_as_before(
+    trained: DeepLab, file: Network, images: list[torch.Tensor]
+) -> None:
+    loaded = load_exported(SPEC, file, images)
+    for module in loaded.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0
+    with torch.no_grad():
+        expected, found = trained.train()(images[0]), loaded.train()(images[0])
+    trained.eval()
+    assert (found - expected).abs().mean() < 0.05 * expected.std()
+
+
+def test_another_network_is_refused(file: Network, images: list[torch.Tensor], tmp_path: Path) -> None:
+    other = NetworkSpec("resnet18", 4, 32, 2, 3, 8)
+    with pytest.raises(ModelError, match=r"cell_fold0\.onnx: body\.decoder\S+ is \(16, .* where \(32, "):
+        load_exported(other, file, images)
+    deeper = NetworkSpec("resnet18", 5, 16, 2, 3, 8)
+    with pytest.raises(ModelError, match=r"layer4\S+ is not there where .*not a network that"):
+        load_exported(deeper, file, images)
