@@ -84,14 +84,11 @@ def _convolutions(network: nn.Module) -> list[tuple[str, nn.Conv2d, nn.BatchNorm
 
 def _measure(network: nn.Module, norms: dict[nn.BatchNorm2d, Tensor], images: Iterable[Tensor]) -> None:
     """Set each normalisation so that it adds its bias, and nothing else, to what these images bring it."""
-    sums = {norm: [torch.zeros(norm.num_features, dtype=torch.float64) for _ in range(3)] for norm in norms}
+    noted: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {norm: [] for norm in norms}
 
     def note(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        values = inputs[0].double().transpose(0, 1).flatten(1)
-        count, total, squares = sums[norm]  # type: ignore[index]
-        count += values.shape[1]
-        total += values.sum(1)
-        squares += values.square().sum(1)
+        variance, mean = torch.var_mean(inputs[0], (0, 2, 3))
+        noted[norm].append((mean, variance))
 
     for norm, bias in norms.items():
         _set(norm, torch.zeros_like(bias), torch.ones_like(bias) - norm.eps, bias)
@@ -102,9 +99,8 @@ def _measure(network: nn.Module, norms: dict[nn.BatchNorm2d, Tensor], images: It
     for hook in hooks:
         hook.remove()
     for norm, bias in norms.items():
-        count, total, squares = sums[norm]
-        mean = total / count
-        _set(norm, mean.float(), (squares / count - mean.square()).clamp(min=0).float(), bias)
+        mean, variance = (torch.stack(values).mean(0) for values in zip(*noted[norm], strict=True))
+        _set(norm, mean, variance, bias)
 
 
 @torch.no_grad()

@@ -38,7 +38,7 @@ from softctm.training.start import Beginning
 CURVE_RULE = Peaks(sigma_px=4.5, distance_px=7, threshold=0.3)
 """How learning curves find cells: one fixed rule for all runs, chosen on none of them."""
 
-_FIRST_BATCHES = 32
+_FIRST_BATCHES = 16
 """Batches that an exported network's batch statistics are measured on."""
 
 
