@@ -100,7 +100,7 @@ def quantise_model(model: Model, source: PairSource, folder: Path, count: int) -
     inputs = NetworkInputs(model)
     document = json.loads(json.dumps(model.manifest))
     validation = document.get("validation", {})
-    fold_of = read_folds(model.folder / validation["folds"]) if "folds" in validation else {}
+    fold_of = read_folds(model.folder / validation["folds"]).of_pair if "folds" in validation else {}
     work: list[tuple[Stage, Network, dict[str, Any]]] = []
     for stage, section, further, entries in (
         (model.tissue, document["tissue"], model.validation_tissue, validation.get("tissue", [])),

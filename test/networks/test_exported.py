@@ -12,6 +12,7 @@ from torch import nn
 from softctm.errors import ModelError
 from softctm.network_file import Network
 from softctm.networks import DeepLab, NetworkSpec, load_exported
+from softctm.networks.encoder_weights import stride_early, strides_early
 from softctm.training.export import export_network
 
 SPEC = NetworkSpec("resnet18", 4, 16, 2, 3, 8)
@@ -57,6 +58,22 @@ def test_the_same_logits(trained: DeepLab, file: Network, images: list[torch.Ten
         assert (loaded(images[0]) - expected).abs().max() < 0.01 * expected.std()
 
 
+def test_the_place_of_the_strides_comes_back(images: list[torch.Tensor], tmp_path: Path) -> None:
+    spec = NetworkSpec("resnet50", 4, 16, 0, 2, 8)
+    torch.manual_seed(0)
+    network = DeepLab(spec)
+    stride_early(network.body.encoder)
+    path = tmp_path / "tissue.onnx"
+    export_network(network, path)
+    file = Network(path, hashlib.sha256(path.read_bytes()).hexdigest(), 0)
+    rgb = [batch[:, :3] for batch in images[:2]]
+    loaded = load_exported(spec, file, rgb)
+    assert strides_early(loaded.body.encoder)
+    with torch.no_grad():
+        expected = network.eval()(rgb[0])
+        assert (loaded(rgb[0]) - expected).abs().max() < 0.01 * expected.std()
+
+
 def test_in_training_it_normalises_by_its_batch_as_before(
     trained: DeepLab, file: Network, images: list[torch.Tensor]
 ) -> None:
@@ -72,8 +89,8 @@ def test_in_training_it_normalises_by_its_batch_as_before(
 
 def test_another_network_is_refused(file: Network, images: list[torch.Tensor], tmp_path: Path) -> None:
     other = NetworkSpec("resnet18", 4, 32, 2, 3, 8)
-    with pytest.raises(ModelError, match=r"cell_fold0\.onnx: body\.decoder\S+ is \(16, .* where \(32, "):
+    with pytest.raises(ModelError, match=r"cell_fold0\.onnx: body\.decoder.* is \(16, .* where \(32, "):
         load_exported(other, file, images)
     deeper = NetworkSpec("resnet18", 5, 16, 2, 3, 8)
-    with pytest.raises(ModelError, match=r"layer4\S+ is not there where .*not a network that"):
+    with pytest.raises(ModelError, match=r"layer4.* is not there where .*not a network that"):
         load_exported(deeper, file, images)

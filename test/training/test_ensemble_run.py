@@ -52,9 +52,9 @@ def preset(*settings: str) -> Preset:
     return with_settings(PRESETS["compact"], [*TINY, *settings])
 
 
-def run_of(pairs: Sequence[AnnotatedPair], folder: Path, *settings: str) -> EnsembleRun:
+def run_of(pairs: Sequence[AnnotatedPair], folder: Path, *settings: str, folds: int = 3) -> EnsembleRun:
     run = EnsembleRun(pairs, folder, preset(*settings), LoopConfig(bfloat16=False), None)
-    run.prepare(3, 0)
+    run.prepare(folds, 0)
     return run
 
 
@@ -250,6 +250,9 @@ def test_folds_are_made_once_or_taken_from_a_file(pairs: list[AnnotatedPair], tm
     entries = {pair.id: {"fold": int(pair.patient[-1]) % 2, "patient": pair.patient} for pair in pairs}
     given.write_text(json.dumps({"pairs": entries}))
     second = EnsembleRun(pairs, tmp_path / "second", preset(), LoopConfig(), None)
+    with pytest.raises(InputError, match=r"other\.json: cannot be read"):
+        second.prepare(5, 0, tmp_path / "other.json")
+    assert not second.folder.exists()
     second.prepare(5, 0, given)
     assert second.fold_of() == [int(patient[-1]) % 2 for patient in PATIENTS]
 
@@ -288,12 +291,31 @@ def test_a_start_with_other_pairs_leaves_its_patients_in_their_folds(
         assert part.fold_of() == few.fold_of()[1:]
 
 
+def test_patients_that_networks_were_trained_on_rounds_ago_stay_in_their_folds(
+    pairs: list[AnnotatedPair], tmp_path: Path
+) -> None:
+    first = run_of(pairs[:3], tmp_path / "first", folds=2)
+    folds = dict(zip(PATIENTS, first.fold_of(), strict=False))
+    second = replace(first, pairs=pairs[3:], folder=tmp_path / "second", start=Start(first.folder))
+    second.prepare(2, 0)
+    assert set(second.fold_of()) == {0, 1}
+    third = replace(first, pairs=pairs, folder=tmp_path / "third", start=Start(second.folder))
+    third.prepare(2, 0)
+    assert third.fold_of() == [*first.fold_of(), *second.fold_of()]
+    assert read_folds(third.folds_path).of_patient == {**folds, **read_folds(second.folds_path).of_patient}
+    alone = replace(first, pairs=[pairs[0], pairs[2]], folder=tmp_path / "alone", start=Start(first.folder))
+    with pytest.raises(UsageError, match=r"all 2 pairs are in one fold"):
+        alone.prepare(2, 0)
+    assert not alone.folder.exists()
+
+
 def test_a_start_brings_its_own_folds(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["train", "all", "--data", "data", "--run", "run", "--start", "first"]
-    assert main([*words, "--folds-file", "file"]) == UsageError.exit_code
-    assert "--folds-file: has no effect beside --start" in capsys.readouterr().err
+    for option, value in (("--folds", "5"), ("--folds-file", "file")):
+        assert main([*words, option, value]) == UsageError.exit_code
+        assert f"{option}: has no effect beside --start" in capsys.readouterr().err
     assert main([*words[:6], "--preset", "compact-second-round"]) == UsageError.exit_code
-    assert "--preset compact-second-round: goes on from a first round" in capsys.readouterr().err
+    assert "--preset compact-second-round: goes on from trained networks" in capsys.readouterr().err
 
 
 def test_a_start_that_would_mix_folds_or_is_not_there_is_refused(
@@ -306,15 +328,18 @@ def test_a_start_that_would_mix_folds_or_is_not_there_is_refused(
     for entry in document["pairs"].values():
         entry["fold"] = (entry["fold"] + 1) % 3
     other.folds_path.write_text(json.dumps(document))
-    assert set(read_folds(other.folds_path).values()) == {0, 1, 2}
-    with pytest.raises(TrainingError, match=r"not the folds of .*first"):
+    assert set(read_folds(other.folds_path).of_pair.values()) == {0, 1, 2}
+    with pytest.raises(TrainingError, match=r"not the pairs, or not the folds, that .*first"):
         other.prepare(3, 0)
     second = replace(first, folder=tmp_path / "second", start=Start(first.folder))
     second.prepare(3, 0)
-    with pytest.raises(TrainingError, match=r"fold1.network.safetensors: is not there; --start takes a run"):
+    with pytest.raises(TrainingError, match=r"fold1.network.safetensors: is not there; --start takes a fin"):
         second.train_tissue(1)
     with pytest.raises(TrainingError, match=r"nowhere.config.json: does not say what was trained; --start"):
         Start(tmp_path / "nowhere")
+    first.folds_path.unlink()
+    with pytest.raises(TrainingError, match=r"first.folds.json: is not there, so that nobody knows"):
+        Start(first.folder)
 
 
 def test_networks_that_a_start_does_not_fit_begin_with_an_encoder(
@@ -325,7 +350,7 @@ def test_networks_that_a_start_does_not_fit_begin_with_an_encoder(
     deeper = preset("tissue.network.decoder_channels=32", "tissue.optimiser.learning_rate=0")
     plain = EnsembleRun(pairs, tmp_path / "plain", deeper, LoopConfig(bfloat16=False), None)
     without = replace(plain, folder=tmp_path / "without", start=Start(first.folder))
-    with pytest.raises(TrainingError, match=r"first: its tissue networks have other weights"):
+    with pytest.raises(TrainingError, match=r"first: its tissue networks are of another shape"):
         without.prepare(3, 0)
     fitting = replace(without, preset=preset(), encoder_weights="encoder.safetensors")
     with pytest.raises(TrainingError, match=r"--encoder-weights: has no effect beside --start .*first"):

@@ -81,7 +81,7 @@ def test_file_says_who_is_where_and_reads_back(tmp_path: Path) -> None:
     pairs = release([[("kidney", 5, 5)] * 2, [("bladder", 1, 0)], [("stomach", 0, 3)]])
     folds = make_folds(pairs, 2)
     write_folds(tmp_path / "new" / "folds.json", folds, pairs, 7)
-    assert read_folds(tmp_path / "new" / "folds.json") == folds
+    assert read_folds(tmp_path / "new" / "folds.json").of_pair == folds
     document = json.loads((tmp_path / "new" / "folds.json").read_text())
     assert document["seed"] == 7
     assert document["folds"] == 2
@@ -113,7 +113,7 @@ def test_real_release_is_dealt_out_evenly(
 ) -> None:
     path = tmp_path / "folds.json"
     assert main(["folds", str(path), "--data", str(shared / "ocelot")]) == 0
-    folds, pairs = read_folds(path), load_release(shared / "ocelot")
+    folds, pairs = read_folds(path).of_pair, load_release(shared / "ocelot")
     fold_of = np.array([folds[pair.id] for pair in pairs])
     sizes = np.bincount(fold_of)
     assert len(sizes) == 5

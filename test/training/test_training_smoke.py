@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,9 +18,12 @@ from safetensors.numpy import load_file
 from training_cases import BC, TC, write_release
 
 from softctm.cli import main
+from softctm.errors import TrainingError
 from softctm.model import load_model
+from softctm.networks import NetworkSpec
 from softctm.ocelot import load_release
 from softctm.training.folds import read_folds
+from softctm.training.start import Start
 
 pytestmark = pytest.mark.slow
 
@@ -107,14 +111,16 @@ def test_manifest_says_how_the_model_came_about(model: Path, release: Path) -> N
     assert manifest["training"]["patients"] == 2
     assert manifest["training"]["preset"]["cells"]["network"]["decoder_channels"] == 16
     assert 0 < manifest["training"]["largest_difference_from_pytorch"] <= 5e-3
-    folds = read_folds(model / "weights/validation/folds.json")
+    folds = read_folds(model / "weights/validation/folds.json").of_pair
     assert sorted(folds) == [pair.id for pair in load_release(release)]
     assert folds["001"] == folds["002"] != folds["003"] == folds["004"]
 
 
 def test_a_released_model_goes_on_being_trained(model: Path, release: Path, tmp_path: Path) -> None:
-    words = [*arguments(release, tmp_path, "all"), "--start", str(model / "weights")]
-    words += ["--set", "tissue.optimiser.learning_rate=0", "--set", "cells.optimiser.learning_rate=0"]
+    still = [f"{task}.optimiser.learning_rate=0" for task in ("tissue", "cells")]
+    words = arguments(release, tmp_path, "all", *still, more=("--start", str(model / "weights")))
+    words.remove("--folds")
+    words.remove("2")
     assert main(words) == 0
     config = json.loads((model / "run/config.json").read_text())
     assert json.loads((tmp_path / "config.json").read_text())["start"] == config
@@ -125,6 +131,26 @@ def test_a_released_model_goes_on_being_trained(model: Path, release: Path, tmp_
         # Without a batch normalisation behind it, the head comes back as it was, in 16 bits.
         name = "body.segmentation_head.0.weight"
         np.testing.assert_allclose(after[name], before[name], rtol=1e-3, atol=1e-6)
+
+
+def test_what_cannot_be_trained_further_is_refused(model: Path, tmp_path: Path) -> None:
+    shutil.copytree(model / "weights", tmp_path / "model")
+    manifest = tmp_path / "model/model.json"
+    document = json.loads(manifest.read_text())
+    twice = {**document["cell"]["networks"][0], "file": "cell_fold1.onnx"}
+    twice["sha256"] = document["cell"]["networks"][1]["sha256"]
+    document["cell"]["networks"].append(twice)
+    manifest.write_text(json.dumps(document))
+    start = Start(tmp_path / "model")
+    with pytest.raises(TrainingError, match=r"model: has 2 cells networks that were kept from fold 0"):
+        start.network("cells", 0)(NetworkSpec("resnet18", 4, 16, 2, 3, 8), [])
+    manifest.write_text(json.dumps({**document, "quantisation": {"made_from": {}, "pairs": {}}}))
+    with pytest.raises(TrainingError, match=r"model: in 8 bits, which cannot be trained"):
+        Start(tmp_path / "model")
+    del document["training"]
+    manifest.write_text(json.dumps(document))
+    with pytest.raises(TrainingError, match=r"model\.json: does not say what was trained; --start takes"):
+        Start(tmp_path / "model")
 
 
 def test_validation_prints_the_table_and_fills_the_manifest(

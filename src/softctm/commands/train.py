@@ -9,6 +9,8 @@ from softctm.commands.shared_options import add_release, add_run_folder
 from softctm.errors import UsageError
 from softctm.training.config import PRESETS, SECOND_ROUNDS, with_settings
 
+_FOLDS = 5
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of `softctm train`."""
@@ -25,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="change one value of the preset, such as cells.target.sigma_um=2 (may be repeated)",
     )  # fmt: skip
     parser.add_argument("--fold", type=int, help="train this fold only (default: every fold)")
-    parser.add_argument("--folds", type=int, default=5, help="number of folds (default: 5)")
+    parser.add_argument("--folds", type=int, help=f"number of folds (default: {_FOLDS})")
     parser.add_argument("--folds-file", type=Path, help="use these folds instead of making some")
     parser.add_argument(
         "--seed", type=int, default=0, help="of folds, sampling and augmentation (default: 0)"
@@ -62,9 +64,10 @@ def run(args: argparse.Namespace) -> int:
     from softctm.training.start import Start
 
     if args.preset in SECOND_ROUNDS and not args.start:
-        raise UsageError(f"--preset {args.preset}: goes on from a first round; name its folder by --start")
-    if args.start and args.folds_file:
-        raise UsageError("--folds-file: has no effect beside --start, which brings its own; leave one out")
+        raise UsageError(f"--preset {args.preset}: goes on from trained networks; name them by --start")
+    if args.start and (args.folds or args.folds_file):
+        option = "--folds" if args.folds else "--folds-file"
+        raise UsageError(f"{option}: has no effect beside --start, which brings its own; leave one out")
     ensemble = EnsembleRun(
         pairs=load_release(args.data, args.subset),
         folder=args.run_folder,
@@ -76,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         segmenter=NuClickSegmenter(args.nuclick) if args.nuclick else ClassicalSegmenter(),
         start=Start(args.start) if args.start else None,
     )
-    ensemble.prepare(args.folds, args.seed, args.folds_file)
+    ensemble.prepare(args.folds or _FOLDS, args.seed, args.folds_file)
     folds = sorted(set(ensemble.fold_of()))
     if args.fold is not None:
         if args.fold not in folds:

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     place = model.manifest.get("validation", {}).get("folds")
     if place is None:
         raise ModelError(f"{model.folder}: model.json names no folds, so nothing can be scored out of fold")
-    folds = read_folds(model.folder / place)
+    folds = read_folds(model.folder / place).of_pair
     pairs = pairs_of_folds(load_release(args.data, args.subset), folds, args.data)
     fold_of = [folds[pair.id] for pair in pairs]
     if absent := set(args.fold or []) - set(fold_of):

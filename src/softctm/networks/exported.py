@@ -13,16 +13,17 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
 from softctm.errors import ModelError
 from softctm.network_file import Network
 from softctm.networks.deeplab import DeepLab, NetworkSpec
+from softctm.networks.encoder_weights import stride_early
 
 _PREFIX = "network."
+_EARLY_STRIDE = "body.encoder.layer2.0.conv1"
 _HALF = "_float16"
-_MELTED = "_bias"
 
 
 def load_exported(spec: NetworkSpec, file: Network, images: Iterable[Tensor]) -> DeepLab:
@@ -42,25 +43,33 @@ def load_exported(spec: NetworkSpec, file: Network, images: Iterable[Tensor]) ->
         If the file was not written by `softctm export`, or is of another network.
     """
     network = DeepLab(spec)
-    model = onnx.load_model_from_string(file.read())
-    stored = {
-        tensor.name.removeprefix(_PREFIX).removesuffix(_HALF): numpy_helper.to_array(tensor)
-        for tensor in model.graph.initializer
-    }
+    graph = onnx.load_model_from_string(file.read()).graph
+    stored = {tensor.name.removesuffix(_HALF): numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    nodes = {node.input[1]: node for node in graph.node if node.op_type == "Conv"}
     norms = {}
     for name, convolution, norm in _convolutions(network):
-        _fill(convolution.weight, stored, f"{name}.weight", file)
+        node = nodes.get(f"{_PREFIX}{name}.weight", onnx.NodeProto())
+        weight, bias = (*(stored.get(value) for value in node.input[1:]), None, None)[:2]
+        _fill(convolution.weight, weight, f"{name}.weight", file)
+        if bias is None:  # the exporter leaves zeros out
+            bias = np.zeros(convolution.out_channels)
         if norm is not None:
             norms[norm] = torch.empty(convolution.out_channels)
-            _fill(norms[norm], stored, f"{name}.weight{_MELTED}", file)
+            _fill(norms[norm], bias, f"{name}.bias", file)
         elif convolution.bias is not None:
-            _fill(convolution.bias, stored, f"{name}.bias", file)
+            _fill(convolution.bias, bias, f"{name}.bias", file)
+        if name == _EARLY_STRIDE and _strides(node) and convolution.stride == (1, 1):
+            stride_early(network.body.encoder)
     _measure(network, norms, images)
     return network.eval()
 
 
-def _fill(target: Tensor, stored: dict[str, NDArray[np.generic]], name: str, file: Network) -> None:
-    values = stored.get(name)
+def _strides(node: onnx.NodeProto) -> bool:
+    given = {item.name: helper.get_attribute_value(item) for item in node.attribute}
+    return any(stride > 1 for stride in given.get("strides", ()))
+
+
+def _fill(target: Tensor, values: NDArray[np.generic] | None, name: str, file: Network) -> None:
     if values is None or values.shape != tuple(target.shape):
         found = "is not there" if values is None else f"is {values.shape}"
         raise ModelError(
@@ -92,14 +101,17 @@ def _measure(network: nn.Module, norms: dict[nn.BatchNorm2d, Tensor], images: It
 
     for norm, bias in norms.items():
         _set(norm, torch.zeros_like(bias), torch.ones_like(bias) - norm.eps, bias)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network.to(device)
     hooks = [norm.register_forward_pre_hook(note) for norm in norms]
     with torch.inference_mode():
         for batch in images:
-            network.eval()(batch)
+            network.eval()(batch.to(device))
     for hook in hooks:
         hook.remove()
+    network.cpu()
     for norm, bias in norms.items():
-        mean, variance = (torch.stack(values).mean(0) for values in zip(*noted[norm], strict=True))
+        mean, variance = (torch.stack(values).mean(0).cpu() for values in zip(*noted[norm], strict=True))
         _set(norm, mean, variance, bias)
 
 

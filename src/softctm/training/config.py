@@ -38,7 +38,6 @@ class OptimiserConfig:
     accumulation: int = 1  # micro-batches a step; the batch is divided by it
     decay_per_epoch: float = 0.97  # of the exponential schedule
     encoder_factor: float = 1.0  # of the learning rate, for the encoder's (pretrained) weights
-    frozen_stages: int = 0  # of the encoder: 1 keeps its stem's pretrained weights, 2 layer1's too, and so on
     ema: float = 0.0  # decay a step of the averaged weights that are kept; 0 keeps the last ones
 
 

@@ -37,7 +37,7 @@ from softctm.training.arrays import (
     tissue_context,
 )
 from softctm.training.config import Preset, Task, with_defaults
-from softctm.training.folds import folds_of, make_folds, read_folds, read_patients, seed_of, write_folds
+from softctm.training.folds import folds_of, make_folds, read_folds, write_folds
 from softctm.training.loop import LoopConfig
 from softctm.training.nuclei import ClassicalSegmenter, NucleusSegmenter
 from softctm.training.specs import network_spec
@@ -99,6 +99,7 @@ class EnsembleRun:
         document = json.loads(json.dumps(settings))
         path = self.folder / "config.json"
         is_new = not self.folds_path.exists()
+        made = self._folds(folds, seed, folds_file) if is_new or self.start else {}
         if path.exists() and with_defaults(json.loads(path.read_text())) != document:
             raise TrainingError(
                 f"{path}: this folder is of another configuration; choose another --run folder"
@@ -109,21 +110,20 @@ class EnsembleRun:
             write_json_atomically(path, document, indent=1)
         if not self._commit_path.exists():
             self._commit_path.write_text(source_commit() + "\n")
-        source = self.start.folds_file if self.start else folds_file
         if is_new:
-            made_with = seed_of(source) if source else seed
-            write_folds(self.folds_path, self._folds(folds, seed, folds_file), self.pairs, made_with)
-        elif self.start and read_folds(self.folds_path) != self._folds(folds, seed, folds_file):
+            before = self.start.folds if self.start else None
+            source = before or (read_folds(folds_file) if folds_file else None)
+            write_folds(self.folds_path, made, self.pairs, source.seed if source else seed, before)
+        elif self.start and read_folds(self.folds_path).of_pair != made:
             raise TrainingError(
-                f"{self.folds_path}: not the folds of {self.start.folder}, whose networks this run starts "
-                "from; choose another --run folder"
+                f"{self.folds_path}: not the pairs, or not the folds, that {self.start.folder} and the data "
+                "give; choose another --run folder"
             )
 
     def _folds(self, count: int, seed: int, given: Path | None) -> dict[str, int]:
         """Pair ID → fold, as a new run has them."""
         if self.start:
-            known = read_patients(self.start.folds_file)
-            return make_folds(self.pairs, 1 + max(known.values()), seed, known)
+            return make_folds(self.pairs, self.start.folds.count, seed, self.start.folds.of_patient)
         if given:
             return {pair.id: fold for pair, fold in zip(self.pairs, folds_of(self.pairs, given), strict=True)}
         return make_folds(self.pairs, count, seed)
@@ -135,8 +135,8 @@ class EnsembleRun:
         strange = [task for task in get_args(Task) if not self.start.fits(task, self._spec(task))]
         if strange and not self.encoder_weights:
             raise TrainingError(
-                f"{self.start.folder}: its {' and '.join(strange)} networks have other weights than this "
-                "run's; name what these begin with by --encoder-weights"
+                f"{self.start.folder}: its {' and '.join(strange)} networks are of another shape (encoder, "
+                "depth, decoder, coupling) than this run's; name what these begin with by --encoder-weights"
             )
         if self.encoder_weights and not strange:
             raise TrainingError(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,28 @@ from numpy.typing import NDArray
 from softctm.errors import InputError, UsageError
 from softctm.ocelot import AnnotatedPair
 from softctm.writers.atomic import write_json_atomically
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Who is in which fold.
+
+    Attributes
+    ----------
+    of_pair : mapping of str to int
+        Pair ID → fold.
+    of_patient : mapping of str to int
+        Patient → fold: those of the pairs, and those whom the networks knew before.
+    count : int
+        How many folds there are; some may be empty.
+    seed : int or None
+        Of the dealing, where it is known.
+    """
+
+    of_pair: Mapping[str, int]
+    of_patient: Mapping[str, int] = field(repr=False)
+    count: int
+    seed: int | None
 
 
 def make_folds(
@@ -41,15 +65,14 @@ def make_folds(
     Raises
     ------
     UsageError
-        If there are fewer patients than folds.
+        If there are fewer patients than folds, or all known ones are in the same fold.
     """
     known = known or {}
     by_patient: dict[str, list[AnnotatedPair]] = defaultdict(list)
     for pair in pairs:
         by_patient[pair.patient].append(pair)
-    patients = len({*by_patient, *known})
-    if not 2 <= count <= patients:
-        raise UsageError(f"{patients} patients cannot be split into {count} folds")
+    if not known and not 2 <= count <= len(by_patient):
+        raise UsageError(f"{len(by_patient)} patients cannot be split into {count} folds")
     organs = sorted({pair.organ for pair in pairs})
     traits = {patient: _traits(members, organs) for patient, members in by_patient.items()}
     total = np.sum(list(traits.values()), axis=0)
@@ -64,6 +87,8 @@ def make_folds(
         fold = known.get(patient, int(np.argmin((after**2 - filled**2).sum(1))))
         filled[fold] = after[fold]
         fold_of[patient] = fold
+    if len(set(fold_of.values())) < 2:
+        raise UsageError(f"all {len(pairs)} pairs are in one fold: nothing is left to train on")
     return {pair.id: fold_of[pair.patient] for pair in pairs}
 
 
@@ -82,58 +107,56 @@ def folds_of(pairs: Sequence[AnnotatedPair], path: Path) -> list[int]:
     InputError
         If a pair is in none, or as `read_folds` says.
     """
-    folds = read_folds(path)
+    folds = read_folds(path).of_pair
     missing = [pair.id for pair in pairs if pair.id not in folds]
     if missing:
         raise InputError(f"{path}: has no fold for pair {missing[0]} and {len(missing) - 1} others")
     return [folds[pair.id] for pair in pairs]
 
 
-def write_folds(path: Path, folds: dict[str, int], pairs: Sequence[AnnotatedPair], seed: int | None) -> None:
-    """Write the assignment with what is needed to check it: patient and organ of every pair."""
-    document = {
-        "folds": max(folds.values()) + 1,
+def write_folds(
+    path: Path,
+    folds: Mapping[str, int],
+    pairs: Sequence[AnnotatedPair],
+    seed: int | None,
+    before: Folds | None = None,
+) -> None:
+    """Write the assignment with what is needed to check it: patient and organ of every pair.
+
+    Networks remember whom they were trained on before: these patients, `before`, are kept too.
+    """
+    document: dict[str, Any] = {
+        "folds": before.count if before else max(folds.values()) + 1,
         "split_by": "patient",
         "seed": seed,
         "pairs": {p.id: {"fold": folds[p.id], "patient": p.patient, "organ": p.organ} for p in pairs},
     }
+    own = {pair.patient for pair in pairs}
+    if before and (others := {name: fold for name, fold in before.of_patient.items() if name not in own}):
+        document["known_before"] = others
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json_atomically(path, document, indent=1)
 
 
-def read_folds(path: Path) -> dict[str, int]:
-    """Read what `write_folds` wrote: pair ID → fold.
+def read_folds(path: Path) -> Folds:
+    """Read what `write_folds` wrote.
 
     Raises
     ------
     InputError
         If the file is not one of folds, or a patient is in two of them.
     """
-    return {pair_id: fold for pair_id, (_, fold) in _read(path).items()}
-
-
-def read_patients(path: Path) -> dict[str, int]:
-    """The same by patient; errors as `read_folds`."""
-    return dict(_read(path).values())
-
-
-def seed_of(path: Path) -> int | None:
-    """The seed that a file's folds were made with, if it says so."""
-    seed: int | None = json.loads(path.read_text()).get("seed")
-    return seed
-
-
-def _read(path: Path) -> dict[str, tuple[str, int]]:
-    """Pair ID → patient and fold."""
     try:
-        entries = json.loads(path.read_text())["pairs"]
-        read = {pair_id: (str(entry["patient"]), int(entry["fold"])) for pair_id, entry in entries.items()}
-        seen: dict[str, int] = {}
-        for patient, fold in read.values():
-            if seen.setdefault(patient, fold) != fold:
-                raise InputError(f"{path}: patient {patient} is in more than one fold")
+        document = json.loads(path.read_text())
+        entries = document["pairs"]
+        of_pair = {pair_id: int(entry["fold"]) for pair_id, entry in entries.items()}
+        of_patient = {str(name): int(fold) for name, fold in document.get("known_before", {}).items()}
+        for pair_id, entry in entries.items():
+            if of_patient.setdefault(entry["patient"], of_pair[pair_id]) != of_pair[pair_id]:
+                raise InputError(f"{path}: patient {entry['patient']} is in more than one fold")
+        count = int(document.get("folds", 1 + max(of_patient.values())))
     except OSError as error:
         raise InputError(f"{path}: cannot be read; make it with `softctm folds` ({error})") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a folds file ({type(error).__name__}: {error})") from None
-    return read
+    return Folds(of_pair, of_patient, count, document.get("seed"))

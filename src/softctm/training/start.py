@@ -12,9 +12,10 @@ from torch import Tensor
 
 from softctm.errors import TrainingError
 from softctm.model import Model, load_model
-from softctm.network_file import MANIFEST
+from softctm.network_file import MANIFEST, Network
 from softctm.networks import DeepLab, NetworkSpec, load_exported, load_network
 from softctm.training.config import Task, preset_from_json
+from softctm.training.folds import Folds, read_folds
 from softctm.training.specs import network_spec
 
 Beginning = Callable[[NetworkSpec, Iterable[Tensor]], DeepLab]
@@ -39,13 +40,15 @@ class Start:
     folder : Path
     config : dict
         What the networks were trained with, as a run's config.json says it.
-    folds_file : Path
-        Who was in which fold.
+    folds : Folds
+        Whom the networks know.
 
     Raises
     ------
     TrainingError
-        If it is neither, or does not say what its networks are.
+        If it is neither, or does not say what its networks are and whom they know, or is in 8 bits.
+    InputError
+        If its folds cannot be read.
     ModelError
         If the model cannot be loaded.
     """
@@ -62,7 +65,22 @@ class Start:
                 f"{path}: does not say what was trained; --start takes a run's folder, or that of a model "
                 f"which `softctm export` wrote ({type(error).__name__}: {error})"
             ) from None
-        self.folds_file = folder / ("validation/folds.json" if self._model else "folds.json")
+        self.folds = self._read_folds()
+
+    def _read_folds(self) -> Folds:
+        name = "folds.json"
+        if self._model:
+            if "quantisation" in self._model.manifest:
+                raise TrainingError(
+                    f"{self.folder}: in 8 bits, which cannot be trained; start from the model it was made of"
+                )
+            name = self._model.manifest.get("validation", {}).get("folds", "validation/folds.json")
+        if not (self.folder / name).is_file():
+            raise TrainingError(
+                f"{self.folder / name}: is not there, so that nobody knows which patients these networks "
+                "have seen; --start needs it"
+            )
+        return read_folds(self.folder / name)
 
     def fits(self, task: Task, spec: NetworkSpec) -> bool:
         """Whether the task's networks have the weights of this one; resolutions may differ."""
@@ -72,21 +90,29 @@ class Start:
     def network(self, task: Task, fold: int) -> Beginning:
         """The task's network that never saw the fold.
 
-        Raises
-        ------
-        TrainingError
-            If a run has not trained it.
-        ModelError
-            If a model does not hold it.
+        Where a run has not trained it, or a model holds none or several, what is returned raises
+        TrainingError or ModelError.
         """
-        if self._model:
-            part = self._model.for_fold(fold)
-            (file,) = (part.tissue if task == "tissue" else part.cell).networks
-            return lambda spec, images: load_exported(spec, file, images)
-        path = self.folder / task / f"fold{fold}" / "network.safetensors"
-        if not path.exists():
-            raise TrainingError(f"{path}: is not there; --start takes a run whose networks are all trained")
-        return lambda spec, _: load_network(spec, path)
+
+        def begin(spec: NetworkSpec, images: Iterable[Tensor]) -> DeepLab:
+            if self._model:
+                return load_exported(spec, self._file(self._model, task, fold), images)
+            path = self.folder / task / f"fold{fold}" / "network.safetensors"
+            if not path.exists():
+                raise TrainingError(f"{path}: is not there; --start takes a finished run")
+            return load_network(spec, path)
+
+        return begin
+
+    def _file(self, model: Model, task: Task, fold: int) -> Network:
+        part = model.for_fold(fold)
+        networks = (part.tissue if task == "tissue" else part.cell).networks
+        if len(networks) > 1:
+            raise TrainingError(
+                f"{self.folder}: has {len(networks)} {task} networks that were kept from fold {fold}; "
+                "--start takes a model with one"
+            )
+        return networks[0]
 
 
 def _config_of(model: Model) -> dict[str, Any]:

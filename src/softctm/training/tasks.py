@@ -135,9 +135,8 @@ def train_network(
         return torch.stack(images), torch.stack(targets)
 
     torch.manual_seed(loop.seed)
-    size = config.optimiser.batch
+    size = config.optimiser.batch // config.optimiser.accumulation
     network = job.begin(spec, (batch(step, 0, size)[0] for step in range(_FIRST_BATCHES))).train()
-    freeze(network.body.encoder, config.optimiser.frozen_stages)
     if not torch.cuda.is_available():
         # A tenth faster on the CPU; the decoder stays contiguous (see FullPrecision).
         network.body.encoder.to(memory_format=torch.channels_last)
@@ -163,17 +162,6 @@ def train_network(
         save_network(cast(DeepLab, trained), path)
     wait_for_all()  # the next stage looks for the file
     return cast(DeepLab, trained)
-
-
-def freeze(encoder: nn.Module, stages: int) -> None:
-    """Leave the weights of an encoder's first stages as they are: its stem, layer1, layer2 and so on.
-
-    Their batch normalisation goes on following the batch: the statistics of photographs do not fit tissue.
-    """
-    names = [("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",), ("layer4",)]
-    for name in (name for stage in names[:stages] for name in stage):
-        for parameter in encoder.get_submodule(name).parameters():
-            parameter.requires_grad_(False)
 
 
 def train_tissue(config: TaskConfig, arrays: TrainingArrays, job: FoldJob) -> DeepLab:
