@@ -40,7 +40,7 @@ def write_random_model(folder: Path, encoder: str) -> Path:
             network.train()(noise)
             last = network.body.segmentation_head[0]
             deviation = network.eval()(noise).std()
-            last.weight.mul_(0.1 / deviation)
+            last.weight.mul_(0.005 / deviation)
         export_network(network, folder / f"{stage}.onnx")
         content = (folder / f"{stage}.onnx").read_bytes()
         (folder / f"{stage}.onnx").unlink()

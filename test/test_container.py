@@ -361,12 +361,12 @@ def test_options_out_of_range(option: dict[str, Any]) -> None:
 
 def test_quality_is_views_and_cell_networks_and_views_can_be_chosen_apart(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "model", folds=5)
-    asked = {"full": {}, "fast": {}, "balanced": {"views": 2}}
+    asked = {"full": {}, "fast": {"views": 4}, "balanced": {}}
     given = {}
     for quality, more in asked.items():
         options = JobOptions(weights=folder, device="cpu", quality=quality, **more)
         given[quality] = (options.chosen_quality.views, len(load_detector(options).model.cell.networks))
-    assert given == {"full": (8, 5), "fast": (1, 3), "balanced": (2, 3)}
+    assert given == {"full": (8, 5), "fast": (4, 3), "balanced": (2, 5)}
 
 
 def test_run_json_names_the_quality_and_the_views_it_stands_for(tmp_path: Path) -> None:

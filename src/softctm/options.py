@@ -27,8 +27,8 @@ class Quality:
     cell_networks: int | None
 
 
-QUALITIES = {"fast": Quality(1, 3), "balanced": Quality(4, 3), "full": Quality(8, None)}
-"""Chosen from the table in docs/performance.md: two networks more buy more than two views more."""
+QUALITIES = {"fast": Quality(1, 3), "balanced": Quality(2, None), "full": Quality(8, None)}
+"""Chosen from the table in docs/performance.md: more networks buy more than more views."""
 
 
 @dataclass(frozen=True)
