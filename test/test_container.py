@@ -17,7 +17,7 @@ from inputs import PEAK_MEMORY, entry, patch, stack_paths, write_metadata, write
 from PIL import Image
 from tiny_networks import write_folder
 
-from softctm import __version__
+from softctm import __version__, container
 from softctm.container import JobResult, load_detector, run_job
 from softctm.detector import Prediction
 from softctm.errors import (
@@ -351,6 +351,42 @@ def test_files_for_viewers_are_written_for_the_pairs_that_were_done(tmp_path: Pa
     run(tmp_path, allow_partial=True, also=("csv", "overlay", "tissue"))
     files = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").glob("*/*")}
     assert files == {"csv/001.csv", "overlay/001.png", "tissue/001.png"}
+
+
+def test_files_for_viewers_are_written_while_the_next_pair_computes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computing, events = threading.Semaphore(0), []
+
+    def before(pair: CellTissuePair) -> None:
+        events.append(f"computes {pair.name}")
+        computing.release()
+
+    def write(folder: Path, name: str, pair: CellTissuePair, prediction: Prediction) -> None:
+        # Not before the next pair is begun, of which the last has none.
+        assert pair.name == "001" or computing.acquire(timeout=60)
+        events.append(f"writes {pair.name}")
+
+    monkeypatch.setattr(container, "write_for_viewers", write)
+    detector = FakeDetector(lambda pair: before(pair) if pair.name == "001" else None)
+    record = run(write_pairs(tmp_path, 2), detector, also=("csv",)).record
+    assert events == ["computes 001", "writes 000", "writes 001"]
+    assert record.seconds["write_for_viewers"] > 0
+
+
+@pytest.mark.parametrize("pairs", [1, 2])
+def test_files_for_viewers_that_cannot_be_written_end_the_job_and_lose_no_points(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pairs: int
+) -> None:
+    def write(folder: Path, name: str, pair: CellTissuePair, prediction: Prediction) -> None:
+        raise OutputError("no room")
+
+    monkeypatch.setattr(container, "write_for_viewers", write)
+    with pytest.raises(OutputError, match="no room"):
+        run(write_pairs(tmp_path, pairs), also=("csv",))
+    points, record = written(tmp_path / "out")
+    assert points == expected(*range(pairs))
+    assert (record["status"], record["error"]) == ("failed", "no room")
 
 
 @pytest.mark.parametrize("option", [{"views": 3}, {"quality": "best"}, {"device": "tpu"}, {"also": ("xml",)}])

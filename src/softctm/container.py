@@ -1,8 +1,9 @@
 """The job: from an input folder to `cell_classification.json`, one pair after the other.
 
 `process.py`, `softctm predict` and the invoke server all run this. While one pair computes, one thread
-decodes the next, so that two pairs at most are in memory. Whatever goes wrong, what was computed is written;
-where the process is killed outright, all but the last half minute's.
+decodes the next and another writes what viewers want of the last: two pairs, or three, are in memory.
+Whatever goes wrong, what was computed is written; where the process is killed outright, all but the last
+half minute's.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 import contextlib
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from softctm.background import Background
 from softctm.errors import InputError, OutputError, PartialResultError, SoftCTMError
 from softctm.options import JobOptions
 from softctm.pair import CellTissuePair
@@ -177,7 +179,7 @@ def _detect(
 ) -> None:
     """Process every pair; a failure is noted and told, and does not stop the others."""
     record, told, written = result.record, 0, time.perf_counter()
-    with contextlib.closing(_read_ahead(source, record)) as pairs:
+    with contextlib.closing(_read_ahead(source, record)) as pairs, Background("write") as writing:
         for index, (name, read) in enumerate(pairs):
             begin = time.perf_counter()
             try:
@@ -194,9 +196,8 @@ def _detect(
                 outcome = "failed"
             else:
                 cells = result.points[index] = prediction.points
-                with _timed(record, "write"):
-                    for name_of_format in options.also:
-                        write_for_viewers(result.result_file.parent, name_of_format, pair, prediction)
+                if options.also:
+                    writing.begin(_write_for_viewers, result, options.also, pair, prediction)
                 record.add_cells(index, name, cells, time.perf_counter() - begin)
                 outcome = f"{cells.count(CellClass.BACKGROUND)} BC, {cells.count(CellClass.TUMOR)} TC"
             record.warnings = list(source.warnings)
@@ -234,6 +235,14 @@ def _read_ahead(
             yield name, current
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _write_for_viewers(
+    result: JobResult, formats: Sequence[str], pair: CellTissuePair, prediction: Prediction
+) -> None:
+    with _timed(result.record, "write_for_viewers"):
+        for name in formats:
+            write_for_viewers(result.result_file.parent, name, pair, prediction)
 
 
 def _write(result: JobResult, start: float) -> None:
