@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from softctm.errors import ModelError
 from softctm.networks import DeepLab, NetworkSpec, ServedNetwork, load_network, save_network
-from softctm.training.config import PRESETS
-from softctm.training.tasks import network_spec
+from softctm.training.config import PRESETS, Task
+from softctm.training.specs import network_spec
 
 SMALL = NetworkSpec("resnet18", 4, 16, 2, 3, 2)
 CONTEXT_FREE = NetworkSpec("resnet18", 4, 16, 0, 2, 4)
@@ -39,10 +39,10 @@ def encoder_file(path: Path, encoder: str = "resnet18") -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 @pytest.mark.parametrize("task", ["tissue", "cells"])
-def test_logits_have_the_size_of_the_input(preset: str, task: str) -> None:
+def test_logits_have_the_size_of_the_input(preset: str, task: Task) -> None:
     config = getattr(PRESETS[preset], task)
     classes, context = (2, 0) if task == "tissue" else (3, 2)
-    network = DeepLab(network_spec(config, classes, context)).eval()
+    network = DeepLab(network_spec(task, config)).eval()
     with torch.inference_mode():
         assert network(image(1, 3 + context, 64, 96)).shape == (1, classes, 64, 96)
 
