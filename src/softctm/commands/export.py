@@ -27,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Export every network of the run."""
     from softctm.ocelot import load_release
-    from softctm.training.config import preset_from_json
+    from softctm.training.config import OPTIONAL_FACTS, preset_from_json
     from softctm.training.ensemble_run import EnsembleRun
     from softctm.training.export import export_ensemble
     from softctm.training.loop import LoopConfig
@@ -51,6 +51,6 @@ def run(args: argparse.Namespace) -> int:
         encoder_weights=None,
     )
     facts = {"data": args.data_name, "licence": args.licence, "encoder_weights": encoder_weights}
-    facts |= {name: config[name] for name in ("segmenter", "precision", "start") if name in config}
+    facts |= {name: config[name] for name in OPTIONAL_FACTS if name in config}
     export_ensemble(ensemble, args.output, args.name, facts)
     return 0

@@ -82,6 +82,10 @@ class Preset:
     tissue: TaskConfig
     cells: TaskConfig
 
+    def of(self, task: Task) -> TaskConfig:
+        """The task's part."""
+        return self.tissue if task == "tissue" else self.cells
+
 
 def _compact(epochs: tuple[int, int], learning_rate: float, encoder_factor: float, stain: float) -> Preset:
     """A recipe for ResNet18 at 1.6 mpp (tissue) and 0.4 mpp (cells); `epochs` of tissue and of cells."""
@@ -126,6 +130,9 @@ PRESETS = {
     "compact-second-round": _compact((14, 18), 2e-3, 0.05, stain=0.2),
 }
 
+
+OPTIONAL_FACTS = ("segmenter", "precision", "start")
+"""What a run's config.json, and the manifest of a model made of it, say only where it is not the usual."""
 
 SECOND_ROUNDS = {"compact-second-round"}
 """Presets for networks that have been trained before; their rates are too low to begin with."""

@@ -145,7 +145,7 @@ class EnsembleRun:
             )
 
     def _spec(self, task: Task) -> NetworkSpec:
-        return network_spec(task, self.preset.tissue if task == "tissue" else self.preset.cells)
+        return network_spec(task, self.preset.of(task))
 
     def commit(self) -> str:
         """The commit of the source that the run was begun with, or "unknown"."""

@@ -14,7 +14,7 @@ from softctm.errors import TrainingError
 from softctm.model import Model, load_model
 from softctm.network_file import MANIFEST, Network
 from softctm.networks import DeepLab, NetworkSpec, load_exported, load_network
-from softctm.training.config import Task, preset_from_json
+from softctm.training.config import OPTIONAL_FACTS, Task, preset_from_json
 from softctm.training.folds import Folds, read_folds
 from softctm.training.specs import network_spec
 
@@ -84,7 +84,7 @@ class Start:
 
     def fits(self, task: Task, spec: NetworkSpec) -> bool:
         """Whether the task's networks have the weights of this one; resolutions may differ."""
-        own = network_spec(task, self._preset.tissue if task == "tissue" else self._preset.cells)
+        own = network_spec(task, self._preset.of(task))
         return replace(own, downsampling=spec.downsampling) == spec
 
     def network(self, task: Task, fold: int) -> Beginning:
@@ -118,5 +118,5 @@ class Start:
 def _config_of(model: Model) -> dict[str, Any]:
     """A model's manifest, as the config.json of the run that it was exported from."""
     training = model.manifest["training"]
-    facts = ("seed", "encoder_weights", "segmenter", "precision", "start")
+    facts = ("seed", "encoder_weights", *OPTIONAL_FACTS)
     return {**training["preset"], **{name: training[name] for name in facts if name in training}}

@@ -113,7 +113,8 @@ def train_network(
     TrainingError
         If the batch is too small for batch normalisation, or as `train` says.
     """
-    if config.optimiser.batch // config.optimiser.accumulation < 2:
+    micro_batch = config.optimiser.batch // config.optimiser.accumulation
+    if micro_batch < 2:
         raise TrainingError(
             f"batch {config.optimiser.batch} in {config.optimiser.accumulation} parts: batch normalisation "
             "needs at least two patches at a time; lower accumulation or raise batch"
@@ -135,8 +136,7 @@ def train_network(
         return torch.stack(images), torch.stack(targets)
 
     torch.manual_seed(loop.seed)
-    size = config.optimiser.batch // config.optimiser.accumulation
-    network = job.begin(spec, (batch(step, 0, size)[0] for step in range(_FIRST_BATCHES))).train()
+    network = job.begin(spec, (batch(step, 0, micro_batch)[0] for step in range(_FIRST_BATCHES))).train()
     if not torch.cuda.is_available():
         # A tenth faster on the CPU; the decoder stays contiguous (see FullPrecision).
         network.body.encoder.to(memory_format=torch.channels_last)
