@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -212,3 +213,21 @@ def test_served_network_without_downsampling_is_the_network() -> None:
     network = DeepLab(NetworkSpec("resnet18", 4, 16, 0, 2, 1)).eval()
     with torch.inference_mode():
         assert torch.equal(ServedNetwork(network)(image(1, 3, 64, 64)), network(image(1, 3, 64, 64)))
+
+
+def test_looks_are_averaged() -> None:
+    torch.manual_seed(5)
+    network = DeepLab(CONTEXT_FREE).eval()
+    whole = image(1, 3, 256, 256)
+
+    def at(side: int) -> Tensor:
+        small = functional.interpolate(whole, (side, side), mode="bilinear", align_corners=False)
+        logits = network(functional.avg_pool2d(whole, 4) if side == 64 else small)
+        return functional.interpolate(logits, (64, 64), mode="bilinear", align_corners=False)
+
+    with torch.inference_mode():
+        expected = (at(64) + at(80) + at(96)) / 3
+        network.spec = replace(CONTEXT_FREE, looks=(1.25, 1.5))
+        served = ServedNetwork(network)(whole)
+    enlarged = functional.interpolate(expected, (256, 256), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(served, enlarged)

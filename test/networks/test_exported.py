@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from softctm.errors import ModelError
 from softctm.network_file import Network
 from softctm.networks import DeepLab, NetworkSpec, load_exported
 from softctm.networks.encoder_weights import stride_early, strides_early
+from softctm.networks.melting import melted
 from softctm.training.export import export_network
 
 SPEC = NetworkSpec("resnet18", 4, 16, 2, 3, 8)
@@ -72,6 +74,31 @@ def test_the_place_of_the_strides_comes_back(images: list[torch.Tensor], tmp_pat
     with torch.no_grad():
         expected = network.eval()(rgb[0])
         assert (loaded(rgb[0]) - expected).abs().max() < 0.01 * expected.std()
+
+
+def test_without_batch_normalisation_it_computes_the_same(
+    trained: DeepLab, images: list[torch.Tensor]
+) -> None:
+    plain = melted(trained)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in plain.modules())
+    with torch.no_grad():
+        torch.testing.assert_close(plain(images[0]), trained(images[0]), rtol=1e-3, atol=1e-4)
+    assert any(isinstance(module, nn.BatchNorm2d) for module in trained.modules())
+
+
+def test_several_looks_share_one_set_of_weights(images: list[torch.Tensor], tmp_path: Path) -> None:
+    spec = replace(SPEC, looks=(1.25, 1.5))
+    torch.manual_seed(0)
+    network = DeepLab(spec).eval()
+    path = tmp_path / "cells.onnx"
+    assert export_network(network, path) < 1e-3
+    alone = tmp_path / "alone.onnx"
+    export_network(DeepLab(SPEC).eval(), alone)
+    assert path.stat().st_size < 1.1 * alone.stat().st_size
+    file = Network(path, hashlib.sha256(path.read_bytes()).hexdigest(), 0)
+    with torch.no_grad():
+        expected = network(images[0])
+        assert (load_exported(spec, file, images)(images[0]) - expected).abs().max() < 0.01 * expected.std()
 
 
 def test_in_training_it_normalises_by_its_batch_as_before(

@@ -342,6 +342,18 @@ def test_a_start_that_would_mix_folds_or_is_not_there_is_refused(
         Start(first.folder)
 
 
+def test_a_start_lets_its_networks_look_closer(pairs: list[AnnotatedPair], tmp_path: Path) -> None:
+    first = run_of(pairs, tmp_path / "first")
+    put_tissue_networks(first)
+    closer = preset("tissue.network.looks=1.5", "tissue.optimiser.epochs=0")
+    second = replace(first, folder=tmp_path / "second", preset=closer, start=Start(first.folder))
+    second.prepare(3, 0)
+    network = second.train_tissue(1)
+    assert network.spec.looks == (1.5,)
+    expected = first.tissue_network(1).state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in network.state_dict().items())
+
+
 def test_networks_that_a_start_does_not_fit_begin_with_an_encoder(
     pairs: list[AnnotatedPair], tmp_path: Path
 ) -> None:

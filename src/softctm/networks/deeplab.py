@@ -39,6 +39,9 @@ class NetworkSpec:
         Output channels.
     downsampling : int
         The network works at 1 / downsampling of its input's resolution.
+    looks : tuple of float
+        Magnifications at which the served network looks at its input too, beside the resolution that it was
+        trained at; see `ServedNetwork`.
     """
 
     encoder: str
@@ -47,6 +50,7 @@ class NetworkSpec:
     context_channels: int
     classes: int
     downsampling: int
+    looks: tuple[float, ...] = ()
 
 
 class FullPrecision(nn.Module):
@@ -113,7 +117,11 @@ class DeepLab(nn.Module):
 
 
 class ServedNetwork(nn.Module):
-    """A trained network as the detector sees it: input and logits at the patch's full resolution."""
+    """A trained network as the detector sees it: input and logits at the patch's full resolution.
+
+    Where `NetworkSpec.looks` names magnifications, the same network looks at each of these too, and the
+    logits of all looks are averaged.
+    """
 
     def __init__(self, network: DeepLab) -> None:
         super().__init__()
@@ -122,7 +130,18 @@ class ServedNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, 1024, 1024) float32 in, logits (B, classes, 1024, 1024) out."""
         factor = self.network.spec.downsampling
+        logits: Tensor = self.network(functional.avg_pool2d(x, factor) if factor > 1 else x)
+        looks = self.network.spec.looks
+        for magnification in looks:
+            size = [round(side * magnification / factor / 16) * 16 for side in x.shape[-2:]]
+            nearer = self.network(_resized(x, size))
+            logits = logits + _resized(nearer, list(logits.shape[-2:]))
+        if looks:
+            logits = logits / (1 + len(looks))
         if factor == 1:
-            return cast(Tensor, self.network(x))
-        logits = self.network(functional.avg_pool2d(x, factor))
+            return logits
         return functional.interpolate(logits, scale_factor=factor, mode="bilinear", align_corners=False)
+
+
+def _resized(x: Tensor, size: list[int]) -> Tensor:
+    return functional.interpolate(x, size=size, mode="bilinear", align_corners=False)

@@ -20,6 +20,7 @@ from softctm.errors import ModelError
 from softctm.network_file import Network
 from softctm.networks.deeplab import DeepLab, NetworkSpec
 from softctm.networks.encoder_weights import stride_early
+from softctm.networks.melting import convolutions
 
 _PREFIX = "network."
 _EARLY_STRIDE = "body.encoder.layer2.0.conv1"
@@ -47,7 +48,7 @@ def load_exported(spec: NetworkSpec, file: Network, images: Iterable[Tensor]) ->
     stored = {tensor.name.removesuffix(_HALF): numpy_helper.to_array(tensor) for tensor in graph.initializer}
     nodes = {node.input[1]: node for node in graph.node if node.op_type == "Conv"}
     norms = {}
-    for name, convolution, norm in _convolutions(network):
+    for name, convolution, norm in convolutions(network):
         node = nodes.get(f"{_PREFIX}{name}.weight", onnx.NodeProto())
         weight, bias = (*(stored.get(value) for value in node.input[1:]), None, None)[:2]
         _fill(convolution.weight, weight, f"{name}.weight", file)
@@ -78,17 +79,6 @@ def _fill(target: Tensor, values: NDArray[np.generic] | None, name: str, file: N
         )
     with torch.no_grad():
         target.copy_(torch.from_numpy(values.astype(np.float32)))
-
-
-def _convolutions(network: nn.Module) -> list[tuple[str, nn.Conv2d, nn.BatchNorm2d | None]]:
-    """Every convolution, with the batch normalisation that follows it as modules are listed."""
-    found: list[tuple[str, nn.Conv2d, nn.BatchNorm2d | None]] = []
-    for name, module in network.named_modules():
-        if isinstance(module, nn.Conv2d):
-            found.append((name, module, None))
-        elif isinstance(module, nn.BatchNorm2d):
-            found[-1] = (*found[-1][:2], module)
-    return found
 
 
 def _measure(network: nn.Module, norms: dict[nn.BatchNorm2d, Tensor], images: Iterable[Tensor]) -> None:

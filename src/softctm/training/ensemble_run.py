@@ -32,8 +32,8 @@ from softctm.training.arrays import (
     cached,
     key,
     load_cells,
-    load_images,
     load_tissue,
+    read_rgb,
     tissue_context,
 )
 from softctm.training.config import Preset, Task, with_defaults
@@ -241,12 +241,10 @@ class EnsembleRun:
                         annotated_tissue(pair), windows[index].x, windows[index].y, factor
                     )
             else:
-                images = load_images(
-                    self.pairs, "tissue", self.preset.tissue.network.downsampling, self.cache
-                )
                 for fold in sorted(set(folds)):
                     chosen = [index for index, own in enumerate(folds) if own == fold]
-                    predicted = predict_tissue(self.tissue_network(fold), (images[index] for index in chosen))
+                    images = (read_rgb(self.pairs[index].tissue_image) for index in chosen)
+                    predicted = predict_tissue(self.tissue_network(fold), images)
                     for index, tissue in zip(chosen, predicted, strict=True):
                         maps[index] = tissue_context(tissue, windows[index].x, windows[index].y, factor)
             return np.stack([maps[index] for index in range(len(self.pairs))])

@@ -19,6 +19,7 @@ from softctm import __version__
 from softctm.errors import ModelError
 from softctm.model import CELL_CLASSES
 from softctm.networks import DeepLab, ServedNetwork
+from softctm.networks.melting import melted
 from softctm.pair import CELL_MPP, PATCH_SIZE, TISSUE_MPP
 from softctm.training.ensemble_run import EnsembleRun
 from softctm.training.specs import TISSUE_CLASSES
@@ -42,7 +43,7 @@ def export_network(network: DeepLab, path: Path) -> float:
     ModelError
         If the difference is larger.
     """
-    served = ServedNetwork(network.cpu().eval()).eval()
+    served = ServedNetwork(melted(network.cpu())).eval()
     channels = 3 + network.spec.context_channels
     example = torch.rand(2, channels, PATCH_SIZE, PATCH_SIZE, generator=torch.Generator().manual_seed(0))
     with warnings.catch_warnings():
@@ -62,7 +63,7 @@ def export_network(network: DeepLab, path: Path) -> float:
     onnx.checker.check_model(model)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(model.SerializeToString())
-    return _difference(served, path, example[:1])
+    return _difference(ServedNetwork(network.eval()), path, example[:1])
 
 
 def store_as_float16(model: onnx.ModelProto) -> onnx.ModelProto:

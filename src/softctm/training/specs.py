@@ -16,4 +16,6 @@ def network_spec(task: Task, config: TaskConfig) -> NetworkSpec:
     sees_tissue = task == "cells" and config.coupling != "none"
     n = config.network
     context_channels = len(TISSUE_CLASSES) if sees_tissue else 0
-    return NetworkSpec(n.encoder, n.depth, n.decoder_channels, context_channels, len(classes), n.downsampling)
+    return NetworkSpec(
+        n.encoder, n.depth, n.decoder_channels, context_channels, len(classes), n.downsampling, n.looks
+    )

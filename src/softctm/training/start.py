@@ -83,9 +83,9 @@ class Start:
         return read_folds(self.folder / name)
 
     def fits(self, task: Task, spec: NetworkSpec) -> bool:
-        """Whether the task's networks have the weights of this one; resolutions may differ."""
+        """Whether the task's networks have the weights of this one; resolutions and looks may differ."""
         own = network_spec(task, self._preset.of(task))
-        return replace(own, downsampling=spec.downsampling) == spec
+        return replace(own, downsampling=spec.downsampling, looks=spec.looks) == spec
 
     def network(self, task: Task, fold: int) -> Beginning:
         """The task's network that never saw the fold.

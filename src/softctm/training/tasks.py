@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from softctm.errors import TrainingError
 from softctm.evaluation.scores import pair_counts, precision_recall_f1
 from softctm.evaluation.tissue import tissue_counts
-from softctm.networks import DeepLab, NetworkSpec, load_network, save_network
+from softctm.networks import DeepLab, NetworkSpec, ServedNetwork, load_network, save_network
 from softctm.ocelot import TISSUE_UNKNOWN, tissue_labels_of
 from softctm.pair import PATCH_SIZE
 from softctm.peaks import Peaks
@@ -196,21 +196,17 @@ def predict_tissue(network: DeepLab, images: Iterable[NDArray[np.uint8]]) -> Ite
     Parameters
     ----------
     network : DeepLab
-    images : iterable of (3, S, S) uint8
-        Tissue patches at the network's resolution.
+    images : iterable of (1024, 1024, 3) uint8
+        Tissue patches.
 
     Yields
     ------
     (2, 1024, 1024) float32
     """
-    factor = network.spec.downsampling
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = network.to(device).eval()
+    served = ServedNetwork(network).to(device).eval()
     for image in images:
         with torch.inference_mode():
-            logits = network(torch.from_numpy(np.array(image)).float()[None].to(device) / 255)
-            full = nn.functional.interpolate(
-                logits, scale_factor=factor, mode="bilinear", align_corners=False
-            )
-            probability = full.softmax(1)[0].cpu().numpy()
+            patch = torch.from_numpy(np.array(image)).permute(2, 0, 1).float()[None].to(device) / 255
+            probability = served(patch).softmax(1)[0].cpu().numpy()
         yield probability
