@@ -94,6 +94,8 @@ def test_settings_change_what_they_name_and_nothing_else() -> None:
         ),
         ("cells.optimiser.name=lion", "'lion' does not fit"),
         ("cells.target.class_weights=1,2", "'1,2' does not fit"),
+        ("cells.target.class_weights=1,,2,3", "'1,,2,3' does not fit"),
+        ("cells.target.class_weights=", "'' does not fit"),
         ("tissue.network.looks=1.25,-1", "'1.25,-1' does not fit; the preset has ()"),
         ("cells.coupling=leak", "'leak' does not fit"),
         ("cells.target.sigma_um.more=2", "'sigma_um' is a value, not a group"),

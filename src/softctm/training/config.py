@@ -177,7 +177,7 @@ def _replaced(config: Any, path: list[str], text: str, setting: str) -> Any:
                 raise ValueError
             return replace(config, **{path[0]: text})
         if isinstance(current, tuple):
-            values = tuple(float(part) for part in text.split(",") if part)
+            values = tuple(float(part) for part in text.split(",")) if text else ()
             if get_args(hint)[-1] is not Ellipsis and len(values) != len(current):
                 raise ValueError
             return replace(config, **{path[0]: values})
