@@ -221,13 +221,15 @@ def test_looks_are_averaged() -> None:
     whole = image(1, 3, 256, 256)
 
     def at(side: int) -> Tensor:
-        small = functional.interpolate(whole, (side, side), mode="bilinear", align_corners=False)
-        logits = network(functional.avg_pool2d(whole, 4) if side == 64 else small)
-        return functional.interpolate(logits, (64, 64), mode="bilinear", align_corners=False)
+        logits = network(functional.interpolate(whole, (side, side), mode="bilinear", align_corners=False))
+        return functional.interpolate(logits, (256, 256), mode="bilinear", align_corners=False)
 
     with torch.inference_mode():
-        expected = (at(64) + at(80) + at(96)) / 3
-        network.spec = replace(CONTEXT_FREE, looks=(1.25, 1.5))
-        served = ServedNetwork(network)(whole)
-    enlarged = functional.interpolate(expected, (256, 256), mode="bilinear", align_corners=False)
-    torch.testing.assert_close(served, enlarged)
+        usual = ServedNetwork(network)(whole)
+        for looks, expected in (
+            ((1.5,), at(96)),
+            ((1.25, 1.5), (at(80) + at(96)) / 2),
+            ((1.0, 1.25, 1.5), (usual + at(80) + at(96)) / 3),
+        ):
+            network.spec = replace(CONTEXT_FREE, looks=looks)
+            torch.testing.assert_close(ServedNetwork(network)(whole), expected)

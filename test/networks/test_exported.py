@@ -87,7 +87,7 @@ def test_without_batch_normalisation_it_computes_the_same(
 
 
 def test_several_looks_share_one_set_of_weights(images: list[torch.Tensor], tmp_path: Path) -> None:
-    spec = replace(SPEC, looks=(1.25, 1.5))
+    spec = replace(SPEC, looks=(1.0, 1.25, 1.5))
     torch.manual_seed(0)
     network = DeepLab(spec).eval()
     path = tmp_path / "cells.onnx"

@@ -40,8 +40,7 @@ class NetworkSpec:
     downsampling : int
         The network works at 1 / downsampling of its input's resolution.
     looks : tuple of float
-        Magnifications at which the served network looks at its input too, beside the resolution that it was
-        trained at; see `ServedNetwork`.
+        Magnifications of that resolution at which the served network looks at its input; see `ServedNetwork`.
     """
 
     encoder: str
@@ -50,7 +49,7 @@ class NetworkSpec:
     context_channels: int
     classes: int
     downsampling: int
-    looks: tuple[float, ...] = ()
+    looks: tuple[float, ...] = (1.0,)
 
 
 class FullPrecision(nn.Module):
@@ -119,8 +118,7 @@ class DeepLab(nn.Module):
 class ServedNetwork(nn.Module):
     """A trained network as the detector sees it: input and logits at the patch's full resolution.
 
-    Where `NetworkSpec.looks` names magnifications, the same network looks at each of these too, and the
-    logits of all looks are averaged.
+    The network looks at every magnification in `NetworkSpec.looks`; the logits of all looks are averaged.
     """
 
     def __init__(self, network: DeepLab) -> None:
@@ -129,18 +127,21 @@ class ServedNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, 1024, 1024) float32 in, logits (B, classes, 1024, 1024) out."""
-        factor = self.network.spec.downsampling
-        logits: Tensor = self.network(functional.avg_pool2d(x, factor) if factor > 1 else x)
         looks = self.network.spec.looks
-        for magnification in looks:
-            size = [round(side * magnification / factor / 16) * 16 for side in x.shape[-2:]]
-            nearer = self.network(_resized(x, size))
-            logits = logits + _resized(nearer, list(logits.shape[-2:]))
-        if looks:
-            logits = logits / (1 + len(looks))
-        if factor == 1:
-            return logits
-        return functional.interpolate(logits, scale_factor=factor, mode="bilinear", align_corners=False)
+        logits = self._at(looks[0], x)
+        for magnification in looks[1:]:
+            logits = logits + self._at(magnification, x)
+        return logits / len(looks) if len(looks) > 1 else logits
+
+    def _at(self, magnification: float, x: Tensor) -> Tensor:
+        factor = self.network.spec.downsampling
+        if magnification == 1:
+            logits: Tensor = self.network(functional.avg_pool2d(x, factor) if factor > 1 else x)
+            if factor == 1:
+                return logits
+            return functional.interpolate(logits, scale_factor=factor, mode="bilinear", align_corners=False)
+        size = [round(side * magnification / factor / 16) * 16 for side in x.shape[-2:]]
+        return _resized(self.network(_resized(x, size)), list(x.shape[-2:]))
 
 
 def _resized(x: Tensor, size: list[int]) -> Tensor:

@@ -23,11 +23,11 @@ class NetworkConfig:
     depth: int
     decoder_channels: int
     downsampling: int  # 2: works at 0.4 mpp for cells, at 1.6 mpp for tissue
-    looks: tuple[float, ...] = ()  # magnifications at which a trained network looks at a patch too
+    looks: tuple[float, ...] = (1.0,)  # magnifications at which a trained network looks at a patch
 
     def __post_init__(self) -> None:
-        if not all(0 < look <= 4 for look in self.looks):
-            raise ValueError(f"looks must lie in 0 … 4 (0 excluded), not {self.looks}")
+        if not self.looks or not all(0 < look <= 4 for look in self.looks):
+            raise ValueError(f"looks must be some, in 0 … 4 (0 excluded), not {self.looks}")
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def _replaced(config: Any, path: list[str], text: str, setting: str) -> Any:
                 raise ValueError
             return replace(config, **{path[0]: text})
         if isinstance(current, tuple):
-            values = tuple(float(part) for part in text.split(",")) if text else ()
+            values = tuple(float(part) for part in text.split(","))
             if get_args(hint)[-1] is not Ellipsis and len(values) != len(current):
                 raise ValueError
             return replace(config, **{path[0]: values})
@@ -198,7 +198,7 @@ def with_defaults(document: dict[str, Any]) -> dict[str, Any]:
     """
     try:
         preset = json.loads(json.dumps(asdict(preset_from_json(document))))
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, ValueError):
         return document
     return {**document, **preset}
 
