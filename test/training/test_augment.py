@@ -124,6 +124,33 @@ def test_scale_never_asks_for_more_than_the_patch_has() -> None:
         assert image.shape[-2:] == (SIDE, SIDE)
 
 
+def test_a_reduced_crop_is_the_mean_of_its_blocks() -> None:
+    whole, blocks = places(), places().unfold(1, 2, 2).unfold(2, 2, 2).mean((3, 4))
+    for seed in range(5):
+        image, target = augment(picture(), whole, NEVER, 24, rng(seed), reduction=2)
+        left, top = (target[:, 0, 0] - 0.5).int().tolist()
+        assert target.shape == (2, 24, 24)
+        torch.testing.assert_close(image[3:], target)
+        torch.testing.assert_close(
+            target - target[:, :1, :1], (blocks - blocks[:, :1, :1])[:, :24, :24], rtol=0, atol=1e-4
+        )
+        assert 0 <= left <= SIDE - 48
+        assert 0 <= top <= SIDE - 48
+
+
+def test_magnified_crops_reach_from_the_usual_pixels_to_the_finest_every_ratio_alike() -> None:
+    config = AugmentationConfig(probability=0.0, magnified=2.0)
+    magnifications = []
+    for seed in range(400):
+        _, target = augment(picture(), places(), config, 32, rng(seed), reduction=2)
+        step = (target[0, 16, 24] - target[0, 16, 8]).item() / 16
+        magnifications.append(2 / step)
+    assert 0.97 < min(magnifications) < 1.03
+    assert 1.94 < max(magnifications) < 2.06
+    below = np.mean(np.array(magnifications) < np.sqrt(2))
+    assert abs(below - 0.5) < 3 * np.sqrt(0.25 / 400)
+
+
 def test_colour_changes_stay_within_a_fifth() -> None:
     config = AugmentationConfig(brightness=0.2, contrast=0.2)
     checks = (np.indices((16, 16)).sum(0) % 2).astype(np.float32)

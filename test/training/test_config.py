@@ -17,7 +17,7 @@ def test_paper_preset_has_the_papers_values() -> None:
     tissue, cells = PRESETS["paper"].tissue, PRESETS["paper"].cells
     for task in (tissue, cells):
         assert dataclasses.astuple(task.network) == ("resnet50", 5, 256, 1, (1.0,))
-        assert dataclasses.astuple(task.augmentation) == (896, 0.1, 0.2, 0.2, 0.0, 0.7)
+        assert dataclasses.astuple(task.augmentation) == (896, 0.1, 0.2, 0.2, 0.0, 1.0, 0.7)
     optimiser = cells.optimiser
     assert (optimiser.name, optimiser.learning_rate, optimiser.epochs, optimiser.batch) == (
         "adam",
@@ -97,6 +97,7 @@ def test_settings_change_what_they_name_and_nothing_else() -> None:
         ("cells.target.class_weights=", "'' does not fit"),
         ("tissue.network.looks=1.25,-1", "'1.25,-1' does not fit; the preset has (1.0,)"),
         ("tissue.network.looks=", "'' does not fit"),
+        ("tissue.augmentation.magnified=0.5", "'0.5' does not fit; the preset has 1.0"),
         ("cells.coupling=leak", "'leak' does not fit"),
         ("cells.target.sigma_um.more=2", "'sigma_um' is a value, not a group"),
     ],

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,8 @@ from softctm.errors import InputError, TrainingError, UsageError
 from softctm.networks import DeepLab
 from softctm.ocelot import AnnotatedPair, load_release
 from softctm.training.arrays import TrainingArrays
-from softctm.training.config import PRESETS, Preset, with_settings
+from softctm.training.augment import augment
+from softctm.training.config import PRESETS, Preset, Task, with_settings
 from softctm.training.ensemble_run import EnsembleRun, annotated_tissue
 from softctm.training.folds import read_folds
 from softctm.training.loop import LoopConfig
@@ -352,6 +354,27 @@ def test_a_start_lets_its_networks_look_closer(pairs: list[AnnotatedPair], tmp_p
     assert network.spec.looks == (1.5,)
     expected = first.tissue_network(1).state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize("task", ["tissue", "cells"])
+def test_magnified_crops_are_cut_from_the_patches_own_pixels(
+    task: Task, pairs: list[AnnotatedPair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of(pairs, tmp_path, f"{task}.augmentation.magnified=2")
+    if task == "cells":
+        put_tissue_networks(run)
+    cut = set()
+
+    def noting(image: Tensor, target: Tensor, config: Any, crop: int, rng: Any, reduction: int) -> object:
+        cut.add((image.shape[-1], target.shape[-1], crop, reduction))
+        return augment(image, target, config, crop, rng, reduction)
+
+    monkeypatch.setattr("softctm.training.tasks.augment", noting)
+    watched = replace(run, loop=LoopConfig(bfloat16=False, validate_epochs=1))
+    getattr(watched, f"train_{task}")(1)
+    downsampling = run.preset.of(task).network.downsampling
+    assert cut == {(1024, 1024, 896 // downsampling // 16 * 16, downsampling)}
+    assert "validation_mean_f1" in (tmp_path / task / "fold1" / "metrics.csv").read_text()
 
 
 def test_networks_that_a_start_does_not_fit_begin_with_an_encoder(

@@ -32,7 +32,7 @@ from softctm.training.targets import circle_target, hard_target, soft_target
 
 @dataclass(frozen=True)
 class TrainingArrays:
-    """Patches of one task at working resolution, S = 1024 / downsampling.
+    """Patches of one task as they are stored for it, S = 1024 / `TaskConfig.stored_downsampling`.
 
     Attributes
     ----------

@@ -12,7 +12,12 @@ from softctm.training.config import AugmentationConfig
 
 
 def augment(
-    image: Tensor, target: Tensor, config: AugmentationConfig, crop: int, rng: np.random.Generator
+    image: Tensor,
+    target: Tensor,
+    config: AugmentationConfig,
+    crop: int,
+    rng: np.random.Generator,
+    reduction: int = 1,
 ) -> tuple[Tensor, Tensor]:
     """Cut one random crop out of a patch and change it at random.
 
@@ -23,11 +28,13 @@ def augment(
     target : (C, H, W) float32 or (H, W) int64
         Soft targets (resampled bilinearly) or labels (nearest neighbour).
     config : AugmentationConfig
-        Ranges and probability; `config.crop` is in full-resolution pixels, `crop` here in the image's.
+        Ranges and probability; `config.crop` is in full-resolution pixels, `crop` here in the network's.
     crop : int
         Side of the result, pixels.
     rng : numpy Generator
         The only source of randomness.
+    reduction : int
+        Pixels of the image to one of the result, where neither scale nor magnification changes.
 
     Returns
     -------
@@ -35,10 +42,12 @@ def augment(
         Same channels and types, (…, crop, crop).
     """
     height, width = image.shape[-2:]
-    side = crop
+    seen = float(crop * reduction)
+    if config.magnified > 1:
+        seen /= np.exp(rng.uniform(0, np.log(config.magnified)))
     if rng.random() < config.probability:
-        side = round(crop / rng.uniform(1 - config.scale, 1 + config.scale))
-    side = min(side, height, width)
+        seen /= rng.uniform(1 - config.scale, 1 + config.scale)
+    side = min(round(seen), height, width)
     top, left = rng.integers(0, height - side + 1), rng.integers(0, width - side + 1)
     image = image[..., top : top + side, left : left + side]
     target = target[..., top : top + side, left : left + side]

@@ -55,7 +55,12 @@ class AugmentationConfig:
     brightness: float = 0.2
     contrast: float = 0.2
     stain: float = 0.0  # of each dye's strength
+    magnified: float = 1.0  # crops are always seen at magnifications from 1 to this, every ratio alike
     probability: float = 0.7
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.magnified <= 4:
+            raise ValueError(f"magnified must lie in 1 … 4, not {self.magnified}")
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,11 @@ class TaskConfig:
     augmentation: AugmentationConfig
     target: TargetConfig = TargetConfig()
     coupling: Coupling = "predicted"
+
+    @property
+    def stored_downsampling(self) -> int:
+        """Of the patches that crops are cut from: magnified crops need their finer pixels."""
+        return self.network.downsampling if self.augmentation.magnified == 1 else 1
 
 
 @dataclass(frozen=True)

@@ -175,7 +175,7 @@ class EnsembleRun:
     def train_tissue(self, fold: int) -> DeepLab:
         """Train the tissue network that never sees `fold`, or load it."""
         config = self.preset.tissue
-        arrays = load_tissue(self.pairs, config.network.downsampling, self.cache)
+        arrays = load_tissue(self.pairs, config.stored_downsampling, self.cache)
         return train_tissue(config, arrays, self._job("tissue", fold))
 
     def train_cells(self, fold: int) -> DeepLab:
@@ -215,7 +215,7 @@ class EnsembleRun:
         config = self.preset.cells
         context = None if config.coupling == "none" else self._context()
         return load_cells(
-            self.pairs, config.network.downsampling, config.target, self.segmenter, context, self.cache
+            self.pairs, config.stored_downsampling, config.target, self.segmenter, context, self.cache
         )
 
     def _context(self) -> NDArray[np.float16]:
@@ -225,7 +225,7 @@ class EnsembleRun:
         patient, as they will at inference. Annotations instead are the paper's upper bound (its tissue-label
         leaking model): unknown tissue is shared evenly between both classes.
         """
-        factor = self.preset.cells.network.downsampling
+        factor = self.preset.cells.stored_downsampling
         folds = self.fold_of()
         networks = (
             "" if self.preset.cells.coupling == "annotated" else self._tissue_identity(sorted(set(folds)))

@@ -98,9 +98,9 @@ def train_network(
     Parameters
     ----------
     arrays : TrainingArrays
-        The patches of all folds.
+        The patches of all folds, at `config.stored_downsampling`.
     count : callable
-        (class probabilities (classes, S, S) at working resolution, index) → (2, 3) hits, false alarms and
+        (class probabilities (classes, S, S) at the arrays' resolution, index) → (2, 3) hits, false alarms and
         misses of both classes in that patch; their F1s, pooled over the fold, are logged.
 
     Returns
@@ -125,13 +125,15 @@ def train_network(
         return load_network(spec, path)
     weights = balanced_weights(arrays.counts[training])
     crop = min(config.augmentation.crop, PATCH_SIZE) // spec.downsampling // 16 * 16
+    reduction = spec.downsampling // config.stored_downsampling
 
     def batch(step: int, first: int, last: int) -> tuple[Tensor, Tensor]:
         chosen = training[draw(weights, config.optimiser.batch, loop.seed, step)]
         drawn = []
         for position in range(first, last):
             rng = np.random.default_rng([loop.seed, step, 1 + position])
-            drawn.append(augment(*arrays.sample(int(chosen[position])), config.augmentation, crop, rng))
+            stored = arrays.sample(int(chosen[position]))
+            drawn.append(augment(*stored, config.augmentation, crop, rng, reduction))
         images, targets = zip(*drawn, strict=True)
         return torch.stack(images), torch.stack(targets)
 
@@ -147,7 +149,9 @@ def train_network(
         for index in validation.tolist():
             image, target = arrays.sample(index)
             with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=loop.bfloat16):
-                logits = current(image[None].to(device)).float().cpu()
+                seen = nn.functional.avg_pool2d(image[None].to(device), reduction)
+                logits = current(seen).float().cpu()
+            logits = nn.functional.interpolate(logits, image.shape[-2:], mode="bilinear")
             losses.append(loss(logits, target[None]).item())
             counts += count(logits[0].softmax(0), index)
         first, second = precision_recall_f1(counts)[2]
