@@ -49,6 +49,7 @@ def test_rules_are_the_authors_and_a_grid_without_doubles() -> None:
     assert RULES[0] == AUTHORS_RULE == Peaks(3.0, 3, None)
     assert len(set(RULES)) == len(RULES)
     assert Peaks(4.5, 7, 0.3) in RULES
+    assert Peaks(4.5, 7) in RULES
 
 
 def test_counts_are_those_of_finding_and_counting_under_each_rule() -> None:

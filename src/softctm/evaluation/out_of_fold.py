@@ -27,16 +27,13 @@ THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 AUTHORS_RULE = Peaks()
 """Blur of 3 px, distance 3 px, P(none) below the class's probability."""
 
+_SEARCHES = tuple((sigma, distance) for sigma in SIGMAS_PX for distance in DISTANCES_PX)
+
 RULES = (
-    AUTHORS_RULE,
-    *(
-        Peaks(sigma, distance, threshold)
-        for sigma in SIGMAS_PX
-        for distance in DISTANCES_PX
-        for threshold in THRESHOLDS
-    ),
+    *(Peaks(sigma, distance) for sigma, distance in _SEARCHES),
+    *(Peaks(sigma, distance, threshold) for sigma, distance in _SEARCHES for threshold in THRESHOLDS),
 )
-"""The rules that validation chooses from."""
+"""The rules that validation chooses from: the authors' condition, or thresholds, at any blur and distance."""
 
 
 def count_by_rule(probability: NDArray[np.float32], true: CellPoints) -> NDArray[np.int64]:
@@ -53,14 +50,15 @@ def count_by_rule(probability: NDArray[np.float32], true: CellPoints) -> NDArray
     -------
     (rules, 2, 3) int64
     """
-    found = [find_cells(probability, AUTHORS_RULE)]
-    for sigma in SIGMAS_PX:
-        blurred = ndimage.gaussian_filter(1 - probability[0], sigma, mode="mirror")
-        for distance in DISTANCES_PX:
-            # Peaks do not depend on the threshold, so one search at the lowest serves them all.
-            peaks = find_cells(probability, Peaks(sigma, distance, THRESHOLDS[0]))
-            height = blurred[peaks.y, peaks.x]
-            found += [peaks.where(height > threshold) for threshold in THRESHOLDS]
+    found = [find_cells(probability, Peaks(sigma, distance)) for sigma, distance in _SEARCHES]
+    blurred = {
+        sigma: ndimage.gaussian_filter(1 - probability[0], sigma, mode="mirror") for sigma in SIGMAS_PX
+    }
+    for sigma, distance in _SEARCHES:
+        # Peaks do not depend on the threshold, so one search at the lowest serves them all.
+        peaks = find_cells(probability, Peaks(sigma, distance, THRESHOLDS[0]))
+        height = blurred[sigma][peaks.y, peaks.x]
+        found += [peaks.where(height > threshold) for threshold in THRESHOLDS]
     return count_pairs(found, [true] * len(found))
 
 
