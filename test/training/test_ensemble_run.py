@@ -316,8 +316,9 @@ def test_a_start_brings_its_own_folds(capsys: pytest.CaptureFixture[str]) -> Non
     for option, value in (("--folds", "5"), ("--folds-file", "file")):
         assert main([*words, option, value]) == UsageError.exit_code
         assert f"{option}: has no effect beside --start" in capsys.readouterr().err
-    assert main([*words[:6], "--preset", "compact-second-round"]) == UsageError.exit_code
-    assert "--preset compact-second-round: goes on from trained networks" in capsys.readouterr().err
+    for name in ("compact-second-round", "compact-third-round"):
+        assert main([*words[:6], "--preset", name]) == UsageError.exit_code
+        assert f"--preset {name}: goes on from trained networks" in capsys.readouterr().err
 
 
 def test_a_start_that_would_mix_folds_or_is_not_there_is_refused(

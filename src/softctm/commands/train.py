@@ -7,7 +7,7 @@ from pathlib import Path
 
 from softctm.commands.shared_options import add_release, add_run_folder
 from softctm.errors import UsageError
-from softctm.training.config import PRESETS, SECOND_ROUNDS, with_settings
+from softctm.training.config import LATER_ROUNDS, PRESETS, with_settings
 
 _FOLDS = 5
 
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     from softctm.training.nuclei import ClassicalSegmenter, NuClickSegmenter
     from softctm.training.start import Start
 
-    if args.preset in SECOND_ROUNDS and not args.start:
+    if args.preset in LATER_ROUNDS and not args.start:
         raise UsageError(f"--preset {args.preset}: goes on from trained networks; name them by --start")
     if args.start and (args.folds or args.folds_file):
         option = "--folds" if args.folds else "--folds-file"

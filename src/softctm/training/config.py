@@ -125,6 +125,21 @@ def _compact(epochs: tuple[int, int], learning_rate: float, encoder_factor: floa
     )
 
 
+_SECOND_ROUND = _compact((14, 18), 2e-3, 0.05, stain=0.2)
+
+
+def _touched_up(before: Preset, look: float) -> Preset:
+    """A few steps at low rates: tissue around the magnification `look`, and cells on what that shows."""
+    tissue = replace(
+        before.tissue,
+        network=replace(before.tissue.network, looks=(look,)),
+        optimiser=replace(before.tissue.optimiser, learning_rate=3e-4, epochs=2),
+        augmentation=replace(before.tissue.augmentation, stain=0.2, magnified=2.0),
+    )
+    cells = replace(before.cells, optimiser=replace(before.cells.optimiser, learning_rate=4e-4, epochs=3))
+    return Preset(tissue, cells)
+
+
 PRESETS = {
     # The paper's values (arXiv 2312.12151).
     "paper": Preset(
@@ -139,17 +154,18 @@ PRESETS = {
             AugmentationConfig(),
         ),
     ),
-    # What two processor cores can train in an hour and a quarter; and a second round, which starts from
-    # the first one's networks and takes as long again: together, the default weights.
+    # What two processor cores can train in an hour and a quarter; a second round, which starts from the first
+    # one's networks and takes as long again; and a short third: together, the default weights.
     "compact": _compact((12, 12), 4e-3, 0.025, stain=0.0),
-    "compact-second-round": _compact((14, 18), 2e-3, 0.05, stain=0.2),
+    "compact-second-round": _SECOND_ROUND,
+    "compact-third-round": _touched_up(_SECOND_ROUND, look=1.4),
 }
 
 
 OPTIONAL_FACTS = ("segmenter", "precision", "start")
 """What a run's config.json, and the manifest of a model made of it, say only where it is not the usual."""
 
-SECOND_ROUNDS = {"compact-second-round"}
+LATER_ROUNDS = {"compact-second-round", "compact-third-round"}
 """Presets for networks that have been trained before; their rates are too low to begin with."""
 
 
