@@ -48,6 +48,14 @@ def test_paper_preset_has_the_papers_values() -> None:
     assert cells.coupling == "predicted"
 
 
+def test_third_round_looks_at_the_middle_of_the_magnifications_it_trains_at() -> None:
+    before, tissue = PRESETS["compact-second-round"], PRESETS["compact-third-round"].tissue
+    (look,) = tissue.network.looks
+    assert look**2 == pytest.approx(tissue.augmentation.magnified, rel=0.03)
+    assert (before.tissue.stored_downsampling, tissue.stored_downsampling) == (2, 1)
+    assert PRESETS["compact-third-round"].cells.network == before.cells.network
+
+
 def test_settings_change_what_they_name_and_nothing_else() -> None:
     changed = with_settings(
         COMPACT,
