@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from collections.abc import Sequence
@@ -18,9 +19,11 @@ from training_cases import BC, TC, write_release
 
 from softctm.cli import main
 from softctm.errors import InputError, TrainingError, UsageError
+from softctm.evaluation.scores import precision_recall_f1
+from softctm.evaluation.tissue import tissue_counts
 from softctm.networks import DeepLab
-from softctm.ocelot import AnnotatedPair, load_release
-from softctm.training.arrays import TrainingArrays
+from softctm.ocelot import AnnotatedPair, load_release, tissue_labels_of
+from softctm.training.arrays import TrainingArrays, read_rgb
 from softctm.training.augment import augment
 from softctm.training.config import PRESETS, Preset, Task, with_settings
 from softctm.training.ensemble_run import EnsembleRun, annotated_tissue
@@ -28,7 +31,7 @@ from softctm.training.folds import read_folds
 from softctm.training.loop import LoopConfig
 from softctm.training.specs import network_spec
 from softctm.training.start import Start, from_encoder
-from softctm.training.tasks import FoldJob, train_cells, train_tissue
+from softctm.training.tasks import FoldJob, predict_tissue, train_cells, train_tissue
 
 TINY = [
     "tissue.network.downsampling=16",
@@ -376,6 +379,24 @@ def test_magnified_crops_are_cut_from_the_patches_own_pixels(
     downsampling = run.preset.of(task).network.downsampling
     assert cut == {(1024, 1024, 896 // downsampling // 16 * 16, downsampling)}
     assert "validation_mean_f1" in (tmp_path / task / "fold1" / "metrics.csv").read_text()
+
+
+def test_curves_of_magnified_training_score_what_the_detector_would_see(
+    pairs: list[AnnotatedPair], tmp_path: Path
+) -> None:
+    settings = ["tissue.augmentation.magnified=2", "tissue.network.looks=1.5,2"]
+    run = replace(run_of(pairs, tmp_path, *settings), loop=LoopConfig(bfloat16=False, validate_epochs=1))
+    network = run.train_tissue(1)
+    kept_out = [pair for pair, fold in zip(pairs, run.fold_of(), strict=True) if fold == 1]
+    maps = predict_tissue(network, [read_rgb(pair.tissue_image) for pair in kept_out])
+    counts = sum(
+        tissue_counts(tissue_labels_of(shown), pair.tissue_labels())
+        for shown, pair in zip(maps, kept_out, strict=True)
+    )
+    expected = precision_recall_f1(np.asarray(counts))[2].mean()
+    (row,) = csv.DictReader((tmp_path / "tissue/fold1/metrics.csv").read_text().splitlines())
+    assert float(row["validation_mean_f1"]) == pytest.approx(expected, abs=1e-3)
+    assert 0 < expected < 1
 
 
 def test_networks_that_a_start_does_not_fit_begin_with_an_encoder(

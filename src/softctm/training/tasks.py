@@ -145,13 +145,13 @@ def train_network(
 
     def validate(current: nn.Module) -> dict[str, float]:
         device = next(current.parameters()).device
+        # Whole patches are seen as the detector will show them, at the network's own looks.
+        seeing = ServedNetwork(cast(DeepLab, current)) if config.stored_downsampling == 1 else current
         losses, counts = [], np.zeros((2, 3), np.int64)
         for index in validation.tolist():
             image, target = arrays.sample(index)
             with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=loop.bfloat16):
-                seen = nn.functional.avg_pool2d(image[None].to(device), reduction)
-                logits = current(seen).float().cpu()
-            logits = nn.functional.interpolate(logits, image.shape[-2:], mode="bilinear")
+                logits = seeing(image[None].to(device)).float().cpu()
             losses.append(loss(logits, target[None]).item())
             counts += count(logits[0].softmax(0), index)
         first, second = precision_recall_f1(counts)[2]
