@@ -67,7 +67,7 @@ ENTRYPOINT ["python", "/opt/app/process.py", "--allow-partial"]
 FROM cpu-runtime AS cpu-invoke
 LABEL org.grand-challenge.api-method="invoke"
 EXPOSE 4743
-ENTRYPOINT ["python", "-m", "softctm.server", "--allow-partial"]
+ENTRYPOINT ["python", "-m", "softctm", "serve", "--allow-partial"]
 
 FROM gpu-runtime AS gpu-exec
 LABEL org.grand-challenge.api-method="exec"
@@ -76,7 +76,7 @@ ENTRYPOINT ["python", "/opt/app/process.py", "--allow-partial"]
 FROM gpu-runtime AS gpu-invoke
 LABEL org.grand-challenge.api-method="invoke"
 EXPOSE 4743
-ENTRYPOINT ["python", "-m", "softctm.server", "--allow-partial"]
+ENTRYPOINT ["python", "-m", "softctm", "serve", "--allow-partial"]
 
 # These name stages above, not images.
 # hadolint ignore=DL3006

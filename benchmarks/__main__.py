@@ -36,10 +36,10 @@ from benchmarks.table import rows_of, table
 from benchmarks.timing import Way, say, take_turns, warm_up
 from softctm.choices import VIEW_COUNTS, Precision
 from softctm.errors import ModelError
-from softctm.model import Model, find_weights, load_model
-from softctm.processors import available_processors
+from softctm.model.loading import Model, find_weights, load_model
+from softctm.ort.processors import available_processors
+from softctm.ort.runtime import Device, Runtime
 from softctm.readers import PairSource, open_pairs
-from softctm.runtime import Device, Runtime
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -21,11 +21,11 @@ import numpy as np
 
 from benchmarks.agreement import Agreement
 from softctm.choices import VIEW_COUNTS
-from softctm.detector import Detector
-from softctm.model import Model, find_weights, load_model
+from softctm.inference.detector import Detector
+from softctm.model.loading import Model, find_weights, load_model
+from softctm.ort.runtime import Runtime
 from softctm.points import CellPoints
 from softctm.readers import open_pairs
-from softctm.runtime import Runtime
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -13,10 +13,10 @@ import numpy as np
 import onnx
 from onnx import helper, shape_inference
 
-from softctm.graphs import Graph, constants_of
+from softctm.ort.graphs import Graph, constants_of
+from softctm.ort.passes.float16 import to_float16
+from softctm.ort.runtime import Arithmetic, Runtime, Session
 from softctm.pair import PATCH_SIZE
-from softctm.precision import to_float16
-from softctm.runtime import Arithmetic, Runtime, Session
 
 _BYTES = {"exact": 4, "float32": 4, "float16": 2}
 

@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.feature import peak_local_max
 
-from softctm.model import Model, Stage
+from softctm.inference.tissue_context import upsampling_matrix
+from softctm.inference.tta import VIEWS, View
+from softctm.model.loading import Model, Stage
 from softctm.pair import WINDOW_SIZE, ZOOM, CellTissuePair
-from softctm.peaks import Peaks
 from softctm.points import CellPoints
-from softctm.tissue_context import upsampling_matrix
-from softctm.views import VIEWS, View
+from softctm.postprocessing.peaks import Peaks
 
 Map = NDArray[np.float32]
 
 
 class PlainDetector:
-    """The same method and interface as `softctm.detector.Detector`, with nothing done to make it fast.
+    """The method and interface of `softctm.inference.detector.Detector`, with nothing done to make it fast.
 
     Batches of one, 32-bit, ONNX Runtime's own settings, every pass's result in NumPy, peaks searched for by
     scikit-image over the whole map before the class is looked at. On CUDA, TF32's shorter mantissa only where

@@ -26,18 +26,18 @@ from typing import Any
 import torch
 
 from softctm.choices import VIEW_COUNTS
-from softctm.detector import Detector
+from softctm.datasets.ocelot import load_release
 from softctm.evaluation.scores import count_pairs, named_scores
-from softctm.model import Model, find_weights, load_model
-from softctm.network_file import Network
-from softctm.ocelot import load_release
+from softctm.inference.detector import Detector
+from softctm.model.loading import Model, find_weights, load_model
+from softctm.model.network_file import Network
 from softctm.points import CellPoints
 from softctm.readers import open_pairs
 from softctm.training.config import PRESETS, preset_from_json, with_settings
-from softctm.training.ensemble_run import EnsembleRun
+from softctm.training.cross_validation import EnsembleRun
 from softctm.training.export import export_network
+from softctm.training.initialization import from_encoder
 from softctm.training.loop import LoopConfig
-from softctm.training.start import from_encoder
 from softctm.training.tasks import FoldJob, train_cells
 
 NETWORKS = (1, 3, 5)

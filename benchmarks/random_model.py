@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from softctm.model import CELL_CLASSES
+from softctm.model.loading import CELL_CLASSES
 
 SIZES = {"resnet18": 4, "resnet50": 5}
 """Encoder and its depth: ResNet18 ends at layer3; ResNet50 is the paper's."""

@@ -24,15 +24,15 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from softctm.datasets.ocelot import load_release
 from softctm.evaluation.out_of_fold import AUTHORS_RULE, RULES, count_by_rule
 from softctm.evaluation.scores import named_scores, pair_counts
-from softctm.hard_mask import HardMask
-from softctm.ocelot import load_release
-from softctm.postprocessing import find_cells
+from softctm.postprocessing.cell_finder import find_cells
+from softctm.postprocessing.watershed import HardMask
 from softctm.training.config import preset_from_json, with_settings
-from softctm.training.ensemble_run import EnsembleRun
+from softctm.training.cross_validation import EnsembleRun
+from softctm.training.initialization import from_encoder
 from softctm.training.loop import LoopConfig
-from softctm.training.start import from_encoder
 from softctm.training.tasks import FoldJob, train_cells
 
 VARIANTS = {

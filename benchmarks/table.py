@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from benchmarks.timing import Measurement, Way
-from softctm.runtime import Device
+from softctm.ort.runtime import Device
 
 _HEAD = (
     "pairs",

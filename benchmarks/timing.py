@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from benchmarks.agreement import Agreement
 from benchmarks.plain import PlainDetector
 from softctm.choices import Precision
-from softctm.detector import Detector
-from softctm.model import Model
+from softctm.inference.detector import Detector
+from softctm.model.loading import Model
+from softctm.ort.runtime import Arithmetic, Device
 from softctm.pair import CellTissuePair
 from softctm.points import CellPoints
 from softctm.readers import PairSource
-from softctm.runtime import Arithmetic, Device
 
 Maps = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Probabilities of tissue and of cells, classes first."""

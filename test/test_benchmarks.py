@@ -22,8 +22,8 @@ from benchmarks.machine import device_memory_in_use, memory_estimate, operations
 from benchmarks.plain import PlainDetector
 from benchmarks.timing import Way, take_turns
 from softctm import CellPoints
-from softctm.detector import Detector
-from softctm.model import find_weights, load_model
+from softctm.inference.detector import Detector
+from softctm.model.loading import find_weights, load_model
 from softctm.readers import open_pairs
 
 ROOT = Path(__file__).parents[1]

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 from benchmarks.agreement import Agreement
-from softctm.detector import Detector
 from softctm.errors import DeviceError
-from softctm.graphs import Graph
-from softctm.model import find_weights, load_model
+from softctm.inference.detector import Detector
+from softctm.model.loading import find_weights, load_model
+from softctm.ort.graphs import Graph
+from softctm.ort.runtime import Runtime
 from softctm.pair import PATCH_SIZE
 from softctm.readers import open_pairs
-from softctm.runtime import Runtime
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.gpu

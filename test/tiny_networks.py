@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from softctm.graphs import Graph
+from softctm.ort.graphs import Graph
 from softctm.pair import PATCH_SIZE
 
 

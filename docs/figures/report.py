@@ -17,10 +17,10 @@ from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 
 from softctm.cli import main as softctm
-from softctm.ocelot import TISSUE_BACKGROUND, TISSUE_CANCER, AnnotatedPair, load_release
-from softctm.phantom.layouts import LAYOUTS, draw_pairs
+from softctm.datasets.ocelot import TISSUE_BACKGROUND, TISSUE_CANCER, AnnotatedPair, load_release
+from softctm.files import write_json_atomically
+from softctm.phantom.sample_folders import LAYOUTS, draw_pairs
 from softctm.points import CellPoints
-from softctm.writers.atomic import write_json_atomically
 from softctm.writers.grand_challenge import points_document
 
 IMAGES = Path(__file__).resolve().parents[1] / "images"

@@ -20,7 +20,7 @@ from skimage.segmentation import find_boundaries
 from softctm.pair import CELL_MPP
 from softctm.phantom import draw_pair
 from softctm.points import CellClass
-from softctm.training.nuclei import ClassicalSegmenter
+from softctm.training.segmenters import ClassicalSegmenter
 from softctm.training.targets import circle_target, hard_target, soft_target
 
 OUTPUT = Path(__file__).resolve().parents[1] / "images" / "targets.png"

@@ -13,11 +13,12 @@ from softctm.errors import SoftCTMError
 
 COMMANDS = {
     "predict": "find cells in paired patches and write the challenge's JSON",
+    "serve": "answer Grand Challenge's invoke calls, with networks loaded once",
     "phantom": "draw made-up H&E-like pairs with known cells",
     "folds": "split an OCELOT release into folds by patient",
     "train": "train tissue and cell networks",
     "export": "turn trained networks into a model folder",
-    "quantise": "make an 8-bit version of a model, for processors",
+    "quantize": "make an 8-bit version of a model, for processors",
     "validate": "score stored networks out of fold",
     "evaluate": "score predictions against annotations",
     "report": "make a self-contained HTML page of predictions",
@@ -29,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code; an expected error becomes one line on stderr."""
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog="softctm", description="Find and name cells in H&E tissue.")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
     parser.add_argument("--version", action="version", version=f"softctm {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     called = next((word for word in argv if not word.startswith("-")), None)
@@ -38,7 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             module = importlib.import_module(f"softctm.commands.{name}")
             module.configure(subparser)
             subparser.set_defaults(run=module.run)
-            subparser.add_argument("--debug", action="store_true", help="show tracebacks")
+            # Also after the subcommand; without a default, so that it does not undo the one before it.
+            subparser.add_argument(
+                "--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks"
+            )
     args = parser.parse_args(argv)
     return run_reporting_errors(args)
 

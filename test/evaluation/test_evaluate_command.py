@@ -14,8 +14,8 @@ from evaluation_cases import BC, TC, cells, document, imperfect, random_cells, w
 from PIL import Image
 
 from softctm.cli import main
+from softctm.commands.truth_options import short_names
 from softctm.evaluation import evaluate, load_truth
-from softctm.evaluation.arguments import short_names
 from softctm.evaluation.scores import count_pairs, score
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"

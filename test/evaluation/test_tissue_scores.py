@@ -7,6 +7,7 @@ import pytest
 from evaluation_cases import cells, write_release
 from PIL import Image
 
+from softctm.datasets.ocelot import tissue_labels_of
 from softctm.errors import InputError
 from softctm.evaluation.bootstrap import Bootstrap
 from softctm.evaluation.tissue import (
@@ -16,7 +17,6 @@ from softctm.evaluation.tissue import (
     tissue_scores,
 )
 from softctm.evaluation.truth import load_truth
-from softctm.ocelot import tissue_labels_of
 
 
 def test_counts_by_hand():

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from softctm.errors import ModelError
-from softctm.network_file import Network
+from softctm.model.network_file import Network
 from softctm.networks import DeepLab, NetworkSpec, load_exported
 from softctm.networks.encoder_weights import stride_early, strides_early
-from softctm.networks.melting import melted
+from softctm.networks.fuse_batch_norm import melted
 from softctm.training.export import export_network
 
 SPEC = NetworkSpec("resnet18", 4, 16, 2, 3, 8)

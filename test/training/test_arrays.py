@@ -11,9 +11,9 @@ from PIL import Image
 from torch.nn import functional
 from training_cases import BC, TC, cells, discs, write_release
 
+from softctm.datasets.ocelot import AnnotatedPair, load_release
 from softctm.errors import InputError
-from softctm.ocelot import AnnotatedPair, load_release
-from softctm.tissue_context import upsampling_matrix
+from softctm.inference.tissue_context import upsampling_matrix
 from softctm.training.arrays import (
     cached,
     key,
@@ -24,7 +24,7 @@ from softctm.training.arrays import (
     tissue_context,
 )
 from softctm.training.config import TargetConfig
-from softctm.training.nuclei import ClassicalSegmenter
+from softctm.training.segmenters import ClassicalSegmenter
 from softctm.training.targets import circle_target, hard_target, soft_target
 
 ROWS = [[(100, 200, BC), (300, 600, TC), (900, 901, TC)], []]

@@ -18,12 +18,12 @@ from safetensors.numpy import load_file
 from training_cases import BC, TC, write_release
 
 from softctm.cli import main
+from softctm.datasets.folds import read_folds
+from softctm.datasets.ocelot import load_release
 from softctm.errors import TrainingError
-from softctm.model import load_model
+from softctm.model.loading import load_model
 from softctm.networks import NetworkSpec
-from softctm.ocelot import load_release
-from softctm.training.folds import read_folds
-from softctm.training.start import Start
+from softctm.training.initialization import Start
 
 pytestmark = pytest.mark.slow
 

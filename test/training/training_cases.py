@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from softctm.ocelot import AnnotatedPair
+from softctm.datasets.ocelot import AnnotatedPair
 from softctm.points import CellPoints
 
 BC, TC = 1, 2

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from softctm.detector import Prediction
 from softctm.errors import OutputError
 from softctm.evaluation.tissue import read_tissue_map
+from softctm.inference.detector import Prediction
 from softctm.pair import CellTissuePair, TissueWindow
 from softctm.points import CellPoints
 from softctm.writers.viewers import FORMATS, geojson, overlay, table, tissue, write_for_viewers

@@ -7,15 +7,15 @@ import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from softctm.commands.truth_options import add_truth_options, predictions_of, short_names, truth_of
 from softctm.errors import ScoreTooLowError, UsageError
 from softctm.evaluation.analysis import evaluate
-from softctm.evaluation.arguments import add_truth_options, predictions_of, short_names, truth_of
 from softctm.evaluation.bootstrap import RESAMPLES, Bootstrap, Estimate
 from softctm.evaluation.comparison import Comparison, compare
 from softctm.evaluation.result import Evaluation
-from softctm.evaluation.tables import write_comparison, write_evaluation
 from softctm.evaluation.tissue import find_tissue_maps
-from softctm.writers.atomic import prepare_folder
+from softctm.files import prepare_folder
+from softctm.report.tables import write_comparison, write_evaluation
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -26,9 +26,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export every network of the run."""
-    from softctm.ocelot import load_release
+    from softctm.datasets.ocelot import load_release
     from softctm.training.config import OPTIONAL_FACTS, preset_from_json
-    from softctm.training.ensemble_run import EnsembleRun
+    from softctm.training.cross_validation import EnsembleRun
     from softctm.training.export import export_ensemble
     from softctm.training.loop import LoopConfig
 

@@ -19,8 +19,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make the folds, write them, and print what is in each."""
-    from softctm.ocelot import load_release
-    from softctm.training.folds import make_folds, write_folds
+    from softctm.datasets.folds import make_folds, write_folds
+    from softctm.datasets.ocelot import load_release
 
     pairs = load_release(args.data, args.subset)
     folds = make_folds(pairs, args.folds, args.seed)

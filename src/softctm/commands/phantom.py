@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from softctm.phantom.layouts import LAYOUTS, draw_pairs
+from softctm.phantom.sample_folders import LAYOUTS, draw_pairs
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -12,8 +12,8 @@ from types import FrameType
 from typing import get_args
 
 from softctm.choices import VIEW_COUNTS, DeviceWish, Precision
-from softctm.container import run_job
-from softctm.options import QUALITIES, JobOptions
+from softctm.jobs.options import QUALITIES, JobOptions
+from softctm.jobs.pairs import run_job
 from softctm.progress import write_line
 from softctm.writers.viewers import FORMATS
 

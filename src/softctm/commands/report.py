@@ -6,18 +6,18 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+from softctm.commands.truth_options import add_truth_options, predictions_of, short_names, truth_of
 from softctm.errors import InputError, SoftCTMError, UsageError
 from softctm.evaluation.analysis import evaluate
-from softctm.evaluation.arguments import add_truth_options, predictions_of, short_names, truth_of
 from softctm.evaluation.bootstrap import RESAMPLES, Bootstrap
 from softctm.evaluation.comparison import compare
 from softctm.evaluation.predictions import read_json
 from softctm.evaluation.scores import count_pairs
 from softctm.evaluation.tissue import find_tissue_maps
 from softctm.evaluation.truth import TruePair, Truth
+from softctm.files import prepare_folder, write_bytes_atomically
 from softctm.points import CellPoints
 from softctm.readers import PairSource, open_pairs
-from softctm.writers.atomic import prepare_folder, write_bytes_atomically
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +63,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Read, evaluate, draw, write, and say where."""
     try:
-        from softctm.evaluation.report import ReportInput, build_report, place_in_source
+        from softctm.report.build import ReportInput, build_report, place_in_source
     except ModuleNotFoundError as error:
         if error.name not in ("jinja2", "markupsafe", "matplotlib"):
             raise

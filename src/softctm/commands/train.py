@@ -57,11 +57,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train what was asked for."""
-    from softctm.ocelot import load_release
-    from softctm.training.ensemble_run import EnsembleRun
+    from softctm.datasets.ocelot import load_release
+    from softctm.training.cross_validation import EnsembleRun
+    from softctm.training.initialization import Start
     from softctm.training.loop import LoopConfig
-    from softctm.training.nuclei import ClassicalSegmenter, NuClickSegmenter
-    from softctm.training.start import Start
+    from softctm.training.segmenters import ClassicalSegmenter, NuClickSegmenter
 
     if args.preset in LATER_ROUNDS and not args.start:
         raise UsageError(f"--preset {args.preset}: goes on from trained networks; name them by --start")

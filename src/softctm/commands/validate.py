@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from softctm.choices import VIEW_COUNTS
 from softctm.commands.shared_options import add_release
+from softctm.datasets.ocelot import AnnotatedPair, load_release, tissue_labels_of
 from softctm.errors import ModelError, UsageError
-from softctm.model import Model, find_weights, load_model
-from softctm.ocelot import AnnotatedPair, load_release, tissue_labels_of
-from softctm.writers import write_bytes_atomically, write_json_atomically
+from softctm.files import write_bytes_atomically, write_json_atomically
+from softctm.model.loading import Model, find_weights, load_model
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -39,8 +39,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Predict every fold with the networks that never saw it, choose rules crosswise, print the table."""
+    from softctm.datasets.folds import read_folds
     from softctm.evaluation.out_of_fold import out_of_fold
-    from softctm.training.folds import read_folds
 
     model = load_model(find_weights(args.weights))
     place = model.manifest.get("validation", {}).get("folds")
@@ -115,9 +115,9 @@ def _fold_counts(
     """Counts of a fold's pairs, from `--work` where they are there for these very networks."""
     from tqdm import tqdm
 
-    from softctm.detector import Detector
     from softctm.evaluation.out_of_fold import RULES, count_by_rule
     from softctm.evaluation.tissue import tissue_counts
+    from softctm.inference.detector import Detector
     from softctm.readers import open_pairs
 
     counted = repr(([pair.id for pair in pairs], args.views, sorted(model.hashes.values()), RULES))

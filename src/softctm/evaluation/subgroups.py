@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from softctm.datasets.ocelot import TISSUE_BACKGROUND, TISSUE_CANCER, TISSUE_UNKNOWN
 from softctm.evaluation.bootstrap import Bootstrap, Estimate
 from softctm.evaluation.matching import CellTable, Match
 from softctm.evaluation.scores import (
@@ -22,7 +23,6 @@ from softctm.evaluation.scores import (
 )
 from softctm.evaluation.truth import Truth
 from softctm.geometry import tissue_window
-from softctm.ocelot import TISSUE_BACKGROUND, TISSUE_CANCER, TISSUE_UNKNOWN
 from softctm.pair import ZOOM
 
 REGIONS = {"cancer area": TISSUE_CANCER, "background": TISSUE_BACKGROUND}

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from softctm.datasets.ocelot import TISSUE_BACKGROUND, TISSUE_CANCER, TISSUE_UNKNOWN, tissue_labels_of
 from softctm.errors import InputError
 from softctm.evaluation.bootstrap import Bootstrap, Estimate
 from softctm.evaluation.scores import FALSE_ALARMS, HITS, MISSES, precision_recall_f1, ratio
 from softctm.evaluation.truth import Truth
-from softctm.ocelot import TISSUE_BACKGROUND, TISSUE_CANCER, TISSUE_UNKNOWN, tissue_labels_of
 from softctm.pair import PATCH_SIZE
 
 TISSUE_CLASSES = {"background": TISSUE_BACKGROUND, "cancer": TISSUE_CANCER}

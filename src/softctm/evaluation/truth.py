@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from softctm.datasets.ocelot import AnnotatedPair, load_release
 from softctm.errors import InputError, UsageError
 from softctm.evaluation.predictions import points_by_pair, read_json
-from softctm.ocelot import AnnotatedPair, load_release
 from softctm.points import CellPoints
 from softctm.readers.images import list_images
 

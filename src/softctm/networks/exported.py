@@ -17,10 +17,10 @@ from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
 from softctm.errors import ModelError
-from softctm.network_file import Network
+from softctm.model.network_file import Network
 from softctm.networks.deeplab import DeepLab, NetworkSpec
 from softctm.networks.encoder_weights import stride_early
-from softctm.networks.melting import convolutions
+from softctm.networks.fuse_batch_norm import convolutions
 
 _PREFIX = "network."
 _EARLY_STRIDE = "body.encoder.layer2.0.conv1"

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from softctm.phantom.drawn_nuclei import Nuclei
 from softctm.phantom.noise import Float, grid
-from softctm.phantom.nuclei import Nuclei
 from softctm.phantom.scene import Regions, Scene
 
 OPTICS = 0.22

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softctm.pair import PATCH_SIZE, TISSUE_MPP
-from softctm.phantom.noise import FIELD, Float, Noise, Streaks, grid
-from softctm.phantom.nuclei import (
+from softctm.phantom.drawn_nuclei import (
     Nuclei,
     crowd,
     draw_lymphocytes,
@@ -18,6 +17,7 @@ from softctm.phantom.nuclei import (
     scatter,
     without_overlap,
 )
+from softctm.phantom.noise import FIELD, Float, Noise, Streaks, grid
 from softctm.phantom.stain import Stain
 
 

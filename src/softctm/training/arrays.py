@@ -22,11 +22,11 @@ from PIL import Image
 from torch.nn import functional
 from tqdm import tqdm
 
+from softctm.datasets.ocelot import TISSUE_BACKGROUND, TISSUE_CANCER, AnnotatedPair
 from softctm.errors import InputError
-from softctm.ocelot import TISSUE_BACKGROUND, TISSUE_CANCER, AnnotatedPair
 from softctm.pair import PATCH_SIZE, WINDOW_SIZE, ZOOM
 from softctm.training.config import TargetConfig
-from softctm.training.nuclei import NucleusSegmenter
+from softctm.training.segmenters import NucleusSegmenter
 from softctm.training.targets import circle_target, hard_target, soft_target
 
 

@@ -17,13 +17,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from softctm import __version__
 from softctm.errors import ModelError
-from softctm.model import CELL_CLASSES
+from softctm.files import write_json_atomically
+from softctm.model.loading import CELL_CLASSES
 from softctm.networks import DeepLab, ServedNetwork
-from softctm.networks.melting import melted
+from softctm.networks.fuse_batch_norm import melted
 from softctm.pair import CELL_MPP, PATCH_SIZE, TISSUE_MPP
-from softctm.training.ensemble_run import EnsembleRun
+from softctm.training.cross_validation import EnsembleRun
 from softctm.training.specs import TISSUE_CLASSES
-from softctm.writers import write_json_atomically
 
 MAX_DIFFERENCE = 5e-3
 """Largest difference in probability between PyTorch and the exported file that is accepted."""

@@ -12,18 +12,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from softctm.datasets.ocelot import TISSUE_UNKNOWN, tissue_labels_of
 from softctm.errors import TrainingError
 from softctm.evaluation.scores import pair_counts, precision_recall_f1
 from softctm.evaluation.tissue import tissue_counts
 from softctm.networks import DeepLab, NetworkSpec, ServedNetwork, load_network, save_network
-from softctm.ocelot import TISSUE_UNKNOWN, tissue_labels_of
 from softctm.pair import PATCH_SIZE
-from softctm.peaks import Peaks
 from softctm.points import CellPoints
-from softctm.postprocessing import find_cells
+from softctm.postprocessing.cell_finder import find_cells
+from softctm.postprocessing.peaks import Peaks
 from softctm.training.arrays import TrainingArrays
 from softctm.training.augment import augment
 from softctm.training.config import TargetConfig, TaskConfig
+from softctm.training.initialization import Beginning
 from softctm.training.loop import LoopConfig, Loss, is_first_process, train, wait_for_all
 from softctm.training.losses import (
     generalised_dice,
@@ -33,7 +34,6 @@ from softctm.training.losses import (
 )
 from softctm.training.sampling import balanced_weights, draw
 from softctm.training.specs import network_spec
-from softctm.training.start import Beginning
 
 CURVE_RULE = Peaks(sigma_px=4.5, distance_px=7, threshold=0.3)
 """How learning curves find cells: one fixed rule for all runs, chosen on none of them."""

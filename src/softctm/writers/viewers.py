@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw
 
-from softctm.ocelot import tissue_labels_of
+from softctm.datasets.ocelot import tissue_labels_of
+from softctm.files import prepare_folder, write_bytes_atomically
 from softctm.pair import CellTissuePair
 from softctm.points import CellClass, CellPoints
-from softctm.writers.atomic import prepare_folder, write_bytes_atomically
 
 if TYPE_CHECKING:
-    from softctm.detector import Prediction
+    from softctm.inference.detector import Prediction
 
 _NAMES = {CellClass.BACKGROUND: "Background cell", CellClass.TUMOR: "Tumor cell"}
 _RADIUS = 9

@@ -1,0 +1,44 @@
+"""`softctm quantise`: an 8-bit version of a model, for processors."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from softctm.errors import InputError, UsageError
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `softctm quantise`."""
+    parser.add_argument("--weights", type=Path, help="the model's folder (default: model_weights)")
+    parser.add_argument(
+        "--calibrate",
+        type=Path,
+        required=True,
+        help="pairs of any layout that `predict` reads, best those that the model was trained on; "
+        "a network is not shown those of the fold that it was kept from",
+    )
+    parser.add_argument("--subset", help="of an OCELOT release (default: train)")
+    parser.add_argument("--output", type=Path, required=True, help="the model folder to write")
+    parser.add_argument("--pairs", type=int, default=8, help="to calibrate each network on (default: 8)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Quantise every network of the model and say how far each is off."""
+    from softctm.jobs.quantize import quantise_model
+    from softctm.model.loading import find_weights, load_model
+    from softctm.readers import open_pairs
+
+    if args.pairs < 1:
+        raise UsageError(f"--pairs {args.pairs}: at least 1 is needed")
+    if not args.calibrate.is_dir():
+        raise InputError(f"{args.calibrate}: no such folder; give one with pairs to --calibrate")
+    model = load_model(find_weights(args.weights))
+    differences = quantise_model(model, open_pairs(args.calibrate, args.subset), args.output, args.pairs)
+    for file, difference in differences.items():
+        print(
+            f"{file}: probabilities off by {difference.mean:.4f} on average, {difference.largest:.3f} at "
+            f"most; {difference.same_class:.2%} of the pixels keep their class"
+        )
+    print(f"{args.output}: written; score it with `softctm validate --weights {args.output} --update`")
+    return 0

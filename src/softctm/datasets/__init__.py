@@ -1,0 +1,1 @@
+"""Datasets on disk: OCELOT's release, its annotations, folds by patient."""

@@ -1,0 +1,1 @@
+"""The method: test-time augmentation, ensembles, tissue context, the detector."""

@@ -1,0 +1,72 @@
+"""From tissue probabilities to the cell network's extra channels: crop the window, upsample it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from softctm.ort.graphs import Graph
+from softctm.pair import PATCH_SIZE, WINDOW_SIZE, ZOOM
+
+CUBIC_A = -0.75
+"""The cubic kernel's parameter, as in OpenCV's INTER_CUBIC and PyTorch's bicubic."""
+
+
+def context_graph() -> bytes:
+    """Graph: cell image and tissue probabilities → the cell network's input.
+
+    Inputs `cell` (1024, 1024, 3) uint8; `tissue` (1, C, 1024, 1024) float32; `x`, `y` (1,) int64, the
+    window's corner. Output (1, 3 + C, 1024, 1024) float32: RGB / 255, then the window of the tissue map,
+    enlarged four times by bicubic interpolation, which may overshoot [0, 1].
+    """
+    graph = Graph()
+    cell = scaled_image(graph, graph.input("cell", np.uint8, (PATCH_SIZE, PATCH_SIZE, 3)))
+    tissue = graph.input("tissue", np.float32, (1, "classes", PATCH_SIZE, PATCH_SIZE))
+    column, row = graph.input("x", np.int64, (1,)), graph.input("y", np.int64, (1,))
+    corner = graph.node("Concat", row, column, axis=0)
+    end = graph.node("Add", corner, graph.axes(WINDOW_SIZE, WINDOW_SIZE))
+    window = graph.node("Slice", tissue, corner, end, graph.axes(2, 3))
+    # As two products with a matrix of cubic weights: the same numbers as ONNX's Resize, thirty times faster.
+    weights = upsampling_matrix(WINDOW_SIZE, ZOOM)
+    rows = graph.node("MatMul", graph.constant(weights), window)
+    enlarged = graph.node("MatMul", rows, graph.constant(np.ascontiguousarray(weights.T)))
+    return graph.model(graph.node("Concat", cell, enlarged, axis=1))
+
+
+def image_graph() -> bytes:
+    """Graph: `image` (1024, 1024, 3) uint8 → (1, 3, 1024, 1024) float32, RGB / 255."""
+    graph = Graph()
+    return graph.model(scaled_image(graph, graph.input("image", np.uint8, (PATCH_SIZE, PATCH_SIZE, 3))))
+
+
+def scaled_image(graph: Graph, image: str) -> str:
+    """Add the nodes that take an image (H, W, 3) uint8 to (1, 3, H, W) float32 in [0, 1]."""
+    planes = graph.node("Cast", graph.node("Transpose", image, perm=[2, 0, 1]), to=1)
+    scaled = graph.node("Div", planes, graph.constant(np.float32(255)))
+    return graph.node("Unsqueeze", scaled, graph.axes(0))
+
+
+def upsampling_matrix(length: int, zoom: int) -> NDArray[np.float32]:
+    """Weights of cubic interpolation with half-pixel centres and repeated borders.
+
+    Returns
+    -------
+    (length × zoom, length) float32
+        Row i holds the weights of the input samples in output sample i; they sum to 1.
+    """
+    matrix = np.zeros((length * zoom, length))
+    for target in range(length * zoom):
+        source = (target + 0.5) / zoom - 0.5
+        nearest = math.floor(source)
+        for sample in range(nearest - 1, nearest + 3):
+            matrix[target, min(max(sample, 0), length - 1)] += _cubic(abs(source - sample))
+    return matrix.astype(np.float32)
+
+
+def _cubic(distance: float) -> float:
+    """Keys's kernel with parameter a (0 beyond a distance of 2)."""
+    if distance <= 1:
+        return (CUBIC_A + 2) * distance**3 - (CUBIC_A + 3) * distance**2 + 1
+    return CUBIC_A * (distance**3 - 5 * distance**2 + 8 * distance - 4)

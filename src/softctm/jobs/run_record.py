@@ -1,0 +1,124 @@
+"""`run.json`: what ran, on what, with which result, so that a result can be traced and repeated."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from softctm import __version__
+from softctm.points import CellClass, CellPoints
+
+if TYPE_CHECKING:
+    from softctm.model.loading import Model
+
+FILE_NAME = "run.json"
+
+_LIBRARIES = ("numpy", "scipy", "scikit-image", "pillow", "SimpleITK", "tifffile", "onnx")
+_RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
+
+
+@dataclass
+class RunRecord:
+    """Everything that `run.json` says; filled while the job runs.
+
+    Attributes
+    ----------
+    options : mapping
+        The job's options as given.
+    status : str
+        `unfinished` while pairs are worked on, then `complete`, `partial`, `interrupted` or `failed`.
+    error : str or None
+        Why the job as a whole failed.
+    seconds : dict
+        Wall time by stage. `read` runs beside `detect`: only `wait_for_input` of it is added to `total`.
+    detect_seconds : dict
+        What `detect` consists of: the detector's own stages.
+    """
+
+    options: Mapping[str, Any]
+    status: str = "failed"
+    error: str | None = None
+    started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    input: dict[str, Any] = field(default_factory=dict)
+    device: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    detect_seconds: dict[str, float] = field(default_factory=dict)
+    pairs: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def add_cells(self, index: int, name: str, cells: CellPoints, seconds: float) -> None:
+        """Note a pair that was processed."""
+        self.pairs.append(
+            {
+                "index": index,
+                "name": name,
+                "background_cells": cells.count(CellClass.BACKGROUND),
+                "tumor_cells": cells.count(CellClass.TUMOR),
+                "seconds": round(seconds, 3),
+            }
+        )
+
+    def add_failure(self, index: int, name: str, message: str) -> None:
+        """Note a pair that failed."""
+        self.pairs.append({"index": index, "name": name, "error": message})
+
+    def add_seconds(self, stage: str, seconds: float) -> None:
+        """Add to a stage's time."""
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
+    @property
+    def failures(self) -> list[dict[str, Any]]:
+        """The pairs that failed."""
+        return [pair for pair in self.pairs if "error" in pair]
+
+    def document(self) -> dict[str, Any]:
+        """The record as `run.json` holds it."""
+        return {
+            "softctm": __version__,
+            "status": self.status,
+            "error": self.error,
+            "started": self.started,
+            "seconds": _rounded(self.seconds),
+            "detect_seconds": _rounded(self.detect_seconds),
+            "options": dict(self.options),
+            "device": self.device,
+            "model": self.model,
+            "input": self.input,
+            "pairs": self.pairs,
+            "failures": self.failures,
+            "warnings": self.warnings,
+            "versions": _versions(),
+            "platform": {"system": platform.platform(), "machine": platform.machine()},
+        }
+
+
+def model_entry(model: Model) -> dict[str, Any]:
+    """Name, version and file hashes of a `softctm.model.loading.Model`."""
+    return {
+        "name": model.name,
+        "version": model.version,
+        "licence": model.manifest.get("licence"),
+        "folder": str(model.folder),
+        "sha256": model.hashes,
+    }
+
+
+def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:
+    return {stage: round(value, 3) for stage, value in seconds.items()}
+
+
+def _versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that the result depends on."""
+    versions = {"python": sys.version.split()[0]}
+    for name in (*_LIBRARIES, *_RUNTIMES):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue  # of the two runtimes only one is installed
+    return versions

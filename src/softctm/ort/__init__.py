@@ -1,0 +1,1 @@
+"""ONNX Runtime: sessions, threads and quota, the graph builder, rewriting networks as they are opened."""

@@ -1,0 +1,1 @@
+"""Rewriting a network as it is opened: one file a pass."""

@@ -1,0 +1,1 @@
+"""From probability maps to cells: one file a method."""

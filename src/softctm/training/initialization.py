@@ -1,0 +1,122 @@
+"""What training begins with: an encoder's weights, or networks that were trained before, fold by fold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from softctm.datasets.folds import Folds, read_folds
+from softctm.errors import TrainingError
+from softctm.model.loading import Model, load_model
+from softctm.model.network_file import MANIFEST, Network
+from softctm.networks import DeepLab, NetworkSpec, load_exported, load_network
+from softctm.training.config import OPTIONAL_FACTS, Task, preset_from_json
+from softctm.training.specs import network_spec
+
+Beginning = Callable[[NetworkSpec, Iterable[Tensor]], DeepLab]
+"""(what to build, batches of training images) → the network that training begins with."""
+
+
+def from_encoder(weights: str | None) -> Beginning:
+    """Random weights around an encoder's; see `DeepLab`."""
+    return lambda spec, _: DeepLab(spec, weights)
+
+
+class Start:
+    """Networks that were trained before: a run's, or those of a model that `softctm export` wrote.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's folder or the model's.
+
+    Attributes
+    ----------
+    folder : Path
+    config : dict
+        What the networks were trained with, as a run's config.json says it.
+    folds : Folds
+        Whom the networks know.
+
+    Raises
+    ------
+    TrainingError
+        If it is neither, or does not say what its networks are and whom they know, or is in 8 bits.
+    InputError
+        If its folds cannot be read.
+    ModelError
+        If the model cannot be loaded.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._model: Model | None = load_model(folder) if (folder / MANIFEST).exists() else None
+        path = folder / (MANIFEST if self._model else "config.json")
+        try:
+            self.config = _config_of(self._model) if self._model else json.loads(path.read_text())
+            self._preset = preset_from_json(self.config)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise TrainingError(
+                f"{path}: does not say what was trained; --start takes a run's folder, or that of a model "
+                f"which `softctm export` wrote ({type(error).__name__}: {error})"
+            ) from None
+        self.folds = self._read_folds()
+
+    def _read_folds(self) -> Folds:
+        name = "folds.json"
+        if self._model:
+            if "quantisation" in self._model.manifest:
+                raise TrainingError(
+                    f"{self.folder}: in 8 bits, which cannot be trained; start from the model it was made of"
+                )
+            name = self._model.manifest.get("validation", {}).get("folds", "validation/folds.json")
+        if not (self.folder / name).is_file():
+            raise TrainingError(
+                f"{self.folder / name}: is not there, so that nobody knows which patients these networks "
+                "have seen; --start needs it"
+            )
+        return read_folds(self.folder / name)
+
+    def fits(self, task: Task, spec: NetworkSpec) -> bool:
+        """Whether the task's networks have the weights of this one; resolutions and looks may differ."""
+        own = network_spec(task, self._preset.of(task))
+        return replace(own, downsampling=spec.downsampling, looks=spec.looks) == spec
+
+    def network(self, task: Task, fold: int) -> Beginning:
+        """The task's network that never saw the fold.
+
+        Where a run has not trained it, or a model holds none or several, what is returned raises
+        TrainingError or ModelError.
+        """
+
+        def begin(spec: NetworkSpec, images: Iterable[Tensor]) -> DeepLab:
+            if self._model:
+                return load_exported(spec, self._file(self._model, task, fold), images)
+            path = self.folder / task / f"fold{fold}" / "network.safetensors"
+            if not path.exists():
+                raise TrainingError(f"{path}: is not there; --start takes a finished run")
+            return load_network(spec, path)
+
+        return begin
+
+    def _file(self, model: Model, task: Task, fold: int) -> Network:
+        part = model.for_fold(fold)
+        networks = (part.tissue if task == "tissue" else part.cell).networks
+        if len(networks) > 1:
+            raise TrainingError(
+                f"{self.folder}: has {len(networks)} {task} networks that were kept from fold {fold}; "
+                "--start takes a model with one"
+            )
+        return networks[0]
+
+
+def _config_of(model: Model) -> dict[str, Any]:
+    """A model's manifest, as the config.json of the run that it was exported from."""
+    training = model.manifest["training"]
+    facts = ("seed", "encoder_weights", *OPTIONAL_FACTS)
+    return {**training["preset"], **{name: training[name] for name in facts if name in training}}
