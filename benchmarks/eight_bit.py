@@ -35,7 +35,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.eight_bit", description=__doc__.split("\n")[0]
     )
-    parser.add_argument("--eight-bit", type=Path, required=True, help="what `softctm quantise` wrote")
+    parser.add_argument("--eight-bit", type=Path, required=True, help="what `softctm quantize` wrote")
     parser.add_argument(
         "--weights", type=Path, help="the model that it was made from (default: model_weights)"
     )

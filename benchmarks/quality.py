@@ -90,7 +90,7 @@ def measure(model: Model, args: argparse.Namespace) -> list[dict[str, Any]]:
 def _run(args: argparse.Namespace) -> EnsembleRun:
     config = json.loads((args.run / "config.json").read_text())
     preset = replace(preset_from_json(config), cells=PRESETS["compact"].cells)
-    preset = with_settings(preset, [f"cells.optimiser.epochs={args.epochs}"])
+    preset = with_settings(preset, [f"cells.optimizer.epochs={args.epochs}"])
     return EnsembleRun(load_release(args.data), args.run, preset, LoopConfig(), args.encoder_weights)
 
 

@@ -17,7 +17,7 @@ SIZES = {"resnet18": 4, "resnet50": 5}
 def write_random_model(folder: Path, encoder: str) -> Path:
     """Write DeepLabV3+ networks with random weights: one for tissue, one, five times, for cells.
 
-    They work at the patch's full resolution with output stride 16, as the paper's do. Batch normalisation is
+    They work at the patch's full resolution with output stride 16, as the paper's do. Batch normalization is
     set on noise, so that activations are as large as a trained network's; logits are kept small, since random
     networks magnify what storing weights in 16 bits rounds off.
     """

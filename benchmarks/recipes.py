@@ -39,12 +39,12 @@ VARIANTS = {
     "compact": (),
     "soft 3 um": ("cells.target.sigma_um=3",),
     "soft 3 um, square error": ("cells.target.sigma_um=3", "cells.target.loss=square-error"),
-    "circle, Dice": ("cells.target.kind=circle", "cells.target.loss=generalised-dice"),
-    "hard, Dice": ("cells.target.kind=hard", "cells.target.loss=generalised-dice"),
+    "circle, Dice": ("cells.target.kind=circle", "cells.target.loss=generalized-dice"),
+    "hard, Dice": ("cells.target.kind=hard", "cells.target.loss=generalized-dice"),
     "no tissue": ("cells.coupling=none",),
     "annotated tissue": ("cells.coupling=annotated",),
-    "one learning rate": ("cells.optimiser.learning_rate=4e-4", "cells.optimiser.encoder_factor=1"),
-    "faster encoder": ("cells.optimiser.learning_rate=2e-3", "cells.optimiser.encoder_factor=0.1"),
+    "one learning rate": ("cells.optimizer.learning_rate=4e-4", "cells.optimizer.encoder_factor=1"),
+    "faster encoder": ("cells.optimizer.learning_rate=2e-3", "cells.optimizer.encoder_factor=0.1"),
 }
 """Name → what differs from the run's own recipe."""
 
@@ -63,7 +63,7 @@ class Outcome:
 def run_variant(name: str, args: argparse.Namespace) -> Outcome:
     """Train one variant, or load it, and score it."""
     torch.set_num_threads(1)
-    settings = [*VARIANTS[name], f"cells.optimiser.epochs={args.epochs}"]
+    settings = [*VARIANTS[name], f"cells.optimizer.epochs={args.epochs}"]
     config = json.loads((args.run / "config.json").read_text())
     preset = with_settings(preset_from_json(config), settings)
     base = EnsembleRun(load_release(args.data), args.run, preset, LoopConfig(), args.encoder_weights)

@@ -17,7 +17,7 @@ OUTPUT = ROOT / "demo-output"
 
 
 def main() -> int:
-    """Run, summarise, score; return the exit code of what failed first."""
+    """Run, summarize, score; return the exit code of what failed first."""
     weights = DEFAULT
     if not (DEFAULT / "model.json").is_file():
         weights = HAND_SET

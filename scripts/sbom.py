@@ -4,9 +4,9 @@
 
     docker run --rm -i --network none --entrypoint python IMAGE - < scripts/sbom.py > softctm.cdx.json
 
-Lists the Python packages, Debian's packages, the interpreter and the default model's files, with the licences
+Lists the Python packages, Debian's packages, the interpreter and the default model's files, with the licenses
 that each declares. On any machine, `python scripts/sbom.py --markdown FILE.cdx.json` turns such a file into
-the table in docs/licences.md.
+the table in docs/licenses.md.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ def program_version() -> str:
     return match[1] if match else "unknown"
 
 
-def component(kind: str, name: str, version: str, purl: str, licences: list[str]) -> Component:
+def component(kind: str, name: str, version: str, purl: str, licenses: list[str]) -> Component:
     entry: Component = {"type": kind, "bom-ref": purl, "name": name, "version": version, "purl": purl}
-    if licences:
-        entry["licenses"] = [{"license": {"name": licence}} for licence in licences]
+    if licenses:
+        entry["licenses"] = [{"license": {"name": license}} for license in licenses]
     return entry
 
 
@@ -83,10 +83,10 @@ def python_packages() -> Iterator[Component]:
     for package in metadata.distributions():
         name = re.sub(r"[-_.]+", "-", package.metadata["Name"]).lower()
         purl = f"pkg:pypi/{name}@{quote(package.version)}"
-        yield component("library", name, package.version, purl, python_licences(package))
+        yield component("library", name, package.version, purl, python_licenses(package))
 
 
-def python_licences(package: metadata.Distribution) -> list[str]:
+def python_licenses(package: metadata.Distribution) -> list[str]:
     """What a package declares: the SPDX expression, else its classifiers, else a short free text."""
     # Keys that are absent read as None here, whatever the annotations say.
     fields: Any = package.metadata
@@ -109,11 +109,11 @@ def debian_packages() -> Iterator[Component]:
         if fields.get("Status", "").endswith(" installed"):
             name, version = fields["Package"], fields["Version"]
             purl = f"pkg:deb/debian/{quote(name)}@{quote(version)}?arch={fields['Architecture']}"
-            yield component("library", name, version, purl, debian_licences(name))
+            yield component("library", name, version, purl, debian_licenses(name))
 
 
-def debian_licences(name: str) -> list[str]:
-    """Names of the licences in a machine-readable copyright file; none where it is prose."""
+def debian_licenses(name: str) -> list[str]:
+    """Names of the licenses in a machine-readable copyright file; none where it is prose."""
     path = Path("/usr/share/doc", name, "copyright")
     if not path.is_file():
         return []
@@ -129,19 +129,19 @@ def model_files() -> Iterator[Component]:
             name = (manifest.parent / network["file"]).relative_to(weights).as_posix()
             version = str(model.get("version", "unknown"))
             purl = f"pkg:generic/{quote(name)}@{quote(version)}"
-            licences = [model["licence"]] if model.get("licence") else []
-            entry = component("machine-learning-model", name, version, purl, licences)
+            licenses = [model["license"]] if model.get("license") else []
+            entry = component("machine-learning-model", name, version, purl, licenses)
             entry["hashes"] = [{"alg": "SHA-256", "content": network["sha256"]}]
             yield entry
 
 
 def markdown(bill: dict[str, Any]) -> str:
     """Table of what is inside but for Debian's packages, which differ with the base image's date."""
-    rows = ["| component | version | licence as declared |", "| --- | --- | --- |"]
+    rows = ["| component | version | license as declared |", "| --- | --- | --- |"]
     for entry in bill["components"]:
         if not entry["purl"].startswith("pkg:deb/"):
-            licences = ", ".join(item["license"]["name"] for item in entry.get("licenses", []))
-            rows.append(f"| {entry['name']} | {entry['version']} | {licences or 'see its own files'} |")
+            licenses = ", ".join(item["license"]["name"] for item in entry.get("licenses", []))
+            rows.append(f"| {entry['name']} | {entry['version']} | {licenses or 'see its own files'} |")
     return "\n".join(rows) + "\n"
 
 

@@ -3,8 +3,8 @@
     python test/hand_set_networks.py [FOLDER]
 
 writes `tissue.onnx`, `cell_fold0.onnx` … `cell_fold4.onnx` and `model.json`, by default to `test/hand_set/`.
-They see dye amounts by colour deconvolution. Tissue: much haematoxylin and little eosin around is cancer.
-Cells: a blob of haematoxylin is a nucleus; large and pale, in cancer, is a tumor cell. The few constants were
+They see dye amounts by color deconvolution. Tissue: much hematoxylin and little eosin around is cancer.
+Cells: a blob of hematoxylin is a nucleus; large and pale, in cancer, is a tumor cell. The few constants were
 read off the made-up pairs of `softctm phantom`; on real tissue the networks are of no use.
 """
 
@@ -26,7 +26,7 @@ SIZE = 1024
 FOLDS = 5
 OPSET, IR_VERSION = 17, 8
 
-HAEMATOXYLIN = (0.60, 0.67, 0.43)
+HEMATOXYLIN = (0.60, 0.67, 0.43)
 EOSIN = (0.17, 0.88, 0.45)
 """Optical densities in R, G, B of the two dyes."""
 
@@ -41,9 +41,9 @@ NUCLEUS = 0.15
 
 TISSUE_POOL = 16
 TISSUE_WEIGHTS, TISSUE_BIAS = (28.0, -26.0), -3.0
-"""Logit of cancer from the mean haematoxylin and eosin around."""
+"""Logit of cancer from the mean hematoxylin and eosin around."""
 
-TUMOR_WEIGHTS = {"small": -26.0, "large": 14.0, "haematoxylin": 14.0, "eosin": -40.0, "cancer": 3.0}
+TUMOR_WEIGHTS = {"small": -26.0, "large": 14.0, "hematoxylin": 14.0, "eosin": -40.0, "cancer": 3.0}
 TUMOR_BIAS = 5.0
 """Logit of tumor against background cell."""
 
@@ -89,8 +89,8 @@ class Graph:
         )
 
     def dyes(self, rgb: str, factor: int) -> tuple[str, str]:
-        """Amounts of haematoxylin and eosin, averaged over squares of `factor` pixels."""
-        vectors = np.array([HAEMATOXYLIN, EOSIN])
+        """Amounts of hematoxylin and eosin, averaged over squares of `factor` pixels."""
+        vectors = np.array([HEMATOXYLIN, EOSIN])
         unmix = np.linalg.pinv(vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).T / -np.log(10)
         light = self.add("Log", self.add("Max", rgb, self.constant(0.02)))
         kernel = self.constant(unmix.astype(np.float32).reshape(2, 3, 1, 1))
@@ -98,7 +98,7 @@ class Graph:
         return self.channel(amounts, 0), self.channel(amounts, 1)
 
     def blobs(self, tensor: str, sigma: float) -> str:
-        """Scale-normalised negative Laplacian of a Gaussian: high in the middle of blobs of radius √2 σ."""
+        """Scale-normalized negative Laplacian of a Gaussian: high in the middle of blobs of radius √2 σ."""
         reach = int(np.ceil(3.5 * sigma))
         pads = self.constant(np.array([0, 0, reach, reach] * 2, dtype=np.int64))
         padded = self.add("Pad", tensor, pads, mode="reflect")
@@ -141,11 +141,11 @@ def cell_network(fold: int) -> onnx.ModelProto:
     graph = Graph()
     channels = [np.array(ends, dtype=np.int64) for ends in ([0], [3], [1])]
     rgb = graph.add("Slice", "input", *(graph.constant(ends) for ends in channels))
-    haematoxylin, eosin = graph.dyes(rgb, CELL_POOL)
+    hematoxylin, eosin = graph.dyes(rgb, CELL_POOL)
     features = {
-        "small": graph.blobs(haematoxylin, SMALL * (1 + 0.1 * spread)),
-        "large": graph.blobs(haematoxylin, LARGE * (1 + 0.1 * spread)),
-        "haematoxylin": graph.mean_around(haematoxylin, 15),
+        "small": graph.blobs(hematoxylin, SMALL * (1 + 0.1 * spread)),
+        "large": graph.blobs(hematoxylin, LARGE * (1 + 0.1 * spread)),
+        "hematoxylin": graph.mean_around(hematoxylin, 15),
         "eosin": graph.mean_around(eosin, 15),
         "cancer": graph.pool(graph.channel("input", 4), CELL_POOL),
     }
@@ -172,7 +172,7 @@ def write(folder: Path) -> None:
         "name": "hand-set",
         "version": "1.0.0",
         "description": "Set by hand for made-up pairs, not trained: for tests and the demo only",
-        "licence": "Apache-2.0",
+        "license": "Apache-2.0",
         "tissue": {
             "networks": [_entry(folder / "tissue.onnx")],
             "input_size": SIZE,

@@ -16,10 +16,10 @@ Pixels = NDArray[np.uint8]
 
 
 def patch(seed: int, size: tuple[int, int] = (1024, 1024)) -> Pixels:
-    """A patch that compresses well, has no symmetry and differs by seed: blocks of random colours."""
+    """A patch that compresses well, has no symmetry and differs by seed: blocks of random colors."""
     rows, columns = size
-    colours = np.random.default_rng(seed).integers(0, 256, (-(-rows // 64), -(-columns // 64), 3), np.uint8)
-    return np.repeat(np.repeat(colours, 64, 0), 64, 1)[:rows, :columns].copy()
+    colors = np.random.default_rng(seed).integers(0, 256, (-(-rows // 64), -(-columns // 64), 3), np.uint8)
+    return np.repeat(np.repeat(colors, 64, 0), 64, 1)[:rows, :columns].copy()
 
 
 @functools.cache

@@ -256,7 +256,7 @@ def bill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     (tmp_path / "src/softctm/__init__.py").write_text('__version__ = "9.8.7"\n')
     (tmp_path / "model_weights").mkdir()
     network = {"file": "tissue.onnx", "sha256": "0" * 64}
-    model = {"version": "2.0.0", "licence": "CC-BY-NC-4.0"}
+    model = {"version": "2.0.0", "license": "CC-BY-NC-4.0"}
     model |= {"tissue": {"networks": [network]}, "cell": {"networks": []}}
     for folder in (tmp_path / "model_weights", tmp_path / "model_weights/eight_bit"):
         folder.mkdir(exist_ok=True)

@@ -27,7 +27,7 @@ def test_committed_networks_are_what_the_script_writes(written: Path) -> None:
     assert names == sorted(path.name for path in hand_set_networks.FOLDER.iterdir())
     for name in names:
         if name.endswith(".onnx"):
-            # Serialisation may differ between versions of onnx; the graph may not.
+            # Serialization may differ between versions of onnx; the graph may not.
             ours, committed = (onnx.load(folder / name) for folder in (written, hand_set_networks.FOLDER))
             assert [n.op_type for n in ours.graph.node] == [n.op_type for n in committed.graph.node]
             for pair in zip(ours.graph.initializer, committed.graph.initializer, strict=True):

@@ -58,9 +58,9 @@ def test_same_seed_same_pair_other_seed_other_pair(drawn: tuple[CellTissuePair, 
 
 def test_every_true_cell_lies_on_a_dark_blue_spot(drawn: tuple[CellTissuePair, Truth]) -> None:
     pair, truth = drawn
-    haematoxylin = ndimage.gaussian_filter(rgb2hed(pair.cell)[..., 0], 3)
-    at_cells = haematoxylin[truth.cells.y, truth.cells.x]
-    assert (at_cells > np.percentile(haematoxylin, 60)).mean() > 0.97
+    hematoxylin = ndimage.gaussian_filter(rgb2hed(pair.cell)[..., 0], 3)
+    at_cells = hematoxylin[truth.cells.y, truth.cells.x]
+    assert (at_cells > np.percentile(hematoxylin, 60)).mean() > 0.97
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -107,7 +107,7 @@ def test_a_coarse_grid_shows_the_mean_of_the_fine_one() -> None:
     np.testing.assert_allclose(coarse, fine.reshape(50, 4, 50, 4).mean(axis=(1, 3)), atol=1e-4)
 
 
-def test_noise_is_standardised() -> None:
+def test_noise_is_standardized() -> None:
     values = Noise(np.random.default_rng(1), 800.0, 3.0).on_grid(grid(0, 1024, 0.5), grid(0, 1024, 0.5))
     assert abs(values.mean()) < 0.05
     assert abs(values.std() - 1) < 0.05

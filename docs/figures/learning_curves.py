@@ -17,7 +17,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 
 OUTPUT = Path(__file__).resolve().parents[1] / "images" / "learning-curves.png"
-COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9")
+COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9")
 TASKS = {"tissue": "tissue, F1 over pixels", "cells": "cells, F1 (one view, one fixed rule)"}
 
 
@@ -47,13 +47,13 @@ def draw(axes: Axes, runs: list[Path], task: str, name: str, style: str) -> None
             values += [float(row[name]) for row in shown]
             before += int(rows[-1]["epoch"])
             if fold == 0 and run is not runs[-1]:
-                axes.axvline(before, color="grey", linestyle=":")
+                axes.axvline(before, color="gray", linestyle=":")
         axes.plot(
             epochs,
             values,
             style,
             markersize=3,
-            color=COLOURS[fold % len(COLOURS)],
+            color=COLORS[fold % len(COLORS)],
             label=path.name.replace("fold", "fold "),
         )
     axes.grid(alpha=0.3)

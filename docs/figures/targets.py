@@ -29,7 +29,7 @@ SIDE = 200
 """Side of the part that is shown, pixels."""
 
 BAR_UM = 10
-COLOURS = {cell_class: np.array(cell_class.colour) / 255 for cell_class in CellClass}
+COLORS = {cell_class: np.array(cell_class.color) / 255 for cell_class in CellClass}
 
 
 def main() -> None:
@@ -61,7 +61,7 @@ def main() -> None:
         chosen = inside & (points.label == cell_class)
         axes[0, 0].scatter(
             points.x[chosen] - left, points.y[chosen] - top, s=30, marker=marker,
-            color=COLOURS[cell_class], edgecolors="white", linewidths=0.9,
+            color=COLORS[cell_class], edgecolors="white", linewidths=0.9,
         )  # fmt: skip
     outlined = shown / 255
     outlined[find_boundaries(nuclei[view], mode="inner")] = (0.2, 1.0, 0.4)
@@ -74,7 +74,7 @@ def main() -> None:
     axes[0, 0].text(end - bar / 2, end - 4, f"{BAR_UM} µm", ha="center", va="bottom", fontsize=9)
     figure.legend(
         handles=[
-            Line2D([], [], marker=marker, color=COLOURS[kind], linestyle="", markersize=8, label=label)
+            Line2D([], [], marker=marker, color=COLORS[kind], linestyle="", markersize=8, label=label)
             for kind, marker, label in (
                 (CellClass.BACKGROUND, "s", "background cell"),
                 (CellClass.TUMOR, "o", "tumor cell"),
@@ -97,9 +97,9 @@ def _inside(
 
 
 def _painted(target: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Shares of the classes as colours on black."""
-    planes = zip(target[1:, ..., None], COLOURS.values(), strict=True)
-    return np.clip(sum((plane * colour for plane, colour in planes), np.zeros(3)), 0, 1)
+    """Shares of the classes as colors on black."""
+    planes = zip(target[1:, ..., None], COLORS.values(), strict=True)
+    return np.clip(sum((plane * color for plane, color in planes), np.zeros(3)), 0, 1)
 
 
 def _show(axis: Axes, image: NDArray[np.floating], title: str) -> None:

@@ -22,7 +22,7 @@ def tissue_window(metadata: Mapping[str, Any], name: str) -> TissueWindow:
 
     From the boxes `cell` and `tissue` (slide pixels), x₀ = ⌊1024 · (cell.x_start − tissue.x_start) /
     (tissue.x_end − tissue.x_start)⌋ and y₀ likewise; where no box is given, from the cell patch's relative
-    centre, x₀ = ⌊1024 · patch_x_offset − 128⌋. Computed in exact fractions, so that no rounding moves a
+    center, x₀ = ⌊1024 · patch_x_offset − 128⌋. Computed in exact fractions, so that no rounding moves a
     window by a pixel.
 
     Parameters

@@ -21,7 +21,7 @@ class CellClass(IntEnum):
         return "BC" if self is CellClass.BACKGROUND else "TC"
 
     @property
-    def colour(self) -> tuple[int, int, int]:
+    def color(self) -> tuple[int, int, int]:
         """RGB in which the challenge draws the class: BC yellow, TC blue."""
         return (255, 225, 0) if self is CellClass.BACKGROUND else (0, 120, 255)
 

@@ -97,10 +97,10 @@ def test_tissue_labels_are_read_as_they_are(pair: AnnotatedPair) -> None:
 
 def test_wrong_tissue_is_refused_with_the_file(pair: AnnotatedPair) -> None:
     write_tissue(pair, np.ones((512, 512), np.uint8))
-    with pytest.raises(InputError, match=r"001\.png: must be an 8-bit grey image of 1024 × 1024"):
+    with pytest.raises(InputError, match=r"001\.png: must be an 8-bit gray image of 1024 × 1024"):
         pair.tissue_labels()
     write_tissue(pair, np.ones((1024, 1024, 3), np.uint8))
-    with pytest.raises(InputError, match=r"001\.png: must be an 8-bit grey image"):
+    with pytest.raises(InputError, match=r"001\.png: must be an 8-bit gray image"):
         pair.tissue_labels()
     labels = np.ones((1024, 1024), np.uint8)
     labels[3, 5] = 7

@@ -9,7 +9,7 @@ from softctm.evaluation.calibration import calibration
 from softctm.evaluation.matching import CellTable, match_tables
 
 
-def analyse(predicted, true):
+def analyze(predicted, true):
     tables = CellTable.of(predicted), CellTable.of(true)
     return calibration(match_tables(*tables), tables[0], Bootstrap(len(true), 100))
 
@@ -25,7 +25,7 @@ def test_bins_and_errors_by_hand():
             (10, 410, TC, 0.1),
         )
     ]
-    parts = analyse(predicted, true)
+    parts = analyze(predicted, true)
     assert list(parts) == ["all", "BC", "TC"]
     assert parts["all"].predictions.tolist() == [0, 1, 0, 0, 0, 1, 0, 0, 0, 3]
     assert parts["BC"].predictions.tolist() == [0] * 9 + [3]
@@ -40,7 +40,7 @@ def test_bins_and_errors_by_hand():
 
 def test_scores_at_the_borders_of_bins():
     scores = [0.0, 0.1, 0.3, 0.7, 0.9, 1.0]
-    parts = analyse([cells(*[(50 * i, 5, TC, score) for i, score in enumerate(scores)])], [cells()])
+    parts = analyze([cells(*[(50 * i, 5, TC, score) for i, score in enumerate(scores)])], [cells()])
     assert parts["TC"].predictions.tolist() == [1, 1, 0, 1, 0, 0, 0, 1, 0, 2]
 
 
@@ -56,7 +56,7 @@ def test_scores_that_are_probabilities_are_found_calibrated():
         predicted.append(cells(*[(x, y, BC, s) for (x, y), s in zip(places, scores, strict=True)]))
         true.append(cells(*[(x, y, BC) for (x, y), h in zip(places, hit, strict=True) if h]))
         squared.append((scores - hit) ** 2)
-    figures = analyse(predicted, true)["BC"].figures
+    figures = analyze(predicted, true)["BC"].figures
     assert figures["expected_calibration_error"].value < 0.02
     assert abs(figures["overconfidence"].value) < 0.01
     assert figures["brier"].value == pytest.approx(np.mean(squared), abs=1e-6)

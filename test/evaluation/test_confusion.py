@@ -12,7 +12,7 @@ from softctm.evaluation.confusion import confusion, pair_matrices
 from softctm.evaluation.matching import CellTable, match_tables
 
 
-def analyse(predicted, true):
+def analyze(predicted, true):
     tables = CellTable.of(predicted), CellTable.of(true)
     matrices = pair_matrices(match_tables(*tables, same_class=False), *tables, len(true))
     return confusion(matrices, Bootstrap(len(true), 100))
@@ -27,7 +27,7 @@ def test_matrix_counts_every_cell_once(predicted, true):
         expected[true.label[j] - 1 if j >= 0 else 2, predicted.label[i] - 1] += 1
     for j in set(range(len(true))) - set(partner):
         expected[true.label[j] - 1, 2] += 1
-    assert (analyse([predicted], [true]).matrix == expected).all()
+    assert (analyze([predicted], [true]).matrix == expected).all()
 
 
 def test_figures_by_hand():
@@ -41,7 +41,7 @@ def test_figures_by_hand():
             (900, 900, BC),  # a false alarm
         )
     ]
-    result = analyse(predicted, true)
+    result = analyze(predicted, true)
     assert result.matrix.tolist() == [[3, 1, 0], [2, 3, 1], [1, 0, 0]]
     value = {name: figure.value for name, figure in result.figures.items()}
     assert value["detection_precision"] == 9 / 10
@@ -55,7 +55,7 @@ def test_figures_by_hand():
 
 
 def test_nothing_matched_has_no_class_figures():
-    value = analyse([cells((5, 5, BC))], [cells((900, 900, TC))]).figures
+    value = analyze([cells((5, 5, BC))], [cells((900, 900, TC))]).figures
     assert value["detection_f1"].value == 0.0
     assert math.isnan(value["class_accuracy"].value)
     assert math.isnan(value["kappa"].value)

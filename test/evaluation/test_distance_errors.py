@@ -11,7 +11,7 @@ from softctm.evaluation.distance import distance_errors
 from softctm.evaluation.matching import CellTable, match_tables
 
 
-def analyse(predicted, true):
+def analyze(predicted, true):
     tables = CellTable.of(predicted), CellTable.of(true)
     matched = match_tables(*tables)
     return distance_errors(matched, *tables, Bootstrap(len(true), 100)), matched, tables[0]
@@ -20,7 +20,7 @@ def analyse(predicted, true):
 def test_by_hand():
     true = [cells((100, 100, BC), (300, 100, BC), (500, 100, TC))]
     predicted = [cells((103, 104, BC), (300, 100, BC), (509, 88, TC), (900, 900, TC))]
-    errors, _, _ = analyse(predicted, true)
+    errors, _, _ = analyze(predicted, true)
     assert (errors["all"].hits, errors["BC"].hits, errors["TC"].hits) == (3, 2, 1)
     value = {name: figure.value for name, figure in errors["all"].figures.items()}
     assert value["mean"] == pytest.approx(20 / 3)
@@ -35,7 +35,7 @@ def test_by_hand():
 def test_agrees_with_numpy_over_many_hits():
     random = np.random.default_rng(5)
     true = [random_cells(random, 150) for _ in range(4)]
-    errors, matched, predicted = analyse([imperfect(random, points) for points in true], true)
+    errors, matched, predicted = analyze([imperfect(random, points) for points in true], true)
     for name, label in (("BC", BC), ("TC", TC)):
         distance = matched.distance[matched.hit & (predicted.label == label)]
         value = {key: figure.value for key, figure in errors[name].figures.items()}
@@ -46,6 +46,6 @@ def test_agrees_with_numpy_over_many_hits():
 
 
 def test_without_hits_there_is_no_distance():
-    errors, _, _ = analyse([cells((1, 1, BC))], [cells((900, 1, BC))])
+    errors, _, _ = analyze([cells((1, 1, BC))], [cells((900, 1, BC))])
     assert errors["all"].hits == 0
     assert all(math.isnan(figure.value) for figure in errors["all"].figures.values())

@@ -56,7 +56,7 @@ def altered(key, value):
         (altered("name", "image_1\n"), 'points[1]: name is "image_1\\n", not image_<number>'),
         (altered("name", "image_²"), "not image_<number>"),
         (altered("name", 0), "points[1]: name is 0, not image_<number>"),
-        (altered("colour", 0), 'points[1]: "colour" does not belong there'),
+        (altered("color", 0), 'points[1]: "color" does not belong there'),
         ({**GOOD, "points": [3]}, "points[0]: 3 is not an object"),
         ({**GOOD, "points": {}}, "points is {}, not a list"),
         ({**GOOD, "type": "Point"}, 'type is "Point", not "Multiple points"'),

@@ -58,7 +58,7 @@ def random_pair(seed: int = 0) -> CellTissuePair:
 
 
 def turned(image: Array, view: View) -> Array:
-    """Flip left-right first, then turn clockwise; an image's last axis is its colours."""
+    """Flip left-right first, then turn clockwise; an image's last axis is its colors."""
     return np.ascontiguousarray(np.rot90(image[:, ::-1] if view.flipped else image, -view.quarter_turns))
 
 
@@ -135,7 +135,7 @@ def test_follows_the_method_step_by_step(tiny: Path, pair: CellTissuePair, views
         for least in (1e-4, -1e-4)
     )
     found = as_cells(prediction.points)
-    # Of two neighbours that differ by rounding only, single precision may take the other one.
+    # Of two neighbors that differ by rounding only, single precision may take the other one.
     moved = (sure - found.keys()) | (found.keys() - possible)
     assert len(sure) > 100
     assert len(moved) <= 0.01 * len(sure)

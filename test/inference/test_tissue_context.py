@@ -49,7 +49,7 @@ def test_weights_sum_to_one_and_keep_symmetry() -> None:
 
 
 def test_weights_are_keyss_kernel_for_a_of_minus_three_quarters() -> None:
-    # By hand: the first output after sample 4's centre lies 1/8 of a sample behind it.
+    # By hand: the first output after sample 4's center lies 1/8 of a sample behind it.
     d = 0.125
     inner = [(1.25 * t - 2.25) * t * t + 1 for t in (d, 1 - d)]
     outer = [-0.75 * (t**3 - 5 * t**2 + 8 * t - 4) for t in (1 + d, 2 - d)]

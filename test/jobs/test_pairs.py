@@ -45,7 +45,7 @@ class FakeDetector:
         name="fake",
         version="1",
         folder=Path("nowhere"),
-        manifest={"licence": "MIT"},
+        manifest={"license": "MIT"},
         hashes={"a.onnx": "0" * 64},
     )
 

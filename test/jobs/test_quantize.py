@@ -18,7 +18,7 @@ from tiny_networks import network, write_folder, write_manifest
 from benchmarks.agreement import Agreement
 from softctm.cli import main
 from softctm.inference.detector import Detector
-from softctm.jobs import quantize as quantised_model
+from softctm.jobs import quantize as quantized_model
 from softctm.model.loading import load_model
 from softctm.readers import open_pairs
 
@@ -42,7 +42,7 @@ def write_model(folder: Path) -> Path:
     digest = hashlib.sha256(further.read_bytes()).hexdigest()
     write_manifest(
         folder,
-        licence="CC-BY-NC-4.0",
+        license="CC-BY-NC-4.0",
         precision="float32",
         training={"data": "made up"},
         scores={"out_of_fold": {"mean_f1": 1}},
@@ -63,11 +63,11 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def small(weights: Path, pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("eight") / "new" / "model"
-    assert quantise(weights, pairs, folder) == 0
+    assert quantize(weights, pairs, folder) == 0
     return folder
 
 
-def quantise(weights: Path, pairs: Path, output: Path, *more: str) -> int:
+def quantize(weights: Path, pairs: Path, output: Path, *more: str) -> int:
     places = ["--weights", str(weights), "--calibrate", str(pairs), "--output", str(output)]
     return main(["quantize", *places, *more])
 
@@ -89,20 +89,20 @@ def test_every_network_is_in_8_bits_and_verified_by_its_hash(weights: Path, smal
 
 def test_manifest_says_what_changed_and_keeps_the_rest(weights: Path, small: Path) -> None:
     before, after = load_model(weights), load_model(small)
-    for key in ("licence", "training", "postprocessing", "version"):
+    for key in ("license", "training", "postprocessing", "version"):
         assert after.manifest[key] == before.manifest[key]
     assert after.postprocessing == before.postprocessing
     assert after.name == "tiny-8bit"
     assert after.manifest["precision"].startswith("8-bit")
     assert "scores" not in after.manifest  # they are the other networks'
-    assert after.manifest["quantisation"]["made_from"]["cell_fold1.onnx"] == before.hashes["cell_fold1.onnx"]
+    assert after.manifest["quantization"]["made_from"]["cell_fold1.onnx"] == before.hashes["cell_fold1.onnx"]
     folds = "validation/folds.json"
     assert (small / folds).read_bytes() == (weights / folds).read_bytes()
     assert after.for_fold(1).tissue.networks[0].path.name == "tissue_fold1.onnx"
 
 
 def test_no_network_is_shown_the_fold_that_it_was_kept_from(small: Path) -> None:
-    assert load_model(small).manifest["quantisation"]["pairs"] == {
+    assert load_model(small).manifest["quantization"]["pairs"] == {
         "tissue.onnx": ["002"],
         "cell_fold0.onnx": ["002"],
         "cell_fold1.onnx": ["000", "001"],
@@ -125,7 +125,7 @@ def test_detector_gives_nearly_the_same_maps(weights: Path, small: Path, pairs: 
 def test_command_prints_each_networks_difference(
     weights: Path, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert quantise(weights, pairs, tmp_path / "out", "--pairs", "1") == 0
+    assert quantize(weights, pairs, tmp_path / "out", "--pairs", "1") == 0
     *lines, last = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == [
         "tissue.onnx",
@@ -136,7 +136,7 @@ def test_command_prints_each_networks_difference(
     for line in lines:
         assert 0 < float(line.split("off by ")[1].split()[0]) < 0.01
     assert "softctm validate" in last
-    shown = load_model(tmp_path / "out").manifest["quantisation"]["pairs"]
+    shown = load_model(tmp_path / "out").manifest["quantization"]["pairs"]
     assert {len(names) for names in shown.values()} == {1}
 
 
@@ -147,8 +147,8 @@ def test_a_network_that_loses_too_much_is_refused(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(quantised_model, "MAX_MEAN_DIFFERENCE", 1e-9)
-    assert quantise(weights, pairs, tmp_path / "out") == 4
+    monkeypatch.setattr(quantized_model, "MAX_MEAN_DIFFERENCE", 1e-9)
+    assert quantize(weights, pairs, tmp_path / "out") == 4
     assert "tissue.onnx: 8 bits change its probabilities by" in capsys.readouterr().err
     assert not (tmp_path / "out" / "model.json").exists()
 
@@ -167,7 +167,7 @@ def test_bad_use_is_one_clear_line(
         ((bare, pairs, output), 4, "has no model.json"),
         ((small, pairs, output), 4, "tissue.onnx: is in 8 bits already"),
     ):
-        assert quantise(*arguments) == code
+        assert quantize(*arguments) == code
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("error: ")
         assert message in line

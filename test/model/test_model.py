@@ -34,13 +34,13 @@ def edit(folder: Path, change: Any) -> None:
 
 def test_reads_a_manifest(folder: Path) -> None:
     rule = {"method": "peaks", "sigma_px": 2.5, "distance_px": 4, "threshold": 0.35}
-    manifest = write_manifest(folder, postprocessing=rule, licence="CC-BY-NC-4.0")
+    manifest = write_manifest(folder, postprocessing=rule, license="CC-BY-NC-4.0")
     model = load_model(folder)
     assert (model.name, model.version) == ("tiny", "1.2.3")
     assert [network.path.name for network in model.cell.networks] == ["cell_fold0.onnx", "cell_fold1.onnx"]
     assert [network.fold for network in model.cell.networks] == [0, 1]
     assert model.postprocessing == Peaks(2.5, 4, 0.35)
-    assert model.manifest["licence"] == "CC-BY-NC-4.0"
+    assert model.manifest["license"] == "CC-BY-NC-4.0"
     assert model.hashes["tissue.onnx"] == manifest["tissue"]["networks"][0]["sha256"]
     for kept in model.cell.networks:
         assert kept.read() == kept.path.read_bytes()

@@ -62,7 +62,7 @@ def test_every_parameter_gets_a_gradient() -> None:
     assert [name for name, parameter in network.named_parameters() if parameter.grad is None] == []
 
 
-def test_input_is_normalised_as_imagenet_wants_it() -> None:
+def test_input_is_normalized_as_imagenet_wants_it() -> None:
     network, seen = DeepLab(SMALL).eval(), []
     network.body.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     with torch.inference_mode():

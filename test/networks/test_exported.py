@@ -76,7 +76,7 @@ def test_the_place_of_the_strides_comes_back(images: list[torch.Tensor], tmp_pat
         assert (loaded(rgb[0]) - expected).abs().max() < 0.01 * expected.std()
 
 
-def test_without_batch_normalisation_it_computes_the_same(
+def test_without_batch_normalization_it_computes_the_same(
     trained: DeepLab, images: list[torch.Tensor]
 ) -> None:
     plain = melted(trained)
@@ -101,7 +101,7 @@ def test_several_looks_share_one_set_of_weights(images: list[torch.Tensor], tmp_
         assert (load_exported(spec, file, images)(images[0]) - expected).abs().max() < 0.01 * expected.std()
 
 
-def test_in_training_it_normalises_by_its_batch_as_before(
+def test_in_training_it_normalizes_by_its_batch_as_before(
     trained: DeepLab, file: Network, images: list[torch.Tensor]
 ) -> None:
     loaded = load_exported(SPEC, file, images)

@@ -107,7 +107,7 @@ def test_probabilities_stay_close_although_every_stored_value_is_rounded(file: s
 
 
 def segmentation(**changes: Any) -> bytes:
-    """Normalise, convolve, pool, enlarge, convolve, enlarge, softmax: a small network of the usual shape."""
+    """Normalize, convolve, pool, enlarge, convolve, enlarge, softmax: a small network of the usual shape."""
     graph = Graph()
     image = graph.input("image", np.float32, ("n", 3, SIZE, SIZE))
     scale = changes.get("scale", 1.0)

@@ -14,7 +14,7 @@ from scipy.ndimage import correlate
 from tiny_networks import network
 
 from softctm.errors import InputError, ModelError
-from softctm.ort.quantization import _rearrange_first_convolution, quantise_network
+from softctm.ort.quantization import _rearrange_first_convolution, quantize_network
 
 SIZE = 32
 
@@ -64,7 +64,7 @@ def test_error_is_within_the_bound_of_8_bits() -> None:
     content = network(5, 3, 2, size=SIZE)
     (weights,) = constants(content).values()
     shown = images(4)
-    small = quantise_network(content, iter(shown), "tiny")
+    small = quantize_network(content, iter(shown), "tiny")
     expected = np.stack(
         [sum(correlate(shown[0][0, c], kernel[c], mode="constant") for c in range(3)) for kernel in weights]
     )
@@ -81,7 +81,7 @@ def test_error_is_within_the_bound_of_8_bits() -> None:
 def test_weights_are_8_bit_with_a_scale_for_each_output_channel() -> None:
     content = network(5, 3, 2, size=SIZE)
     (weights,) = constants(content).values()
-    stored = constants(quantise_network(content, iter(images(2)), "tiny"))
+    stored = constants(quantize_network(content, iter(images(2)), "tiny"))
     (integers,) = (value for value in stored.values() if value.ndim == 4)
     assert integers.dtype == np.int8
     (scales,) = (value for value in stored.values() if value.dtype == np.float32 and value.shape == (2,))
@@ -91,7 +91,7 @@ def test_weights_are_8_bit_with_a_scale_for_each_output_channel() -> None:
 
 def test_inputs_outputs_and_an_open_batch_stay() -> None:
     content = network(5, 4, 3, size=SIZE)
-    small = quantise_network(content, iter(images(2, channels=4)), "tiny")
+    small = quantize_network(content, iter(images(2, channels=4)), "tiny")
     before, after = (onnxruntime.InferenceSession(model) for model in (content, small))
     for kind in ("get_inputs", "get_outputs"):
         old, new = (getattr(session, kind)()[0] for session in (before, after))
@@ -104,30 +104,30 @@ def test_inputs_outputs_and_an_open_batch_stay() -> None:
 def test_images_are_cut_to_the_channels_and_repeated_to_the_batch_of_the_network() -> None:
     content = network(5, 3, 2, size=SIZE, batch=2)
     shown = images(2, channels=5)
-    small = quantise_network(content, iter(shown), "tiny")
-    alone = quantise_network(network(5, 3, 2, size=SIZE), (image[:, :3] for image in shown), "tiny")
+    small = quantize_network(content, iter(shown), "tiny")
+    alone = quantize_network(network(5, 3, 2, size=SIZE), (image[:, :3] for image in shown), "tiny")
     both = np.concatenate(shown)[:, :3]
     np.testing.assert_array_equal(run(small, both), run(alone, both))
 
 
 def test_same_images_give_the_same_bytes_and_others_do_not() -> None:
     content = network(5, 3, 2, size=SIZE)
-    first, again = (quantise_network(content, iter(images(2)), "tiny") for _ in range(2))
-    darker = quantise_network(content, (image / 2 for image in images(2)), "tiny")
+    first, again = (quantize_network(content, iter(images(2)), "tiny") for _ in range(2))
+    darker = quantize_network(content, (image / 2 for image in images(2)), "tiny")
     assert first == again
     assert first != darker
 
 
 def test_weights_stored_in_16_bits_are_taken_as_they_are() -> None:
     model, weights = one_convolution(strides=[1, 1], pads=[3] * 4)
-    plain = quantise_network(model.SerializeToString(), iter(images(2, channels=5)), "tiny")
+    plain = quantize_network(model.SerializeToString(), iter(images(2, channels=5)), "tiny")
     stored = next(tensor for tensor in model.graph.initializer if tensor.name == "weights")
     half = weights.astype(np.float16)
     stored.CopyFrom(numpy_helper.from_array(half, "weights_float16"))
     model.graph.node.insert(
         0, helper.make_node("Cast", ["weights_float16"], ["weights"], to=TensorProto.FLOAT)
     )
-    small = quantise_network(model.SerializeToString(), iter(images(2, channels=5)), "tiny")
+    small = quantize_network(model.SerializeToString(), iter(images(2, channels=5)), "tiny")
     assert all(value.dtype != np.float16 for value in constants(small).values())
     image = images(1, channels=5, seed=4)[0]
     np.testing.assert_allclose(run(small, image), run(plain, image), atol=0.02 * run(plain, image).max())
@@ -164,28 +164,28 @@ def test_other_first_convolutions_are_left_as_they_are(attributes: dict[str, Any
     assert model.SerializeToString() == before
 
 
-def test_what_cannot_be_quantised_is_refused_by_name() -> None:
+def test_what_cannot_be_quantized_is_refused_by_name() -> None:
     content = network(5, 3, 2, size=SIZE)
-    small = quantise_network(content, iter(images(1)), "tiny")
+    small = quantize_network(content, iter(images(1)), "tiny")
     with pytest.raises(ModelError, match="tiny: is in 8 bits already"):
-        quantise_network(small, iter(images(1)), "tiny")
+        quantize_network(small, iter(images(1)), "tiny")
     old = onnx.load_model_from_string(content)
     old.opset_import[0].version = 11
     with pytest.raises(ModelError, match="tiny: is written in ONNX opset 11; export it with 13 or later"):
-        quantise_network(old.SerializeToString(), iter(images(1)), "tiny")
+        quantize_network(old.SerializeToString(), iter(images(1)), "tiny")
     model, _ = one_convolution()
     del model.graph.node[0], model.graph.initializer[:]
     model.graph.node[0].input[0] = "image"
     with pytest.raises(ModelError, match="tiny: has no convolution"):
-        quantise_network(model.SerializeToString(), iter(images(1)), "tiny")
+        quantize_network(model.SerializeToString(), iter(images(1)), "tiny")
 
 
 def test_images_that_are_missing_or_do_not_fit_are_refused_by_name() -> None:
     content = network(5, 3, 2, size=SIZE)
     with pytest.raises(InputError, match="tiny: no pair to calibrate it on"):
-        quantise_network(content, iter([]), "tiny")
+        quantize_network(content, iter([]), "tiny")
     with pytest.raises(ModelError, match="tiny: cannot be put into 8 bits") as error:
-        quantise_network(content, iter(images(1, channels=2)), "tiny")
+        quantize_network(content, iter(images(1, channels=2)), "tiny")
     assert "\n" not in str(error.value)
 
 
@@ -198,7 +198,7 @@ def test_default_model_keeps_its_probabilities(shared: Path) -> None:
     model = load_model(Path(__file__).parents[2] / "model_weights")
     content = model.cell.networks[0].read()
     source, inputs = open_pairs(shared / "ocelot", "train"), NetworkInputs(model)
-    small = quantise_network(content, (inputs.cell(source.read(index)) for index in (0, 100, 200)), "cell")
+    small = quantize_network(content, (inputs.cell(source.read(index)) for index in (0, 100, 200)), "cell")
     difference = _difference(content, small, inputs.cell(source.read(300)), "logits")
     assert 1e-5 < difference.mean < 0.01
     assert difference.same_class > 0.99

@@ -59,7 +59,7 @@ def as_set(points: CellPoints) -> set[tuple[int, int, int]]:
 
 
 def random_map(seed: int, shape: tuple[int, int], levels: int | None, patches: int) -> Map:
-    """Three probabilities that sum to 1, quantised to a few levels or with plateaus where asked."""
+    """Three probabilities that sum to 1, quantized to a few levels or with plateaus where asked."""
     random = np.random.default_rng(seed)
     logits = ndimage.gaussian_filter(random.normal(0, 1, (3, *shape)), (0, 2, 2)) * 12
     probability = np.exp(logits) / np.exp(logits).sum(axis=0)
@@ -117,7 +117,7 @@ def test_blur_keeps_plateaus_to_the_last_bit() -> None:
     assert np.ptp(blurred(plane, 3.0)) == 0
 
 
-def test_a_single_blob_gives_its_centre_class_and_probability() -> None:
+def test_a_single_blob_gives_its_center_class_and_probability() -> None:
     rows, columns = np.mgrid[:64, :64]
     blob = np.exp(-((rows - 20) ** 2 + (columns - 41) ** 2) / 18).astype(np.float32)
     points = find_cells(np.stack([1 - blob, 0.2 * blob, 0.8 * blob]), Peaks())
@@ -149,12 +149,12 @@ def test_threshold_replaces_the_test_on_the_unblurred_map() -> None:
     assert len(find_cells(probability, Peaks(threshold=height))) == 0
 
 
-def test_of_equal_neighbours_the_first_in_row_major_order_stays() -> None:
+def test_of_equal_neighbors_the_first_in_row_major_order_stays() -> None:
     rows = np.array([0, 0, 0, 1, 2, 3])
     columns = np.array([0, 2, 3, 1, 4, 0])
     probability = np.tile(np.float32([0, 0.2, 0.8]), (6, 1))
     points = points_from_candidates(np.stack([rows, columns]), probability, 3)
-    # (row 0, column 0) rules out its neighbours up to 2 away; exactly 3 apart both stay.
+    # (row 0, column 0) rules out its neighbors up to 2 away; exactly 3 apart both stay.
     assert list(zip(points.y.tolist(), points.x.tolist(), strict=True)) == [(0, 0), (0, 3), (3, 0)]
 
 
@@ -166,7 +166,7 @@ def test_a_map_equal_everywhere_has_no_peaks(value: float) -> None:
 
 
 def test_worst_case_is_quick() -> None:
-    # Saturated but for a corner: nearly every pixel equals its neighbourhood's maximum.
+    # Saturated but for a corner: nearly every pixel equals its neighborhood's maximum.
     probability = np.zeros((3, 1024, 1024), np.float32)
     probability[2] = 1
     probability[:, :20, :20] = np.float32([1, 0, 0])[:, None, None]

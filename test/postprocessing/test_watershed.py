@@ -34,7 +34,7 @@ def cells(points: CellPoints) -> set[tuple[int, int, int]]:
     return set(zip(points.x.tolist(), points.y.tolist(), points.label.tolist(), strict=True))
 
 
-def test_separate_nuclei_give_their_centres_classes_and_mean_probabilities() -> None:
+def test_separate_nuclei_give_their_centers_classes_and_mean_probabilities() -> None:
     probability = paint((disc(50, 60, 10), 2, 0.9), (disc(140, 30, 8), 1, 0.8))
     points = cells_from_hard_mask(probability, HardMask())
     assert cells(points) == {(60, 50, 2), (30, 140, 1)}

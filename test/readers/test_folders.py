@@ -233,7 +233,7 @@ def read_cell(folder: Path) -> Pixels:
     return open_pairs(folder).read(0).cell
 
 
-GREY = patch(5)[..., 0]
+GRAY = patch(5)[..., 0]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -257,15 +257,15 @@ def test_exif_orientation(tmp_path: Path, orientation: int, suffix: str) -> None
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".mha"])
-def test_grey_becomes_rgb(tmp_path: Path, suffix: str) -> None:
+def test_gray_becomes_rgb(tmp_path: Path, suffix: str) -> None:
     def save(path: Path) -> None:
         if suffix == ".mha":
-            sitk.WriteImage(sitk.GetImageFromArray(GREY), str(path))
+            sitk.WriteImage(sitk.GetImageFromArray(GRAY), str(path))
         else:
-            Image.fromarray(GREY).save(path)
+            Image.fromarray(GRAY).save(path)
 
     single(tmp_path, save, f"000{suffix}")
-    assert np.array_equal(read_cell(tmp_path), np.repeat(GREY[..., None], 3, 2))
+    assert np.array_equal(read_cell(tmp_path), np.repeat(GRAY[..., None], 3, 2))
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
@@ -323,7 +323,7 @@ def rgb16_png(pixels: Any) -> bytes:
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".mha"])
 def test_16_bits_keep_their_higher_half(tmp_path: Path, channels: int, suffix: str) -> None:
-    small = patch(0) if channels == 3 else GREY
+    small = patch(0) if channels == 3 else GRAY
     pixels = small.astype(np.uint16) * 257
 
     def save(path: Path) -> None:
@@ -342,12 +342,12 @@ def test_16_bits_keep_their_higher_half(tmp_path: Path, channels: int, suffix: s
 
 
 def test_12_bits_in_16_are_refused(tmp_path: Path) -> None:
-    single(tmp_path, Image.fromarray(GREY.astype(np.uint16) * 16).save)
+    single(tmp_path, Image.fromarray(GRAY.astype(np.uint16) * 16).save)
     assert "below 4096" in refusal(tmp_path)
 
 
 def test_float_pixels_are_refused(tmp_path: Path) -> None:
-    single(tmp_path, Image.fromarray(GREY.astype(np.float32)).save, "000.tif")
+    single(tmp_path, Image.fromarray(GRAY.astype(np.float32)).save, "000.tif")
     assert "no plain meaning" in refusal(tmp_path)
 
 

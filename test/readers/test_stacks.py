@@ -57,7 +57,7 @@ TIFFS = {
 
 
 def save_jpeg_tiles(path: Path, pixels: Pixels) -> None:
-    """As scanners and the platform store them: each tile a JPEG with subsampled colours."""
+    """As scanners and the platform store them: each tile a JPEG with subsampled colors."""
     tiles = []
     for y in range(0, len(pixels), 512):
         for x in range(0, 1024, 512):
@@ -125,7 +125,7 @@ def test_every_storage_form_gives_the_patches(
 
 @pytest.mark.parametrize("tile", [None, (512, 512)], ids=["strips", "tiles"])
 def test_jpeg_compressed_stack_is_what_pillow_reads(tmp_path: Path, tile: tuple[int, int] | None) -> None:
-    """The comparison is with Pillow's reading of the whole image; libtiff's JPEG colours are its business."""
+    """The comparison is with Pillow's reading of the whole image; libtiff's JPEG colors are its business."""
     paths = stack_paths(tmp_path)
     for path in paths.values():
         if tile is None:

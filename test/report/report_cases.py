@@ -17,7 +17,7 @@ from softctm.points import CellPoints
 
 
 def write_release_with_images(folder: Path, pairs: Sequence[CellPoints], organs: Sequence[str] = ()) -> Path:
-    """`write_release` with plain coloured patches."""
+    """`write_release` with plain colored patches."""
     write_release(folder, pairs, organs)
     for kind in ("cell", "tissue"):
         (folder / "images" / "train" / kind).mkdir(parents=True)

@@ -100,7 +100,7 @@ def test_numbers_have_a_minus_sign_and_no_negative_zero():
     assert [number(value, 2) for value in (-0.5, -0.001, float("nan"))] == ["−0.50", "0.00", "–"]
 
 
-def test_images_keep_below_their_limit_and_stay_recognisable():
+def test_images_keep_below_their_limit_and_stay_recognizable():
     random = np.random.default_rng(0)
     noise = random.integers(0, 256, (1024, 1024, 3), dtype=np.uint8)
     limit = 200_000
@@ -222,7 +222,7 @@ def judged_page(case, tmp_path_factory):
     return report(tmp_path_factory.mktemp("judged"), *arguments)
 
 
-def test_the_page_needs_no_network_and_no_neighbours(judged_page):
+def test_the_page_needs_no_network_and_no_neighbors(judged_page):
     page, parts = judged_page
     for tag, attributes in parts.elements:
         for name in ("src", "href", "xlink:href", "srcset", "poster", "data", "action"):

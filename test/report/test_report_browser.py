@@ -216,15 +216,15 @@ def test_layers_and_classes_switch_on_and_off(opened):
         assert displayed == [True, False, True]
 
 
-def test_outcomes_differ_by_shape_and_classes_by_the_challenges_colours(opened):
+def test_outcomes_differ_by_shape_and_classes_by_the_challenges_colors(opened):
     def shape(outcome):
         use = opened.find_element(By.CSS_SELECTOR, f"#marks .{outcome} .ink")
         return opened.find_element(By.CSS_SELECTOR, use.get_attribute("href")).get_attribute("d")
 
     assert len({shape(outcome) for outcome in ("hit", "miss", "alarm")}) == 3
-    for name, colour in (("BC", "rgb(255, 225, 0)"), ("TC", "rgb(0, 120, 255)")):
+    for name, color in (("BC", "rgb(255, 225, 0)"), ("TC", "rgb(0, 120, 255)")):
         marks = opened.find_elements(By.CSS_SELECTOR, f"#marks .{name} .ink")
-        assert {mark.value_of_css_property("stroke") for mark in marks} == {colour}
+        assert {mark.value_of_css_property("stroke") for mark in marks} == {color}
 
 
 def test_marks_lie_where_the_cells_are(opened, case):
@@ -346,8 +346,8 @@ def test_the_page_fits_its_window(opened, width):
         opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-def luminance(colour):
-    channels = [int(value) / 255 for value in re.findall(r"\d+", colour)[:3]]
+def luminance(color):
+    channels = [int(value) / 255 for value in re.findall(r"\d+", color)[:3]]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
@@ -359,8 +359,8 @@ def test_text_stands_out_from_its_background(opened, scheme):
     pairs = opened.execute_script(
         """const behind = (e) => {
           for (; e; e = e.parentElement) {
-            const colour = getComputedStyle(e).backgroundColor;
-            if (!colour.endsWith(", 0)")) return colour;
+            const color = getComputedStyle(e).backgroundColor;
+            if (!color.endsWith(", 0)")) return color;
           }
         };
         const kinds = "h1, h2, h3, p, dt, dd, dd *, th, td, a, caption, figcaption, legend, button, kbd";
@@ -370,9 +370,9 @@ def test_text_stands_out_from_its_background(opened, scheme):
     )
     opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
     assert len(pairs) > 100
-    for colour, background, text in pairs:
-        low, high = sorted((luminance(colour), luminance(background)))
-        assert (high + 0.05) / (low + 0.05) >= 4.5, (text, colour, background)
+    for color, background, text in pairs:
+        low, high = sorted((luminance(color), luminance(background)))
+        assert (high + 0.05) / (low + 0.05) >= 4.5, (text, color, background)
 
 
 def test_a_page_used_all_over_stays_quiet_and_offline(browser, judged_page):

@@ -10,7 +10,7 @@ import torch
 from skimage.color import rgb2hed
 from torch import Tensor
 
-from softctm.training.augment import augment, change_colour, change_stain
+from softctm.training.augment import augment, change_color, change_stain
 from softctm.training.config import AugmentationConfig
 
 SIDE, CROP = 64, 48
@@ -40,7 +40,7 @@ def test_image_and_target_go_the_same_way(seed: int) -> None:
     assert image.shape == (5, CROP, CROP)
     assert target.shape == (2, CROP, CROP)
     torch.testing.assert_close(image[3:], target)
-    # Unlike the colours, neither the context nor the target changes its values.
+    # Unlike the colors, neither the context nor the target changes its values.
     assert target.min() >= 0
     assert target.max() <= SIDE - 1
 
@@ -56,7 +56,7 @@ def test_labels_go_with_the_image_and_stay_labels(seed: int) -> None:
     column, row = image[3], image[4]
     expected = torch.where(row < SIDE // 2 - 0.5, 0, 1)
     expected[column < SIDE // 4 - 0.5] = -1
-    # Away from the borders, where neighbours mix.
+    # Away from the borders, where neighbors mix.
     certain = ((row - SIDE // 2 + 0.5).abs() > 1.5) & ((column - SIDE // 4 + 0.5).abs() > 1.5)
     assert certain.float().mean() > 0.7
     assert torch.equal(found[certain], expected[certain])
@@ -151,13 +151,13 @@ def test_magnified_crops_reach_from_the_usual_pixels_to_the_finest_every_ratio_a
     assert abs(below - 0.5) < 3 * np.sqrt(0.25 / 400)
 
 
-def test_colour_changes_stay_within_a_fifth() -> None:
+def test_color_changes_stay_within_a_fifth() -> None:
     config = AugmentationConfig(brightness=0.2, contrast=0.2)
     checks = (np.indices((16, 16)).sum(0) % 2).astype(np.float32)
     rgb = torch.from_numpy(np.stack([0.4 + 0.2 * checks] * 3))  # mean 0.5, swing 0.2, never clipped
     means, swings = [], []
     for seed in range(80):
-        changed = change_colour(rgb, config, rng(seed))
+        changed = change_color(rgb, config, rng(seed))
         means += (changed.mean((1, 2)) / 0.5).tolist()
         swings += ((changed.amax((1, 2)) - changed.amin((1, 2))) / 0.2).tolist()
     for ratios in (means, swings):
@@ -168,10 +168,10 @@ def test_colour_changes_stay_within_a_fifth() -> None:
     assert abs(np.corrcoef(means, swings)[0, 1]) < 0.3
 
 
-def test_colours_stay_colours() -> None:
+def test_colors_stay_colors() -> None:
     extremes = torch.tensor([0.0, 1.0]).repeat(3, 8, 4)
     for seed in range(20):
-        changed = change_colour(extremes, AugmentationConfig(), rng(seed))
+        changed = change_color(extremes, AugmentationConfig(), rng(seed))
         assert changed.min() >= 0
         assert changed.max() <= 1
 
@@ -189,7 +189,7 @@ def test_global_randomness_plays_no_part() -> None:
     assert torch.equal(first, augment(picture(), places(), ALWAYS, CROP, rng(4))[0])
 
 
-def test_colours_change_as_often_as_the_probability_says() -> None:
+def test_colors_change_as_often_as_the_probability_says() -> None:
     config = AugmentationConfig(scale=0.0, probability=0.7)
     whole = picture(4)
     changed = 0

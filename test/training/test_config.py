@@ -18,22 +18,22 @@ def test_paper_preset_has_the_papers_values() -> None:
     for task in (tissue, cells):
         assert dataclasses.astuple(task.network) == ("resnet50", 5, 256, 1, (1.0,))
         assert dataclasses.astuple(task.augmentation) == (896, 0.1, 0.2, 0.2, 0.0, 1.0, 0.7)
-    optimiser = cells.optimiser
-    assert (optimiser.name, optimiser.learning_rate, optimiser.epochs, optimiser.batch) == (
+    optimizer = cells.optimizer
+    assert (optimizer.name, optimizer.learning_rate, optimizer.epochs, optimizer.batch) == (
         "adam",
         8e-4,
         150,
         32,
     )
-    assert (optimiser.schedule, optimiser.weight_decay, optimiser.ema) == ("constant", 0, 0)
-    optimiser = tissue.optimiser
-    assert (optimiser.name, optimiser.learning_rate, optimiser.epochs, optimiser.batch) == (
+    assert (optimizer.schedule, optimizer.weight_decay, optimizer.ema) == ("constant", 0, 0)
+    optimizer = tissue.optimizer
+    assert (optimizer.name, optimizer.learning_rate, optimizer.epochs, optimizer.batch) == (
         "sgd",
         0.2,
         100,
         8,
     )
-    assert (optimiser.schedule, optimiser.decay_per_epoch, optimiser.weight_decay) == (
+    assert (optimizer.schedule, optimizer.decay_per_epoch, optimizer.weight_decay) == (
         "exponential",
         0.97,
         5e-6,
@@ -64,7 +64,7 @@ def test_settings_change_what_they_name_and_nothing_else() -> None:
             "cells.target.kind=hard",
             "cells.target.class_weights=1,3,4.5",
             "cells.coupling=none",
-            "tissue.optimiser.epochs=3",
+            "tissue.optimizer.epochs=3",
             "tissue.network.encoder=resnet34",
             "tissue.network.looks=1.25,1.5,2",
         ],
@@ -73,11 +73,11 @@ def test_settings_change_what_they_name_and_nothing_else() -> None:
     assert changed.cells.target.kind == "hard"
     assert changed.cells.target.class_weights == (1.0, 3.0, 4.5)
     assert changed.cells.coupling == "none"
-    assert changed.tissue.optimiser.epochs == 3
-    assert isinstance(changed.tissue.optimiser.epochs, int)
+    assert changed.tissue.optimizer.epochs == 3
+    assert isinstance(changed.tissue.optimizer.epochs, int)
     assert changed.tissue.network.encoder == "resnet34"
     assert changed.tissue.network.looks == (1.25, 1.5, 2.0)
-    assert changed.cells.optimiser == COMPACT.cells.optimiser
+    assert changed.cells.optimizer == COMPACT.cells.optimizer
     assert changed.tissue.augmentation == COMPACT.tissue.augmentation
     assert with_settings(COMPACT, []) == COMPACT
 
@@ -96,10 +96,10 @@ def test_settings_change_what_they_name_and_nothing_else() -> None:
         ),
         ("cells.target.kind=square", "'square' does not fit; the preset has 'soft'"),
         (
-            "cells.optimiser.epochs=4.5",
-            f"'4.5' does not fit; the preset has {COMPACT.cells.optimiser.epochs}",
+            "cells.optimizer.epochs=4.5",
+            f"'4.5' does not fit; the preset has {COMPACT.cells.optimizer.epochs}",
         ),
-        ("cells.optimiser.name=lion", "'lion' does not fit"),
+        ("cells.optimizer.name=lion", "'lion' does not fit"),
         ("cells.target.class_weights=1,2", "'1,2' does not fit"),
         ("cells.target.class_weights=1,,2,3", "'1,,2,3' does not fit"),
         ("cells.target.class_weights=", "'' does not fit"),
@@ -119,6 +119,6 @@ def test_wrong_settings_are_quoted_with_the_reason(setting: str, message: str) -
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_presets_survive_json(name: str) -> None:
-    preset = with_settings(PRESETS[name], ["cells.target.class_weights=1,2,3", "tissue.optimiser.ema=0.5"])
+    preset = with_settings(PRESETS[name], ["cells.target.class_weights=1,2,3", "tissue.optimizer.ema=0.5"])
     document = json.loads(json.dumps(dataclasses.asdict(preset)))
     assert preset_from_json(document) == preset

@@ -34,12 +34,12 @@ from softctm.training.tasks import FoldJob, predict_tissue, train_cells, train_t
 TINY = [
     "tissue.network.downsampling=16",
     "tissue.network.decoder_channels=16",
-    "tissue.optimiser.epochs=1",
-    "tissue.optimiser.batch=2",
+    "tissue.optimizer.epochs=1",
+    "tissue.optimizer.batch=2",
     "cells.network.downsampling=8",
     "cells.network.decoder_channels=16",
-    "cells.optimiser.epochs=1",
-    "cells.optimiser.batch=2",
+    "cells.optimizer.epochs=1",
+    "cells.optimizer.batch=2",
     "cells.target.kind=circle",
 ]
 PATIENTS = ["TCGA-AA-0001", "TCGA-AA-0002", "TCGA-AA-0001", "TCGA-AA-0003", "TCGA-AA-0004"]
@@ -186,14 +186,14 @@ def test_networks_are_trained_without_their_folds_patients(
 
 
 def with_epochs(preset: Preset, epochs: int) -> Preset:
-    return with_settings(preset, [f"tissue.optimiser.epochs={epochs}", f"cells.optimiser.epochs={epochs}"])
+    return with_settings(preset, [f"tissue.optimizer.epochs={epochs}", f"cells.optimizer.epochs={epochs}"])
 
 
-@pytest.mark.parametrize("settings", [("tissue.optimiser.batch=1",), ("tissue.optimiser.accumulation=2",)])
+@pytest.mark.parametrize("settings", [("tissue.optimizer.batch=1",), ("tissue.optimizer.accumulation=2",)])
 def test_one_patch_at_a_time_is_too_few(
     pairs: list[AnnotatedPair], tmp_path: Path, settings: tuple[str, ...]
 ) -> None:
-    with pytest.raises(TrainingError, match=r"batch normalisation needs at least two patches"):
+    with pytest.raises(TrainingError, match=r"batch normalization needs at least two patches"):
         run_of(pairs, tmp_path, *settings).train_tissue(0)
 
 
@@ -266,7 +266,7 @@ def test_a_run_starts_from_the_networks_of_another_fold_by_fold(
     first = run_of(pairs, tmp_path / "first")
     put_tissue_networks(first)
     second = EnsembleRun(
-        pairs, tmp_path / "second", preset("tissue.optimiser.learning_rate=0"), LoopConfig(), None,
+        pairs, tmp_path / "second", preset("tissue.optimizer.learning_rate=0"), LoopConfig(), None,
         start=Start(first.folder),
     )  # fmt: skip
     second.prepare(2, 7)  # its own wishes for folds do not count
@@ -349,7 +349,7 @@ def test_a_start_that_would_mix_folds_or_is_not_there_is_refused(
 def test_a_start_lets_its_networks_look_closer(pairs: list[AnnotatedPair], tmp_path: Path) -> None:
     first = run_of(pairs, tmp_path / "first")
     put_tissue_networks(first)
-    closer = preset("tissue.network.looks=1.5", "tissue.optimiser.epochs=0")
+    closer = preset("tissue.network.looks=1.5", "tissue.optimizer.epochs=0")
     second = replace(first, folder=tmp_path / "second", preset=closer, start=Start(first.folder))
     second.prepare(3, 0)
     network = second.train_tissue(1)
@@ -401,7 +401,7 @@ def test_networks_that_a_start_does_not_fit_begin_with_an_encoder(
 ) -> None:
     first = run_of(pairs, tmp_path / "first")
     put_tissue_networks(first)
-    deeper = preset("tissue.network.decoder_channels=32", "tissue.optimiser.learning_rate=0")
+    deeper = preset("tissue.network.decoder_channels=32", "tissue.optimizer.learning_rate=0")
     plain = EnsembleRun(pairs, tmp_path / "plain", deeper, LoopConfig(bfloat16=False), None)
     without = replace(plain, folder=tmp_path / "without", start=Start(first.folder))
     with pytest.raises(TrainingError, match=r"first: its tissue networks are of another shape"):

@@ -18,15 +18,15 @@ from torch import Tensor, nn
 from training_cases import TinyNetwork, tiny_batch, tiny_network
 
 from softctm.errors import TrainingError
-from softctm.training.config import OptimiserConfig
+from softctm.training.config import OptimizerConfig
 from softctm.training.loop import Batch, LoopConfig, learning_rate, train
 from softctm.training.losses import tissue_cross_entropy
 
 PER_EPOCH, EPOCHS = 3, 3
 STEPS = PER_EPOCH * EPOCHS
-ADAM = OptimiserConfig("adamw", 0.01, 0.1, "one-cycle", EPOCHS, batch=8, encoder_factor=0.5, ema=0.9)
-SGD = OptimiserConfig("sgd", 0.05, 0.01, "exponential", EPOCHS, batch=8)
-PLAIN = OptimiserConfig("adam", 0.01, 0.0, "constant", EPOCHS, batch=8, accumulation=2)
+ADAM = OptimizerConfig("adamw", 0.01, 0.1, "one-cycle", EPOCHS, batch=8, encoder_factor=0.5, ema=0.9)
+SGD = OptimizerConfig("sgd", 0.05, 0.01, "exponential", EPOCHS, batch=8)
+PLAIN = OptimizerConfig("adam", 0.01, 0.0, "constant", EPOCHS, batch=8, accumulation=2)
 EVERY_STEP = LoopConfig(seed=3, checkpoint_minutes=-1.0, bfloat16=False)
 
 
@@ -47,7 +47,7 @@ def killed_before(step: int, batch: Batch = tiny_batch) -> Batch:
 
 def run(
     folder: Path,
-    config: OptimiserConfig,
+    config: OptimizerConfig,
     *,
     batch: Batch = tiny_batch,
     loop: LoopConfig = EVERY_STEP,
@@ -80,25 +80,25 @@ def metrics(folder: Path) -> list[dict[str, str]]:
     ],
 )
 def test_one_cycle_by_hand(step: int, expected: float) -> None:
-    config = OptimiserConfig("adamw", 0.4, 0.0, "one-cycle", epochs=10, batch=1)
+    config = OptimizerConfig("adamw", 0.4, 0.0, "one-cycle", epochs=10, batch=1)
     assert learning_rate(config, step, 100, 10) == pytest.approx(expected)
 
 
 def test_exponential_falls_once_an_epoch() -> None:
-    config = OptimiserConfig("sgd", 0.2, 0.0, "exponential", epochs=100, batch=1)
+    config = OptimizerConfig("sgd", 0.2, 0.0, "exponential", epochs=100, batch=1)
     rates = [learning_rate(config, step, 1000, 10) for step in (0, 9, 10, 25)]
     assert rates == pytest.approx([0.2, 0.2, 0.2 * 0.97, 0.2 * 0.97**2])
 
 
 def test_constant_stays() -> None:
-    config = OptimiserConfig("adam", 8e-4, 0.0, "constant", epochs=150, batch=1)
+    config = OptimizerConfig("adam", 8e-4, 0.0, "constant", epochs=150, batch=1)
     assert {learning_rate(config, step, 1500, 10) for step in (0, 700, 1499)} == {8e-4}
 
 
 @pytest.mark.parametrize("config", [ADAM, SGD, PLAIN], ids=["adamw-ema", "sgd", "accumulated"])
 @pytest.mark.parametrize("bfloat16", [False, True], ids=["float32", "bfloat16"])
 def test_killed_and_resumed_ends_bit_for_bit_like_uninterrupted(
-    tmp_path: Path, config: OptimiserConfig, bfloat16: bool
+    tmp_path: Path, config: OptimizerConfig, bfloat16: bool
 ) -> None:
     loop = replace(EVERY_STEP, bfloat16=bfloat16)
     whole = run(tmp_path / "whole", config, loop=loop)
@@ -261,7 +261,7 @@ def test_gradient_that_is_not_finite_stops_and_is_named(tmp_path: Path, bad: flo
     ],
 )
 def test_checkpoint_of_another_configuration_is_refused(
-    tmp_path: Path, config: OptimiserConfig, loop: LoopConfig, named: str
+    tmp_path: Path, config: OptimizerConfig, loop: LoopConfig, named: str
 ) -> None:
     with pytest.raises(Killed):
         run(tmp_path, ADAM, batch=killed_before(2))
@@ -319,10 +319,10 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from training_cases import tiny_batch, tiny_network
-from softctm.training.config import OptimiserConfig
+from softctm.training.config import OptimizerConfig
 from softctm.training.loop import LoopConfig, train
 from softctm.training.losses import tissue_cross_entropy
-config = OptimiserConfig("sgd", 0.05, 0.01, "exponential", 3, batch=8, accumulation=2, ema=0.9)
+config = OptimizerConfig("sgd", 0.05, 0.01, "exponential", 3, batch=8, accumulation=2, ema=0.9)
 loop, folder = LoopConfig(bfloat16=False), Path(sys.argv[1])
 trained = train(tiny_network(), tiny_batch, tissue_cross_entropy, 3, config, loop, folder)
 if torch.distributed.is_initialized():

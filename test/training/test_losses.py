@@ -1,4 +1,4 @@
-"""Losses against numbers worked out by hand, PyTorch's own cross-entropy and a literal generalised Dice."""
+"""Losses against numbers worked out by hand, PyTorch's own cross-entropy and a literal generalized Dice."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from softctm.training.losses import (
-    generalised_dice,
+    generalized_dice,
     soft_cross_entropy,
     tissue_cross_entropy,
     weighted_square_error,
@@ -34,7 +34,7 @@ def some_labels(classes: int) -> Tensor:
     return torch.randint(classes, (2, 6, 5), generator=torch.Generator().manual_seed(2))
 
 
-def generalised_dice_literally(logits: Tensor, target: Tensor) -> float:
+def generalized_dice_literally(logits: Tensor, target: Tensor) -> float:
     """Sudre et al. 2017: 1 − 2 Σ_l w_l Σ_n r p / Σ_l w_l Σ_n (r + p), w_l = 1 / (Σ_n r)²."""
     scores, reference = logits.double().numpy(), target.double().numpy()
     share = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
@@ -49,33 +49,33 @@ def generalised_dice_literally(logits: Tensor, target: Tensor) -> float:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_generalised_dice_as_published(seed: int) -> None:
+def test_generalized_dice_as_published(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(2, 3, 7, 6, generator=generator)
     labels = torch.randint(3, (2, 7, 6), generator=generator)
     for target in (one_hot(labels, 3), torch.randn(2, 3, 7, 6, generator=generator).softmax(1)):
-        expected = generalised_dice_literally(logits, target)
-        assert generalised_dice(logits, target).item() == pytest.approx(expected, abs=1e-5)
+        expected = generalized_dice_literally(logits, target)
+        assert generalized_dice(logits, target).item() == pytest.approx(expected, abs=1e-5)
 
 
-def test_generalised_dice_by_hand() -> None:
+def test_generalized_dice_by_hand() -> None:
     # Four pixels, one of them a cell; the network is undecided everywhere. Weights 1/9 and 1:
     # 1 − 2 (1.5/9 + 0.5) / ((3 + 2)/9 + (1 + 2)) = 1 − 12/32.
     target = torch.tensor([[[[1.0, 1.0, 1.0, 0.0]], [[0.0, 0.0, 0.0, 1.0]]]])
-    assert generalised_dice(torch.zeros(1, 2, 1, 4), target).item() == pytest.approx(1 - 12 / 32)
+    assert generalized_dice(torch.zeros(1, 2, 1, 4), target).item() == pytest.approx(1 - 12 / 32)
 
 
-def test_generalised_dice_is_0_for_a_perfect_answer_and_1_for_a_wholly_wrong_one() -> None:
+def test_generalized_dice_is_0_for_a_perfect_answer_and_1_for_a_wholly_wrong_one() -> None:
     target = one_hot(some_labels(2), 2)
-    assert generalised_dice(target * 60, target).item() == pytest.approx(0, abs=1e-5)
-    assert generalised_dice((1 - target) * 60, target).item() == pytest.approx(1, abs=1e-5)
+    assert generalized_dice(target * 60, target).item() == pytest.approx(0, abs=1e-5)
+    assert generalized_dice((1 - target) * 60, target).item() == pytest.approx(1, abs=1e-5)
 
 
 def test_class_absent_from_the_batch_takes_no_part_in_dice() -> None:
     target = one_hot(some_labels(2), 3)  # no pixel of the third class
     logits = random_logits(2, 3, 6, 5).requires_grad_()
-    value = generalised_dice(logits, target)
-    assert value.item() == pytest.approx(generalised_dice_literally(logits.detach(), target), abs=1e-5)
+    value = generalized_dice(logits, target)
+    assert value.item() == pytest.approx(generalized_dice_literally(logits.detach(), target), abs=1e-5)
     value.backward()
     assert logits.grad is not None
     assert logits.grad.isfinite().all()
@@ -159,7 +159,7 @@ def test_tissue_of_which_nothing_is_known_costs_nothing() -> None:
 def test_losses_are_computed_in_32_bits_whatever_the_network_gives() -> None:
     logits, target = random_logits(1, 3, 8, 8).bfloat16(), random_shares(1, 3, 8, 8)
     for value in (
-        generalised_dice(logits, target),
+        generalized_dice(logits, target),
         weighted_square_error(logits, target, torch.ones(3)),
         soft_cross_entropy(logits, target, torch.ones(3)),
         tissue_cross_entropy(logits[:, :2], torch.zeros(1, 8, 8, dtype=torch.int64)),

@@ -36,7 +36,7 @@ TINY = [
     "tissue.network.decoder_channels=16",
     "cells.network.downsampling=8",
     "cells.network.decoder_channels=16",
-    *(f"{task}.optimiser.{setting}" for task in ("tissue", "cells") for setting in ("epochs=1", "batch=2")),
+    *(f"{task}.optimizer.{setting}" for task in ("tissue", "cells") for setting in ("epochs=1", "batch=2")),
 ]
 PATIENTS = ["TCGA-AA-0001", "TCGA-AA-0001", "TCGA-AA-0002", "TCGA-AA-0002"]
 
@@ -86,11 +86,11 @@ def model(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert main(arguments(release, folder / "run", "all")) == 0
     assert times(folder / "run") == done  # the second time there was nothing left to do
     words = ["--data", str(release), "--run", str(folder / "run"), "--output", str(folder / "weights")]
-    assert main(["export", *words, "--name", "made-up", "--licence", "CC0", "--data-name", "phantom"]) == 0
+    assert main(["export", *words, "--name", "made-up", "--license", "CC0", "--data-name", "phantom"]) == 0
     return folder
 
 
-@pytest.mark.parametrize(("kind", "loss"), [("circle", "generalised-dice"), ("hard", "generalised-dice")])
+@pytest.mark.parametrize(("kind", "loss"), [("circle", "generalized-dice"), ("hard", "generalized-dice")])
 def test_trains_on_the_other_targets(release: Path, tmp_path: Path, kind: str, loss: str) -> None:
     settings = [f"cells.target.kind={kind}", f"cells.target.loss={loss}"]
     assert main(arguments(release, tmp_path, "all", *settings)) == 0
@@ -105,7 +105,7 @@ def test_manifest_says_how_the_model_came_about(model: Path, release: Path) -> N
     assert [entry["file"] for entry in manifest["tissue"]["networks"]] == ["tissue_fold0.onnx"]
     assert [entry["fold"] for entry in manifest["cell"]["networks"]] == [0, 1]
     assert manifest["validation"]["tissue"][0]["file"] == "validation/tissue_fold1.onnx"
-    assert manifest["licence"] == manifest["training"]["licence"] == "CC0"
+    assert manifest["license"] == manifest["training"]["license"] == "CC0"
     assert manifest["training"]["data"] == "phantom"
     assert manifest["training"]["pairs"] == 4
     assert manifest["training"]["patients"] == 2
@@ -117,7 +117,7 @@ def test_manifest_says_how_the_model_came_about(model: Path, release: Path) -> N
 
 
 def test_a_released_model_goes_on_being_trained(model: Path, release: Path, tmp_path: Path) -> None:
-    still = [f"{task}.optimiser.learning_rate=0" for task in ("tissue", "cells")]
+    still = [f"{task}.optimizer.learning_rate=0" for task in ("tissue", "cells")]
     words = arguments(release, tmp_path, "all", *still, more=("--start", str(model / "weights")))
     words.remove("--folds")
     words.remove("2")
@@ -128,7 +128,7 @@ def test_a_released_model_goes_on_being_trained(model: Path, release: Path, tmp_
     for place in ("tissue/fold1", "cells/fold0"):
         before = load_file(model / "run" / place / "network.safetensors")
         after = load_file(tmp_path / place / "network.safetensors")
-        # Without a batch normalisation behind it, the head comes back as it was, in 16 bits.
+        # Without a batch normalization behind it, the head comes back as it was, in 16 bits.
         name = "body.segmentation_head.0.weight"
         np.testing.assert_allclose(after[name], before[name], rtol=1e-3, atol=1e-6)
 
@@ -144,7 +144,7 @@ def test_what_cannot_be_trained_further_is_refused(model: Path, tmp_path: Path) 
     start = Start(tmp_path / "model")
     with pytest.raises(TrainingError, match=r"model: has 2 cells networks that were kept from fold 0"):
         start.network("cells", 0)(NetworkSpec("resnet18", 4, 16, 2, 3, 8), [])
-    manifest.write_text(json.dumps({**document, "quantisation": {"made_from": {}, "pairs": {}}}))
+    manifest.write_text(json.dumps({**document, "quantization": {"made_from": {}, "pairs": {}}}))
     with pytest.raises(TrainingError, match=r"model: in 8 bits, which cannot be trained"):
         Start(tmp_path / "model")
     del document["training"]
@@ -182,7 +182,7 @@ def test_detector_runs_the_trained_model(model: Path, release: Path, tmp_path: P
 
 def test_run_killed_by_the_system_goes_on_to_the_same_weights(flat_release: Path, tmp_path: Path) -> None:
     more = ("--fold", "1", "--checkpoint-minutes", "0", "--precision", "float32", "--validate-epochs", "0")
-    epochs = "tissue.optimiser.epochs=6"
+    epochs = "tissue.optimizer.epochs=6"
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     words = arguments(flat_release, killed, "tissue", epochs, more=more)
     process = subprocess.Popen(in_another_process(words), env=environment(), stdout=subprocess.DEVNULL)
@@ -209,7 +209,7 @@ def test_several_processes_train_an_ensemble_together(flat_release: Path, tmp_pa
     script = tmp_path / "softctm_main.py"
     script.write_text("import sys, conftest\nfrom softctm.cli import main\nsys.exit(main(sys.argv[1:]))\n")
     # Batch norm needs two patches a process; without "--" torchrun takes --run for an option of its own.
-    settings = ("tissue.optimiser.batch=4", "cells.optimiser.batch=4", "cells.target.kind=circle")
+    settings = ("tissue.optimizer.batch=4", "cells.optimizer.batch=4", "cells.target.kind=circle")
     words = arguments(flat_release, tmp_path / "run", "all", *settings)
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--", str(script))
     subprocess.run(in_another_process(words, *launcher), env=environment(), check=True, timeout=PATIENCE_S)
@@ -226,7 +226,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, capsys: pytest.Captur
         return line
 
     run = tmp_path / "run"
-    assert "no 'epoch' here" in error(*arguments(release, run, "all", "cells.optimiser.epoch=3"))
+    assert "no 'epoch' here" in error(*arguments(release, run, "all", "cells.optimizer.epoch=3"))
     assert f"is {tmp_path} an OCELOT release?" in error(*arguments(tmp_path, run, "all"))
     assert "--fold 7: there are folds 0 to 1" in error(
         *arguments(release, run, "tissue", more=("--fold", "7"))

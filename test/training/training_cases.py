@@ -17,7 +17,7 @@ from softctm.datasets.ocelot import AnnotatedPair
 from softctm.points import CellPoints
 
 BC, TC = 1, 2
-STROMA, HAEMATOXYLIN = (235, 190, 215), (80, 55, 140)
+STROMA, HEMATOXYLIN = (235, 190, 215), (80, 55, 140)
 
 
 def cells(*rows: tuple[int, int, int]) -> CellPoints:
@@ -39,7 +39,7 @@ def discs(shape: tuple[int, int], points: CellPoints, radius: float) -> NDArray[
 
 def stained(nuclei: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """An image that is blue in the nuclei and pink elsewhere, (H, W, 3) uint8."""
-    return np.where(nuclei[..., None], HAEMATOXYLIN, STROMA).astype(np.uint8)
+    return np.where(nuclei[..., None], HEMATOXYLIN, STROMA).astype(np.uint8)
 
 
 @dataclass(frozen=True)

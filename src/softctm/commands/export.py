@@ -17,7 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, required=True, help="the model folder to write")
     parser.add_argument("--name", required=True, help="the model's name")
     parser.add_argument(
-        "--licence", default="CC-BY-NC-4.0", help="of the weights (default: CC-BY-NC-4.0, OCELOT's)"
+        "--license", default="CC-BY-NC-4.0", help="of the weights (default: CC-BY-NC-4.0, OCELOT's)"
     )
     parser.add_argument(
         "--data-name", default="OCELOT 2023, training subset", help="how the manifest calls the data"
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         loop=LoopConfig(seed=seed),
         encoder_weights=None,
     )
-    facts = {"data": args.data_name, "licence": args.licence, "encoder_weights": encoder_weights}
+    facts = {"data": args.data_name, "license": args.license, "encoder_weights": encoder_weights}
     facts |= {name: config[name] for name in OPTIONAL_FACTS if name in config}
     export_ensemble(ensemble, args.output, args.name, facts)
     return 0

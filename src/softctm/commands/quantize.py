@@ -1,4 +1,4 @@
-"""`softctm quantise`: an 8-bit version of a model, for processors."""
+"""`softctm quantize`: an 8-bit version of a model, for processors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from softctm.errors import InputError, UsageError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `softctm quantise`."""
+    """Add the options of `softctm quantize`."""
     parser.add_argument("--weights", type=Path, help="the model's folder (default: model_weights)")
     parser.add_argument(
         "--calibrate",
@@ -24,8 +24,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Quantise every network of the model and say how far each is off."""
-    from softctm.jobs.quantize import quantise_model
+    """Quantize every network of the model and say how far each is off."""
+    from softctm.jobs.quantize import quantize_model
     from softctm.model.loading import find_weights, load_model
     from softctm.readers import open_pairs
 
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.calibrate.is_dir():
         raise InputError(f"{args.calibrate}: no such folder; give one with pairs to --calibrate")
     model = load_model(find_weights(args.weights))
-    differences = quantise_model(model, open_pairs(args.calibrate, args.subset), args.output, args.pairs)
+    differences = quantize_model(model, open_pairs(args.calibrate, args.subset), args.output, args.pairs)
     for file, difference in differences.items():
         print(
             f"{file}: probabilities off by {difference.mean:.4f} on average, {difference.largest:.3f} at "

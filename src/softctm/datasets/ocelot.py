@@ -67,7 +67,7 @@ class AnnotatedPair:
         except (OSError, SyntaxError) as error:
             raise InputError(f"{self.tissue_png}: cannot be read as an image ({error})") from None
         if labels.shape != (PATCH_SIZE, PATCH_SIZE) or labels.dtype != np.uint8:
-            raise InputError(f"{self.tissue_png}: must be an 8-bit grey image of {PATCH_SIZE} × {PATCH_SIZE}")
+            raise InputError(f"{self.tissue_png}: must be an 8-bit gray image of {PATCH_SIZE} × {PATCH_SIZE}")
         # Counting all 256 values is many times faster than looking for each pixel's in a list.
         found = set(np.flatnonzero(np.bincount(labels.ravel(), minlength=256)).tolist())
         unknown = sorted(found - {TISSUE_BACKGROUND, TISSUE_CANCER, TISSUE_UNKNOWN})

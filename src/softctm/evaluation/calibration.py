@@ -44,14 +44,14 @@ class Calibration:
 
 
 def calibration(matched: Match, predicted: CellTable, bootstrap: Bootstrap) -> dict[str, Calibration]:
-    """Analyse a same-class match: `all`, `BC` and `TC`."""
+    """Analyze a same-class match: `all`, `BC` and `TC`."""
     sums = _bin_sums(matched, predicted, bootstrap.pairs)
     parts = {"all": sums.sum(axis=1)}
     parts |= {cell_class.short: sums[:, i] for i, cell_class in enumerate(CLASSES)}
-    return {name: _analyse(part, bootstrap) for name, part in parts.items()}
+    return {name: _analyze(part, bootstrap) for name, part in parts.items()}
 
 
-def _analyse(sums: NDArray[np.float64], bootstrap: Bootstrap) -> Calibration:
+def _analyze(sums: NDArray[np.float64], bootstrap: Bootstrap) -> Calibration:
     """Reliability from sums (pairs, 10, 4)."""
     pooled = sums.sum(axis=0)
     return Calibration(

@@ -30,7 +30,7 @@ class ClassCurve:
     precision, recall, f1 : Band of (101,)
         With predictions below the threshold left out; precision is NaN where none is left.
     best_threshold : Estimate
-        The score that maximises F1 (of equal ones the highest), exact to the score; its interval is from
+        The score that maximizes F1 (of equal ones the highest), exact to the score; its interval is from
         the 101 thresholds. NaN without predictions.
     at_best : mapping of str to Estimate
         `precision`, `recall`, `f1` at that threshold, held fixed. It was chosen on the same cells, so they
@@ -54,7 +54,7 @@ class Confidence:
 
 
 def confidence(matched: Match, predicted: CellTable, true: CellTable, bootstrap: Bootstrap) -> Confidence:
-    """Analyse a same-class match."""
+    """Analyze a same-class match."""
     counts = counts_over_thresholds(matched, predicted, true, bootstrap.pairs)
     bands = bootstrap.band(counts, _curves)
     # Of equal F1s the highest threshold, as for the exact one.

@@ -37,7 +37,7 @@ class Confusion:
 
 
 def confusion(matrices: NDArray[np.int64], bootstrap: Bootstrap) -> Confusion:
-    """Analyse the confusion matrices of all pairs, (pairs, 3, 3)."""
+    """Analyze the confusion matrices of all pairs, (pairs, 3, 3)."""
     return Confusion(matrices.sum(axis=0), bootstrap.estimates(matrices, _figures))
 
 

@@ -39,7 +39,7 @@ class DistanceErrors:
 def distance_errors(
     matched: Match, predicted: CellTable, true: CellTable, bootstrap: Bootstrap
 ) -> dict[str, DistanceErrors]:
-    """Analyse a same-class match: `all`, `BC` and `TC`."""
+    """Analyze a same-class match: `all`, `BC` and `TC`."""
     sums = _pair_sums(matched, predicted, true, bootstrap.pairs)
     parts = {"all": sums.sum(axis=1)}
     parts |= {cell_class.short: sums[:, i] for i, cell_class in enumerate(CLASSES)}

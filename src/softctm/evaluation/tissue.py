@@ -72,7 +72,7 @@ def read_tissue_map(path: Path) -> NDArray[np.uint8]:
     Parameters
     ----------
     path : Path
-        An 8-bit grey or palette PNG of 1, 2 and 255 as in the annotation, or an `.npy` array of probabilities
+        An 8-bit gray or palette PNG of 1, 2 and 255 as in the annotation, or an `.npy` array of probabilities
         (2 or 3, 1024, 1024).
 
     Raises

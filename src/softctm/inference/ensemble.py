@@ -119,7 +119,7 @@ class Ensemble:
         return shared, opened
 
     def _shares(self) -> list[tuple[View, ...]]:
-        """The views that each thread takes: neighbours, as evenly as may be."""
+        """The views that each thread takes: neighbors, as evenly as may be."""
         count = min(self._runtime.callers, math.ceil(len(self._views) / (self._fixed_batch or 1)))
         borders = [len(self._views) * share // count for share in range(count + 1)]
         return [self._views[start:stop] for start, stop in pairwise(borders)]

@@ -49,7 +49,7 @@ def scaled_image(graph: Graph, image: str) -> str:
 
 
 def upsampling_matrix(length: int, zoom: int) -> NDArray[np.float32]:
-    """Weights of cubic interpolation with half-pixel centres and repeated borders.
+    """Weights of cubic interpolation with half-pixel centers and repeated borders.
 
     Returns
     -------

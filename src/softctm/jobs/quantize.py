@@ -20,7 +20,7 @@ from softctm.inference.pair_inputs import PairInputs
 from softctm.inference.tta import first_views
 from softctm.model.loading import Model, Stage
 from softctm.model.network_file import MANIFEST, Network
-from softctm.ort.quantization import Image, quantise_network
+from softctm.ort.quantization import Image, quantize_network
 from softctm.ort.runtime import Runtime
 from softctm.pair import CellTissuePair
 from softctm.readers.source import PairSource
@@ -63,7 +63,7 @@ class NetworkInputs:
         return np.asarray(self._inputs.cell(pair, probabilities).numpy())
 
 
-def quantise_model(model: Model, source: PairSource, folder: Path, count: int) -> dict[str, Difference]:
+def quantize_model(model: Model, source: PairSource, folder: Path, count: int) -> dict[str, Difference]:
     """Write an 8-bit version of a model, networks for validation included, that does everything it does.
 
     Parameters
@@ -116,7 +116,7 @@ def quantise_model(model: Model, source: PairSource, folder: Path, count: int) -
         shown[entry["file"]] = [source.names[number] for number in numbers]
         look = inputs.tissue if stage is model.tissue else inputs.cell
         original = network.read()
-        content = quantise_network(
+        content = quantize_network(
             original, (look(source.read(number)) for number in numbers), network.path.name
         )
         difference = _difference(original, content, look(source.read(numbers[0])), stage.output)
@@ -139,7 +139,7 @@ def quantise_model(model: Model, source: PairSource, folder: Path, count: int) -
     document.pop("scores", None)
     document["name"] = f"{model.name}-8bit"
     document["precision"] = "8-bit weights and activations in convolutions, 32-bit elsewhere"
-    document["quantisation"] = {"made_from": sources, "pairs": shown}
+    document["quantization"] = {"made_from": sources, "pairs": shown}
     write_json_atomically(folder / MANIFEST, document, indent=1)
     return differences
 

@@ -103,7 +103,7 @@ def model_entry(model: Model) -> dict[str, Any]:
     return {
         "name": model.name,
         "version": model.version,
-        "licence": model.manifest.get("licence"),
+        "license": model.manifest.get("license"),
         "folder": str(model.folder),
         "sha256": model.hashes,
     }

@@ -56,7 +56,7 @@ class Model:
     tissue, cell : Stage
     postprocessing : Peaks or HardMask
     manifest : mapping
-        The whole document (`licence`, `training`, `scores` and so on), empty without one.
+        The whole document (`license`, `training`, `scores` and so on), empty without one.
     validation_tissue, validation_cell : tuple of Network
         Further networks that only out-of-fold validation needs.
     """

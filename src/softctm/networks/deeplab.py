@@ -111,7 +111,7 @@ class DeepLab(nn.Module):
         self.register_buffer("std", torch.tensor([*IMAGENET_STD, *[0.5] * padding]).view(1, -1, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise, run, return logits."""
+        """Normalize, run, return logits."""
         return cast(Tensor, self.body((x - self.mean) / self.std))
 
 

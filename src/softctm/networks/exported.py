@@ -1,8 +1,8 @@
 """A network that was exported, made ready for more training.
 
-Exporting melts each batch normalisation into the convolution before it, so that a model holds no batch
+Exporting melts each batch normalization into the convolution before it, so that a model holds no batch
 statistics. Here they are measured anew: the network computes what the file does, and in training, where
-activations are normalised by their batch, nearly so.
+activations are normalized by their batch, nearly so.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _HALF = "_float16"
 
 
 def load_exported(spec: NetworkSpec, file: Network, images: Iterable[Tensor]) -> DeepLab:
-    """The network that `softctm export` wrote, with batch normalisation that can be trained.
+    """The network that `softctm export` wrote, with batch normalization that can be trained.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def _fill(target: Tensor, values: NDArray[np.generic] | None, name: str, file: N
 
 
 def _measure(network: nn.Module, norms: dict[nn.BatchNorm2d, Tensor], images: Iterable[Tensor]) -> None:
-    """Set each normalisation so that it adds its bias, and nothing else, to what these images bring it."""
+    """Set each normalization so that it adds its bias, and nothing else, to what these images bring it."""
     noted: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {norm: [] for norm in norms}
 
     def note(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Batch normalisation melted into the convolution before it: the same network, with fewer steps."""
+"""Batch normalization melted into the convolution before it: the same network, with fewer steps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from softctm.networks.deeplab import DeepLab
 
 
 def convolutions(network: nn.Module) -> list[tuple[str, nn.Conv2d, nn.BatchNorm2d | None]]:
-    """Every convolution with its name, and the batch normalisation that follows it as modules are listed."""
+    """Every convolution with its name, and the batch normalization that follows it as modules are listed."""
     found: list[tuple[str, nn.Conv2d, nn.BatchNorm2d | None]] = []
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d):
@@ -22,7 +22,7 @@ def convolutions(network: nn.Module) -> list[tuple[str, nn.Conv2d, nn.BatchNorm2
 
 
 def melted(network: DeepLab) -> DeepLab:
-    """A copy of a trained network without batch normalisation, which computes what the network does.
+    """A copy of a trained network without batch normalization, which computes what the network does.
 
     A network that looks several times keeps one set of weights in its file only where nothing but
     convolutions reads them.

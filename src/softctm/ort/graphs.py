@@ -52,7 +52,7 @@ class Graph:
         return name
 
     def model(self, *outputs: str) -> bytes:
-        """Close the graph and serialise it; the outputs keep the order given."""
+        """Close the graph and serialize it; the outputs keep the order given."""
         results = [helper.make_empty_tensor_value_info(name) for name in outputs]
         graph = helper.make_graph(self._nodes, "softctm", self._inputs, results, self._constants)
         opset = [helper.make_opsetid("", OPSET)]

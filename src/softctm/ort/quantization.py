@@ -32,7 +32,7 @@ _OLDEST_OPSET = 13
 """The first with a scale for each output channel."""
 
 
-def quantise_network(content: bytes, images: Iterable[Image], name: str) -> bytes:
+def quantize_network(content: bytes, images: Iterable[Image], name: str) -> bytes:
     """Put a network's convolutions, and what lies between them, into 8 bits.
 
     Weights get a scale for each output channel, activations a scale and a zero for each tensor: the range
@@ -41,7 +41,7 @@ def quantise_network(content: bytes, images: Iterable[Image], name: str) -> byte
     Parameters
     ----------
     content : bytes
-        A serialised ONNX model that takes 32-bit floats.
+        A serialized ONNX model that takes 32-bit floats.
     images : iterable of (1, channels or more, H, W) float32
         What to measure ranges on; the network is given the first channels.
     name : str
@@ -64,7 +64,7 @@ def quantise_network(content: bytes, images: Iterable[Image], name: str) -> byte
     model = onnx.load_model_from_string(content)
     kinds = {node.op_type for node in model.graph.node}
     if "QuantizeLinear" in kinds or "QLinearConv" in kinds:
-        raise ModelError(f"{name}: is in 8 bits already; quantise the 32-bit network")
+        raise ModelError(f"{name}: is in 8 bits already; quantize the 32-bit network")
     if "Conv" not in kinds:
         raise ModelError(f"{name}: has no convolution to put into 8 bits")
     opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
@@ -93,7 +93,7 @@ def quantise_network(content: bytes, images: Iterable[Image], name: str) -> byte
 
 
 def _with_constants_folded(content: bytes, scratch: Path) -> onnx.ModelProto:
-    """The model with batch normalisation and weights stored in 16 bits folded into 32-bit convolutions."""
+    """The model with batch normalization and weights stored in 16 bits folded into 32-bit convolutions."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC

@@ -25,7 +25,7 @@ class Truth:
     Attributes
     ----------
     cells : CellPoints
-        Every nucleus whose centre lies in the cell patch; scores are 1.
+        Every nucleus whose center lies in the cell patch; scores are 1.
     tissue : (1024, 1024) uint8
         OCELOT's annotation of the tissue patch: 1 background, 2 cancer area, 255 unknown.
     """
@@ -92,7 +92,7 @@ def _window_means(mask: NDArray[np.bool_], starts: NDArray[np.int_]) -> NDArray[
 
 
 def _cells(scene: Scene, start: tuple[float, float]) -> CellPoints:
-    pixel = np.floor((scene.nuclei.centre - start) / CELL_MPP).astype(np.int32)
+    pixel = np.floor((scene.nuclei.center - start) / CELL_MPP).astype(np.int32)
     inside = ((pixel >= 0) & (pixel < PATCH_SIZE)).all(axis=1)
     label = np.where(scene.nuclei.tumor[inside], CellClass.TUMOR, CellClass.BACKGROUND).astype(np.uint8)
     x, y = pixel[inside].T

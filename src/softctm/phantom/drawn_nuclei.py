@@ -19,7 +19,7 @@ class Nuclei:
 
     Attributes
     ----------
-    centre : (N, 2) float64
+    center : (N, 2) float64
         x and y, µm.
     axes : (N, 2) float64
         Half the length and half the width, µm.
@@ -27,14 +27,14 @@ class Nuclei:
         Direction of the length, radians.
     tumor : (N,) bool
     density : (N,) float64
-        Amount of haematoxylin.
+        Amount of hematoxylin.
     vesicular : (N,) float64
         0 (evenly dark) … 1 (pale with a dark rim, clumps and nucleoli).
     lobes : (N, 4, 2) float64
         Relative amplitude and phase of the outline's harmonics 2 … 5.
     """
 
-    centre: NDArray[np.float64]
+    center: NDArray[np.float64]
     axes: NDArray[np.float64]
     angle: NDArray[np.float64]
     tumor: NDArray[np.bool_]
@@ -80,13 +80,13 @@ def look_up(values: Float, points: NDArray[np.float64]) -> Float:
     )
 
 
-def draw_tumor(rng: np.random.Generator, centre: NDArray[np.float64], radius: float, pallor: float) -> Nuclei:
+def draw_tumor(rng: np.random.Generator, center: NDArray[np.float64], radius: float, pallor: float) -> Nuclei:
     """Large, unequal, irregular nuclei of mean radius `radius` µm, as vesicular as `pallor` (0 … 1) says."""
-    n = len(centre)
+    n = len(center)
     length = radius * rng.lognormal(0, 0.13, n).clip(0.7, 1.35)
     vesicular = np.clip(pallor + rng.normal(0, 0.15, n), 0, 1)
     return Nuclei(
-        centre,
+        center,
         np.stack([length * rng.uniform(1.0, 1.2, n), length * rng.uniform(0.78, 0.98, n)], axis=1),
         rng.uniform(0, np.pi, n),
         np.ones(n, dtype=bool),
@@ -96,12 +96,12 @@ def draw_tumor(rng: np.random.Generator, centre: NDArray[np.float64], radius: fl
     )
 
 
-def draw_lymphocytes(rng: np.random.Generator, centre: NDArray[np.float64]) -> Nuclei:
+def draw_lymphocytes(rng: np.random.Generator, center: NDArray[np.float64]) -> Nuclei:
     """Small, round, dark nuclei."""
-    n = len(centre)
+    n = len(center)
     radius = rng.normal(3.25, 0.25, n)
     return Nuclei(
-        centre,
+        center,
         np.stack([radius * rng.uniform(1.0, 1.15, n), radius * rng.uniform(0.9, 1.0, n)], axis=1),
         rng.uniform(0, np.pi, n),
         np.zeros(n, dtype=bool),
@@ -112,14 +112,14 @@ def draw_lymphocytes(rng: np.random.Generator, centre: NDArray[np.float64]) -> N
 
 
 def draw_spindles(
-    rng: np.random.Generator, centre: NDArray[np.float64], directions: NDArray[np.float64]
+    rng: np.random.Generator, center: NDArray[np.float64], directions: NDArray[np.float64]
 ) -> Nuclei:
     """Nuclei of fibroblasts; `directions` (1024, 1024) are the fibres', radians, on the tissue grid."""
-    n = len(centre)
+    n = len(center)
     return Nuclei(
-        centre,
+        center,
         np.stack([rng.uniform(4.5, 8.0, n), rng.uniform(1.4, 2.3, n)], axis=1),
-        look_up(directions, centre) + rng.normal(0, 0.18, n),
+        look_up(directions, center) + rng.normal(0, 0.18, n),
         np.zeros(n, dtype=bool),
         rng.normal(0.72, 0.1, n),
         rng.uniform(0.0, 0.5, n),
@@ -136,8 +136,8 @@ def without_overlap(nuclei: Nuclei) -> Nuclei:
     """Of nuclei that lie on each other the earlier stays; spindles count as narrow."""
     reach = np.sqrt(nuclei.axes.prod(axis=1))
     keep = np.ones(len(nuclei), dtype=bool)
-    pairs = cKDTree(nuclei.centre).query_pairs(2 * float(reach.max()), output_type="ndarray")
-    gap = np.linalg.norm(nuclei.centre[pairs[:, 0]] - nuclei.centre[pairs[:, 1]], axis=1)
+    pairs = cKDTree(nuclei.center).query_pairs(2 * float(reach.max()), output_type="ndarray")
+    gap = np.linalg.norm(nuclei.center[pairs[:, 0]] - nuclei.center[pairs[:, 1]], axis=1)
     close = pairs[gap < 0.93 * reach[pairs].sum(axis=1)]
     for earlier, later in close[np.lexsort((close[:, 0], close[:, 1]))]:
         if keep[earlier]:

@@ -38,7 +38,7 @@ class Noise:
         self.values = rng.standard_normal((self.knots, self.knots), dtype=np.float32) / np.float32(SPLINE_RMS)
 
     def on_grid(self, x: Float, y: Float) -> Float:
-        """Mean over each pixel of the grid with centres `x` (W,) and `y` (H,), µm, equally spaced: (H, W).
+        """Mean over each pixel of the grid with centers `x` (W,) and `y` (H,), µm, equally spaced: (H, W).
 
         Averaging happens in the spline's weights, so a coarse grid shows exactly the mean of a finer one.
         """
@@ -75,25 +75,25 @@ class Streaks:
 
 
 def grid(start: float, count: int, mpp: float) -> Float:
-    """Centres, µm, of `count` pixels of `mpp` µm from `start` µm on."""
+    """Centers, µm, of `count` pixels of `mpp` µm from `start` µm on."""
     return (start + (np.arange(count) + 0.5) * mpp).astype(np.float32)
 
 
-def _pixel_weights(centres: Float, wavelength: float, knots: int) -> sparse.csr_array:
+def _pixel_weights(centers: Float, wavelength: float, knots: int) -> sparse.csr_array:
     """Weights (P, knots) that give the spline's mean over each of P pixels."""
-    pitch = float(centres[1] - centres[0])
+    pitch = float(centers[1] - centers[0])
     samples = max(1, int(np.ceil(2 * pitch / wavelength)))
-    # Multiples of four keep the 0.8 µm grid's samples on the centres of the 0.2 µm grid.
+    # Multiples of four keep the 0.8 µm grid's samples on the centers of the 0.2 µm grid.
     samples = 1 if samples == 1 and pitch < 0.5 else 4 * int(np.ceil(samples / 4))
     shifts = ((np.arange(samples) + 0.5) / samples - 0.5) * pitch
-    at = (centres[:, None] + shifts).astype(np.float64) / wavelength + 1
+    at = (centers[:, None] + shifts).astype(np.float64) / wavelength + 1
     first = np.floor(at).astype(np.int64)
     t = at - first
     basis = np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3]) / 6
     columns = np.clip(first + np.arange(-1, 3)[:, None, None], 0, knots - 1)
-    rows = np.broadcast_to(np.arange(len(centres))[None, :, None], columns.shape)
+    rows = np.broadcast_to(np.arange(len(centers))[None, :, None], columns.shape)
     weights = sparse.coo_array(
         ((basis / samples).ravel().astype(np.float32), (rows.ravel(), columns.ravel())),
-        shape=(len(centres), knots),
+        shape=(len(centers), knots),
     )
     return weights.tocsr()

@@ -81,7 +81,7 @@ class Scene:
         self.nuclei = self._place_nuclei(rng)
 
     def regions(self, x: Float, y: Float) -> Regions:
-        """The compartments on the grid with pixel centres `x` (W,) and `y` (H,), µm."""
+        """The compartments on the grid with pixel centers `x` (W,) and `y` (H,), µm."""
         ragged = self._ragged.on_grid(x, y)
         glass = _soft((self._rim.distance(x, y) + 3 * ragged) / 1.5)
         cancer_distance = -self._front.distance(x, y)

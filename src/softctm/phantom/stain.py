@@ -1,4 +1,4 @@
-"""From amounts of haematoxylin and eosin to colours, by the law of Beer and Lambert."""
+"""From amounts of hematoxylin and eosin to colors, by the law of Beer and Lambert."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ class Stain:
 
     Attributes
     ----------
-    haematoxylin, eosin : (3,) float32
+    hematoxylin, eosin : (3,) float32
         Optical density (base 10) in R, G, B for one unit of the dye; unit length.
     strength : tuple of float
-        Factors on the amounts of haematoxylin and of eosin.
+        Factors on the amounts of hematoxylin and of eosin.
     """
 
-    haematoxylin: NDArray[np.float32]
+    hematoxylin: NDArray[np.float32]
     eosin: NDArray[np.float32]
     strength: tuple[float, float]
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Stain:
         """A plausible staining: both dyes vary a little in hue and more in strength."""
-        haematoxylin = np.array([0.60, 0.67, 0.43]) + rng.normal(0, 0.02, 3)
+        hematoxylin = np.array([0.60, 0.67, 0.43]) + rng.normal(0, 0.02, 3)
         eosin = np.array([0.17, 0.88, 0.45]) + rng.normal(0, [0.03, 0.02, 0.04])
         return cls(
-            (haematoxylin / np.linalg.norm(haematoxylin)).astype(np.float32),
+            (hematoxylin / np.linalg.norm(hematoxylin)).astype(np.float32),
             (eosin / np.linalg.norm(eosin)).astype(np.float32),
             (float(rng.uniform(0.9, 1.15)), float(rng.uniform(0.85, 1.15))),
         )
 
-    def colours(self, haematoxylin: NDArray[np.float32], eosin: NDArray[np.float32]) -> NDArray[np.float32]:
+    def colors(self, hematoxylin: NDArray[np.float32], eosin: NDArray[np.float32]) -> NDArray[np.float32]:
         """RGB (H, W, 3), 0 … 255, of the two dyes' amounts (H, W): I = I₀ · 10^(−Σ amount · density)."""
-        amounts = np.stack([haematoxylin * self.strength[0], eosin * self.strength[1]], axis=-1)
-        density = np.maximum(amounts, 0) @ np.stack([self.haematoxylin, self.eosin])
+        amounts = np.stack([hematoxylin * self.strength[0], eosin * self.strength[1]], axis=-1)
+        density = np.maximum(amounts, 0) @ np.stack([self.hematoxylin, self.eosin])
         return np.asarray(WHITE * np.exp(np.float32(-np.log(10)) * density), dtype=np.float32)

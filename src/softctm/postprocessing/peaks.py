@@ -25,7 +25,7 @@ class Peaks:
     sigma_px : float
         Standard deviation of the Gaussian blur, pixels of 0.2 µm, above 0.
     distance_px : int
-        A peak is the maximum of its (2d + 1)² neighbourhood; of equal ones less than d apart one stays.
+        A peak is the maximum of its (2d + 1)² neighborhood; of equal ones less than d apart one stays.
     threshold : float or None
         Smallest blurred foreground of a cell (exclusive), 0 … 1. None: a peak is a cell where P(none) is less
         than the larger of the two cell probabilities, unblurred.
@@ -45,7 +45,7 @@ class Peaks:
 
 
 def gaussian_kernel(sigma: float) -> NDArray[np.float32]:
-    """Normalised Gaussian of radius 4 σ, rounded up: 25 samples for σ = 3."""
+    """Normalized Gaussian of radius 4 σ, rounded up: 25 samples for σ = 3."""
     radius = math.ceil(4 * sigma)
     weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
     kernel: NDArray[np.float32] = (weights / weights.sum()).astype(np.float32)
@@ -116,7 +116,7 @@ def points_from_candidates(
     ----------
     positions : (2, N) int64
         Rows and columns of local maxima, in row-major order. Any two closer than `distance` are equally high,
-        since each lies in the other's neighbourhood.
+        since each lies in the other's neighborhood.
     probabilities : (N, 3) float32
         None, background cell, tumor cell, at those positions.
     distance : int
@@ -131,7 +131,7 @@ def points_from_candidates(
 
 
 def _spread(rows: NDArray[np.int64], columns: NDArray[np.int64], distance: int) -> NDArray[np.int64]:
-    """Indices of the points that stay when each, in order, forbids its (2 · distance − 1)² neighbourhood.
+    """Indices of the points that stay when each, in order, forbids its (2 · distance − 1)² neighborhood.
 
     A row at a time: on a map where every pixel is a candidate most rows are ruled out as a whole, and in the
     others the search jumps from one point that stays to the next.

@@ -37,7 +37,7 @@ def cells_from_hard_mask(probability: NDArray[np.float32], rule: HardMask) -> Ce
     """Otsu on the foreground, fill holes, drop small objects, split by watershed, one cell an object.
 
     The watershed floods the negated distance transform from its maxima. An object's class is the one that
-    most of its pixels prefer (background cell where equal), its place its centre of mass, its score the mean
+    most of its pixels prefer (background cell where equal), its place its center of mass, its score the mean
     probability of its class.
 
     Parameters
@@ -72,11 +72,11 @@ def cells_from_hard_mask(probability: NDArray[np.float32], rule: HardMask) -> Ce
     numbers = numbers[numbers > 0][np.argsort(first[numbers > 0])]
     if not len(numbers):
         return CellPoints.empty()
-    centres = np.array(ndimage.center_of_mass(mask, objects, numbers))
+    centers = np.array(ndimage.center_of_mass(mask, objects, numbers))
     tumor_share = ndimage.mean(probability[2] > probability[1], objects, numbers)
     background, tumor = (ndimage.mean(probability[channel], objects, numbers) for channel in (1, 2))
     is_tumor = tumor_share > 0.5
-    rows, columns = np.floor(centres + 0.5).astype(np.int32).T
+    rows, columns = np.floor(centers + 0.5).astype(np.int32).T
     return CellPoints(
         columns,
         rows,

@@ -1,4 +1,4 @@
-"""Recognise an input folder by what lies in it."""
+"""Recognize an input folder by what lies in it."""
 
 from __future__ import annotations
 

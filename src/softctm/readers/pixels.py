@@ -11,14 +11,14 @@ from PIL import Image, ImageOps
 from softctm.errors import InputError
 
 _BECOMES_RGB = {"RGB", "RGBX", "CMYK", "YCbCr"}
-_BECOMES_GREY = {"1", "L"}
+_BECOMES_GRAY = {"1", "L"}
 _HAS_ALPHA = {"LA", "La", "PA", "RGBA", "RGBa"}
 
 
 def rgb_of_image(image: Image.Image, label: str) -> NDArray[np.uint8]:
-    """Decode a Pillow image: EXIF orientation applied, colour modes converted.
+    """Decode a Pillow image: EXIF orientation applied, color modes converted.
 
-    Grey, palette, CMYK and YCbCr images have one plain meaning in RGB; so has an alpha channel that is
+    Gray, palette, CMYK and YCbCr images have one plain meaning in RGB; so has an alpha channel that is
     opaque everywhere, and 16 bits a channel that use their whole range.
 
     Parameters
@@ -42,17 +42,17 @@ def rgb_of_image(image: Image.Image, label: str) -> NDArray[np.uint8]:
     if mode == "P":
         mode = "RGBA" if "transparency" in image.info else "RGB"
         image = image.convert(mode)
-    if "transparency" in image.info and mode in _BECOMES_RGB | _BECOMES_GREY:
+    if "transparency" in image.info and mode in _BECOMES_RGB | _BECOMES_GRAY:
         image, mode = image.convert("RGBA"), "RGBA"
     if mode in _BECOMES_RGB:
         return np.asarray(image.convert("RGB"))
-    if mode in _BECOMES_GREY:
+    if mode in _BECOMES_GRAY:
         return rgb_of_array(np.asarray(image.convert("L"))[..., None], label)
     if mode in _HAS_ALPHA:
         return rgb_of_array(np.asarray(image.convert("RGBA")), label)
     if mode.startswith("I;16"):
         return rgb_of_array(np.asarray(image).astype(np.uint16)[..., None], label)
-    if mode == "I" and image.format == "PNG":  # how older Pillow versions call a 16-bit grey PNG
+    if mode == "I" and image.format == "PNG":  # how older Pillow versions call a 16-bit gray PNG
         return rgb_of_array(np.asarray(image).astype(np.uint16)[..., None], label)
     raise InputError(f"{label}: pixels of the kind {mode} have no plain meaning as RGB; save it as 8-bit RGB")
 
@@ -60,7 +60,7 @@ def rgb_of_image(image: Image.Image, label: str) -> NDArray[np.uint8]:
 def rgb_of_array(pixels: NDArray[Any], label: str) -> NDArray[np.uint8]:
     """Turn (rows, columns, channels) of uint8 or uint16 into RGB uint8.
 
-    1 channel is grey, 2 grey with alpha, 3 RGB, 4 RGB with alpha. Of 16 bits the higher 8 are kept.
+    1 channel is gray, 2 gray with alpha, 3 RGB, 4 RGB with alpha. Of 16 bits the higher 8 are kept.
 
     Raises
     ------
@@ -84,8 +84,8 @@ def rgb_of_array(pixels: NDArray[Any], label: str) -> NDArray[np.uint8]:
         raise InputError(f"{label}: {channels} channels have no plain meaning; save it as 8-bit RGB")
     if channels in (2, 4) and pixels.size and int(pixels[..., -1].min()) < 255:
         raise InputError(f"{label}: is partly transparent: what lies behind? Save it as RGB without alpha")
-    colour = pixels[..., : channels if channels % 2 else channels - 1]
-    return np.ascontiguousarray(np.broadcast_to(colour, (*colour.shape[:2], 3)))
+    color = pixels[..., : channels if channels % 2 else channels - 1]
+    return np.ascontiguousarray(np.broadcast_to(color, (*color.shape[:2], 3)))
 
 
 def one_line(error: BaseException) -> str:

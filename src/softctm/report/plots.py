@@ -1,7 +1,7 @@
-"""The report's plots, as SVG that takes its text and grid colours from the page around it.
+"""The report's plots, as SVG that takes its text and grid colors from the page around it.
 
 BC is drawn as in the challenge in yellow, outlined to be seen on white, TC in blue; marker and dash differ
-too, so that no plot relies on colour.
+too, so that no plot relies on color.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from softctm.evaluation.distance import DistanceErrors
 from softctm.evaluation.scores import CLASSES
 
 _INK, _GRID = "#1d1b26", "#e3e1ea"
-_COLOUR = {c.short: "#{:02x}{:02x}{:02x}".format(*c.colour) for c in CLASSES}
+_COLOR = {c.short: "#{:02x}{:02x}{:02x}".format(*c.color) for c in CLASSES}
 _MARKER = {"BC": "o", "TC": "s"}
 _DASH = {"BC": "-", "TC": "--"}
 _STYLE: Any = {
@@ -100,7 +100,7 @@ def confidence_plot(analysis: Confidence) -> Markup:
                     curve.thresholds,
                     band.low,
                     band.high,
-                    color=_COLOUR[short],
+                    color=_COLOR[short],
                     alpha=0.3 if main else 0.12,
                     lw=0,
                 )
@@ -108,7 +108,7 @@ def confidence_plot(analysis: Confidence) -> Markup:
                     curve.thresholds,
                     band.value,
                     dash,
-                    color=_COLOUR[short] if main else _INK,
+                    color=_COLOR[short] if main else _INK,
                     linewidth=2.2 if main else 1.4,
                     path_effects=_OUTLINE if main else None,
                     label=name,
@@ -126,7 +126,7 @@ def calibration_plot(analysis: Mapping[str, Calibration]) -> Markup:
     with matplotlib.rc_context(_STYLE):
         axes = _axes(4.8, 4.2)
         axes.plot([0, 1], [0, 1], color=_INK, linewidth=1, linestyle=":", label="perfectly calibrated")
-        for short in _COLOUR:
+        for short in _COLOR:
             part = analysis[short]
             seen = part.predictions > 0
             score, rate = part.mean_score[seen], part.hit_rate
@@ -153,7 +153,7 @@ def distance_plot(errors: Mapping[str, DistanceErrors]) -> Markup:
     """Share of hits by distance from the annotated point."""
     with matplotlib.rc_context(_STYLE):
         axes = _axes(6.0, 3.4)
-        for short in _COLOUR:
+        for short in _COLOR:
             part = errors[short]
             share = part.histogram / max(part.hits, 1)
             _bars(axes, share, np.arange(len(share) + 1), short)
@@ -217,7 +217,7 @@ def _dots(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64], short: str
         x,
         y,
         _MARKER[short],
-        color=_COLOUR[short],
+        color=_COLOR[short],
         markeredgecolor=_INK,
         markersize=7,
         markeredgewidth=1,
@@ -228,12 +228,12 @@ def _dots(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64], short: str
 def _bars(axes: Axes, height: NDArray[Any], edges: NDArray[Any], short: str) -> None:
     """One class's bars, BC in the left half of each bin and TC, hatched, in the right."""
     width = 0.45 * (edges[1] - edges[0])
-    centre = (edges[:-1] + edges[1:]) / 2 + (-width / 2 if short == "BC" else width / 2)
+    center = (edges[:-1] + edges[1:]) / 2 + (-width / 2 if short == "BC" else width / 2)
     axes.bar(
-        centre,
+        center,
         height,
         width,
-        color=_COLOUR[short],
+        color=_COLOR[short],
         edgecolor=_INK,
         linewidth=0.6,
         hatch=None if short == "BC" else "////",

@@ -26,7 +26,7 @@ def augment(
     image : (3 + K, H, W) float32
         RGB in [0, 1], then K context channels, which take part in the geometry only.
     target : (C, H, W) float32 or (H, W) int64
-        Soft targets (resampled bilinearly) or labels (nearest neighbour).
+        Soft targets (resampled bilinearly) or labels (nearest neighbor).
     config : AugmentationConfig
         Ranges and probability; `config.crop` is in full-resolution pixels, `crop` here in the network's.
     crop : int
@@ -69,13 +69,13 @@ def augment(
         if rng.random() < config.probability:
             image, target = image.flip(axis), target.flip(axis)
     if rng.random() < config.probability:
-        image = torch.cat([change_colour(image[:3], config, rng), image[3:]])
+        image = torch.cat([change_color(image[:3], config, rng), image[3:]])
     if config.stain and rng.random() < config.probability:
         image = torch.cat([change_stain(image[:3], config.stain, rng), image[3:]])
     return image.contiguous(), target.contiguous()
 
 
-def change_colour(rgb: Tensor, config: AugmentationConfig, rng: np.random.Generator) -> Tensor:
+def change_color(rgb: Tensor, config: AugmentationConfig, rng: np.random.Generator) -> Tensor:
     """Scale each channel's brightness and its contrast about the channel's mean; (3, H, W) in [0, 1]."""
     brightness = torch.tensor(rng.uniform(1 - config.brightness, 1 + config.brightness, (3, 1, 1))).float()
     contrast = torch.tensor(rng.uniform(1 - config.contrast, 1 + config.contrast, (3, 1, 1))).float()
@@ -86,7 +86,7 @@ def change_colour(rgb: Tensor, config: AugmentationConfig, rng: np.random.Genera
 def change_stain(rgb: Tensor, stain: float, rng: np.random.Generator) -> Tensor:
     """Make each dye stronger or weaker by up to the share `stain`; (3, H, W) in [0, 1].
 
-    The dyes are haematoxylin, eosin and what is left, by colour deconvolution (Ruifrok & Johnston 2001):
+    The dyes are hematoxylin, eosin and what is left, by color deconvolution (Ruifrok & Johnston 2001):
     optical densities add up, each dye's in its own direction of red, green and blue.
     """
     density = -rgb.clamp(min=1 / 255).log()

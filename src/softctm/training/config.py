@@ -12,7 +12,7 @@ from softctm.errors import UsageError
 Task = Literal["tissue", "cells"]
 Target = Literal["circle", "hard", "soft"]
 Coupling = Literal["predicted", "annotated", "none"]
-Loss = Literal["generalised-dice", "square-error", "cross-entropy"]
+Loss = Literal["generalized-dice", "square-error", "cross-entropy"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class NetworkConfig:
 
 
 @dataclass(frozen=True)
-class OptimiserConfig:
+class OptimizerConfig:
     """How weights move. Learning rates follow `schedule` over the steps of all epochs."""
 
     name: Literal["adam", "adamw", "sgd"]
@@ -79,7 +79,7 @@ class TaskConfig:
     """One network's training. `target` and `coupling` concern cells only."""
 
     network: NetworkConfig
-    optimiser: OptimiserConfig
+    optimizer: OptimizerConfig
     augmentation: AugmentationConfig
     target: TargetConfig = TargetConfig()
     coupling: Coupling = "predicted"
@@ -106,7 +106,7 @@ def _compact(epochs: tuple[int, int], learning_rate: float, encoder_factor: floa
     """A recipe for ResNet18 at 1.6 mpp (tissue) and 0.4 mpp (cells); `epochs` of tissue and of cells."""
     network = NetworkConfig("resnet18", depth=4, decoder_channels=128, downsampling=2)
     tissue, cells = (
-        OptimiserConfig(
+        OptimizerConfig(
             "adamw",
             learning_rate,
             1e-2,
@@ -133,10 +133,10 @@ def _touched_up(before: Preset, look: float) -> Preset:
     tissue = replace(
         before.tissue,
         network=replace(before.tissue.network, looks=(look,)),
-        optimiser=replace(before.tissue.optimiser, learning_rate=3e-4, epochs=2),
+        optimizer=replace(before.tissue.optimizer, learning_rate=3e-4, epochs=2),
         augmentation=replace(before.tissue.augmentation, stain=0.2, magnified=2.0),
     )
-    cells = replace(before.cells, optimiser=replace(before.cells.optimiser, learning_rate=4e-4, epochs=3))
+    cells = replace(before.cells, optimizer=replace(before.cells.optimizer, learning_rate=4e-4, epochs=3))
     return Preset(tissue, cells)
 
 
@@ -145,12 +145,12 @@ PRESETS = {
     "paper": Preset(
         tissue=TaskConfig(
             NetworkConfig("resnet50", depth=5, decoder_channels=256, downsampling=1),
-            OptimiserConfig("sgd", 0.2, 5e-6, "exponential", epochs=100, batch=8),
+            OptimizerConfig("sgd", 0.2, 5e-6, "exponential", epochs=100, batch=8),
             AugmentationConfig(),
         ),
         cells=TaskConfig(
             NetworkConfig("resnet50", depth=5, decoder_channels=256, downsampling=1),
-            OptimiserConfig("adam", 8e-4, 0.0, "constant", epochs=150, batch=32),
+            OptimizerConfig("adam", 8e-4, 0.0, "constant", epochs=150, batch=32),
             AugmentationConfig(),
         ),
     ),

@@ -78,7 +78,7 @@ class EnsembleRun:
         """Write configuration and folds (made, or those of `folds_file`), or check that they are this run's.
 
         A run that starts from trained networks leaves their patients in their folds: networks would otherwise
-        begin with what they had learnt from the patients they are scored on. Patients who are new to them are
+        begin with what they learned from the patients they are scored on. Patients who are new to them are
         dealt out.
 
         Raises

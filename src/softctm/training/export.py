@@ -113,7 +113,7 @@ def export_ensemble(
     name : str
         The model's name.
     facts : mapping
-        What the manifest's `training` says beyond the recipe: data, licence, command.
+        What the manifest's `training` says beyond the recipe: data, license, command.
 
     Returns
     -------
@@ -140,7 +140,7 @@ def export_ensemble(
         "name": name,
         "version": __version__,
         "description": f"DeepLabV3+ with {ensemble.preset.cells.network.encoder}, {len(folds)} cell networks",
-        "licence": facts["licence"],
+        "license": facts["license"],
         "tissue": _networks(entries["tissue"], TISSUE_MPP, TISSUE_CLASSES),
         "cell": _networks(entries["cell"], CELL_MPP, CELL_CLASSES),
         "precision": "float16 weights, float32 arithmetic",

@@ -70,7 +70,7 @@ class Start:
     def _read_folds(self) -> Folds:
         name = "folds.json"
         if self._model:
-            if "quantisation" in self._model.manifest:
+            if "quantization" in self._model.manifest:
                 raise TrainingError(
                     f"{self.folder}: in 8 bits, which cannot be trained; start from the model it was made of"
                 )

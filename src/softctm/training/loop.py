@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from softctm.errors import TrainingError
-from softctm.training.config import OptimiserConfig
+from softctm.training.config import OptimizerConfig
 
 Batch = Callable[[int, int, int], tuple[Tensor, Tensor]]
 """(step, first, last) → the images and targets of that part of the step's batch."""
@@ -30,7 +30,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """How a run is carried out, as opposed to what is learnt."""
+    """How a run is carried out, as opposed to what is learned."""
 
     seed: int = 0
     checkpoint_minutes: float = 2.0
@@ -38,7 +38,7 @@ class LoopConfig:
     bfloat16: bool = True
 
 
-def learning_rate(config: OptimiserConfig, step: int, steps: int, steps_per_epoch: int) -> float:
+def learning_rate(config: OptimizerConfig, step: int, steps: int, steps_per_epoch: int) -> float:
     """Learning rate of one step, 0-based.
 
     "one-cycle" rises from 1/25 of the rate over the first tenth, then falls to 1/1000, along half cosines.
@@ -59,7 +59,7 @@ def train(
     batch: Batch,
     loss: Loss,
     steps_per_epoch: int,
-    optimiser_config: OptimiserConfig,
+    optimizer_config: OptimizerConfig,
     config: LoopConfig,
     folder: Path,
     validate: Callable[[nn.Module], dict[str, float]] | None = None,
@@ -78,48 +78,48 @@ def train(
     rank, world, device = _place()
     folder.mkdir(parents=True, exist_ok=True)
     network = network.to(device)
-    averaged = _copy_of(network) if optimiser_config.ema else network
-    optimiser = _make_optimiser(network, optimiser_config)
-    steps = steps_per_epoch * optimiser_config.epochs
-    identity = {**asdict(optimiser_config), "seed": config.seed, "steps": steps, "bfloat16": config.bfloat16}
-    step, rows, losses = _resume(folder, network, averaged, optimiser, identity, device)
+    averaged = _copy_of(network) if optimizer_config.ema else network
+    optimizer = _make_optimizer(network, optimizer_config)
+    steps = steps_per_epoch * optimizer_config.epochs
+    identity = {**asdict(optimizer_config), "seed": config.seed, "steps": steps, "bfloat16": config.bfloat16}
+    step, rows, losses = _resume(folder, network, averaged, optimizer, identity, device)
     model: nn.Module = network
     if world > 1:
-        synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(network) if device.type == "cuda" else network
-        model = nn.parallel.DistributedDataParallel(synchronised)
-    share = optimiser_config.batch // (world * optimiser_config.accumulation)
-    if share * world * optimiser_config.accumulation != optimiser_config.batch:
-        raise TrainingError(f"a batch of {optimiser_config.batch} cannot be shared by {world} processes")
+        synchronized = nn.SyncBatchNorm.convert_sync_batchnorm(network) if device.type == "cuda" else network
+        model = nn.parallel.DistributedDataParallel(synchronized)
+    share = optimizer_config.batch // (world * optimizer_config.accumulation)
+    if share * world * optimizer_config.accumulation != optimizer_config.batch:
+        raise TrainingError(f"a batch of {optimizer_config.batch} cannot be shared by {world} processes")
     saved = began = time.monotonic()
     first = step
     while step < steps:
         model.train()
         # Dropout too draws from the step's own randomness.
         torch.manual_seed(config.seed * 1_000_003 + step * world + rank)
-        for group in optimiser.param_groups:
-            group["lr"] = group["factor"] * learning_rate(optimiser_config, step, steps, steps_per_epoch)
-        optimiser.zero_grad(set_to_none=True)
-        for part in range(optimiser_config.accumulation):
+        for group in optimizer.param_groups:
+            group["lr"] = group["factor"] * learning_rate(optimizer_config, step, steps, steps_per_epoch)
+        optimizer.zero_grad(set_to_none=True)
+        for part in range(optimizer_config.accumulation):
             begin = (part * world + rank) * share
             images, targets = batch(step, begin, begin + share)
             images, targets = images.to(device, non_blocking=True), targets.to(device, non_blocking=True)
             with torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16):
                 logits = model(images)
             value = loss(logits, targets)
-            (value / optimiser_config.accumulation).backward()
+            (value / optimizer_config.accumulation).backward()
             losses.append(value.item())
         _check_gradients(network, step)
-        optimiser.step()
+        optimizer.step()
         step += 1
-        if optimiser_config.ema:
-            _average(averaged, network, min(optimiser_config.ema, step / (step + 10)))
+        if optimizer_config.ema:
+            _average(averaged, network, min(optimizer_config.ema, step / (step + 10)))
         epoch_ends = step % steps_per_epoch == 0
         if epoch_ends and rank == 0:
             epoch = step // steps_per_epoch
             row = {
                 "epoch": epoch,
                 "loss": float(np.mean(losses)),
-                "learning_rate": optimiser.param_groups[0]["lr"],
+                "learning_rate": optimizer.param_groups[0]["lr"],
             }
             due = config.validate_epochs and (epoch % config.validate_epochs == 0 or step == steps)
             if validate is not None and due:
@@ -130,19 +130,19 @@ def train(
             left = (time.monotonic() - began) / (step - first) * (steps - step)
             shown = ", ".join(f"{name} {number:.4g}" for name, number in row.items() if name != "epoch")
             print(
-                f"{folder.name}: epoch {epoch}/{optimiser_config.epochs}, {shown}, {left / 60:.1f} min left",
+                f"{folder.name}: epoch {epoch}/{optimizer_config.epochs}, {shown}, {left / 60:.1f} min left",
                 flush=True,
             )
         if epoch_ends:
             losses.clear()
         if rank == 0 and (step == steps or time.monotonic() - saved > config.checkpoint_minutes * 60):
-            _save(folder, network, averaged, optimiser, identity, step, rows, losses)
+            _save(folder, network, averaged, optimizer, identity, step, rows, losses)
             saved = time.monotonic()
     return averaged.eval()
 
 
 def is_first_process() -> bool:
-    """Whether this process writes what all have learnt; without torchrun the only one does."""
+    """Whether this process writes what all have learned; without torchrun the only one does."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -184,7 +184,7 @@ def _average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
             mine.copy_(theirs)
 
 
-def _make_optimiser(network: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
+def _make_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
     """One group for the encoder and one for the rest, each with its `factor` of the learning rate."""
     encoder = [parameter for name, parameter in network.named_parameters() if ".encoder." in name]
     others = [parameter for name, parameter in network.named_parameters() if ".encoder." not in name]
@@ -217,7 +217,7 @@ def _resume(
     folder: Path,
     network: nn.Module,
     averaged: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     identity: dict[str, Any],
     device: torch.device,
 ) -> tuple[int, list[dict[str, float]], list[float]]:
@@ -232,7 +232,7 @@ def _resume(
         )
     network.load_state_dict(state["network"])
     averaged.load_state_dict(state["averaged"])
-    optimiser.load_state_dict(state["optimiser"])
+    optimizer.load_state_dict(state["optimizer"])
     return int(state["step"]), list(state["rows"]), list(state["losses"])
 
 
@@ -240,7 +240,7 @@ def _save(
     folder: Path,
     network: nn.Module,
     averaged: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     identity: dict[str, Any],
     step: int,
     rows: list[dict[str, float]],
@@ -254,7 +254,7 @@ def _save(
         "losses": losses,
         "network": network.state_dict(),
         "averaged": averaged.state_dict(),
-        "optimiser": optimiser.state_dict(),
+        "optimizer": optimizer.state_dict(),
     }
     partial = folder / "checkpoint.partial.pt"
     torch.save(state, partial)

@@ -1,4 +1,4 @@
-"""Losses: generalised Dice for circle and hard targets, square error or cross-entropy for soft ones."""
+"""Losses: generalized Dice for circle and hard targets, square error or cross-entropy for soft ones."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def generalised_dice(logits: Tensor, target: Tensor) -> Tensor:
-    """1 − the generalised Dice overlap (Sudre et al. 2017, arXiv 1707.03237, section 2.2).
+def generalized_dice(logits: Tensor, target: Tensor) -> Tensor:
+    """1 − the generalized Dice overlap (Sudre et al. 2017, arXiv 1707.03237, section 2.2).
 
     Each class is weighted by the inverse square of its volume in the batch, so that the few pixels of
     cells count as much as the many of background. A class absent from the batch takes no part.

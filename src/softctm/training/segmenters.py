@@ -44,9 +44,9 @@ class NucleusSegmenter(Protocol):
 
 @dataclass(frozen=True)
 class ClassicalSegmenter:
-    """Haematoxylin by colour deconvolution, then a watershed grown from the annotated points.
+    """Hematoxylin by color deconvolution, then a watershed grown from the annotated points.
 
-    The haematoxylin density is thresholded by Otsu's method; the watershed floods the smoothed density
+    The hematoxylin density is thresholded by Otsu's method; the watershed floods the smoothed density
     from a disc at each point, within that threshold and within `MAX_RADIUS_UM`; holes (the pale inside of
     vesicular nuclei) are filled. Where what results is smaller
     than `MIN_AREA_UM2`, a disc takes its place.

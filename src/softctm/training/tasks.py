@@ -27,7 +27,7 @@ from softctm.training.config import TargetConfig, TaskConfig
 from softctm.training.initialization import Beginning
 from softctm.training.loop import LoopConfig, Loss, is_first_process, train, wait_for_all
 from softctm.training.losses import (
-    generalised_dice,
+    generalized_dice,
     soft_cross_entropy,
     tissue_cross_entropy,
     weighted_square_error,
@@ -43,10 +43,10 @@ _FIRST_BATCHES = 16
 
 
 def cell_loss(target: TargetConfig) -> Loss:
-    """The loss that a target is trained with: generalised Dice, unless the target is soft."""
+    """The loss that a target is trained with: generalized Dice, unless the target is soft."""
     weights = torch.tensor(target.class_weights)
-    if target.loss == "generalised-dice":
-        return generalised_dice
+    if target.loss == "generalized-dice":
+        return generalized_dice
     chosen = weighted_square_error if target.loss == "square-error" else soft_cross_entropy
     return lambda logits, soft: chosen(logits, soft, weights.to(logits.device))
 
@@ -111,12 +111,12 @@ def train_network(
     Raises
     ------
     TrainingError
-        If the batch is too small for batch normalisation, or as `train` says.
+        If the batch is too small for batch normalization, or as `train` says.
     """
-    micro_batch = config.optimiser.batch // config.optimiser.accumulation
+    micro_batch = config.optimizer.batch // config.optimizer.accumulation
     if micro_batch < 2:
         raise TrainingError(
-            f"batch {config.optimiser.batch} in {config.optimiser.accumulation} parts: batch normalisation "
+            f"batch {config.optimizer.batch} in {config.optimizer.accumulation} parts: batch normalization "
             "needs at least two patches at a time; lower accumulation or raise batch"
         )
     folder, loop, training, validation = job.folder, job.loop, job.training, job.validation
@@ -128,7 +128,7 @@ def train_network(
     reduction = spec.downsampling // config.stored_downsampling
 
     def batch(step: int, first: int, last: int) -> tuple[Tensor, Tensor]:
-        chosen = training[draw(weights, config.optimiser.batch, loop.seed, step)]
+        chosen = training[draw(weights, config.optimizer.batch, loop.seed, step)]
         drawn = []
         for position in range(first, last):
             rng = np.random.default_rng([loop.seed, step, 1 + position])
@@ -157,9 +157,9 @@ def train_network(
         first, second = precision_recall_f1(counts)[2]
         return {"validation_loss": float(np.mean(losses)), "validation_mean_f1": float((first + second) / 2)}
 
-    steps = -(-len(training) // config.optimiser.batch)
+    steps = -(-len(training) // config.optimizer.batch)
     trained = train(
-        network, batch, loss, steps, config.optimiser, loop, folder, validate if len(validation) else None
+        network, batch, loss, steps, config.optimizer, loop, folder, validate if len(validation) else None
     )
     trained.cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     if is_first_process():

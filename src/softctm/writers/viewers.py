@@ -32,7 +32,7 @@ def geojson(pair: CellTissuePair, prediction: Prediction) -> bytes:
             "geometry": {"type": "Point", "coordinates": [int(x), int(y)]},
             "properties": {
                 "objectType": "detection",
-                "classification": {"name": _NAMES[kind], "color": list(kind.colour)},
+                "classification": {"name": _NAMES[kind], "color": list(kind.color)},
                 "measurements": {"probability": float(str(score))},
             },
         }
@@ -57,9 +57,9 @@ def overlay(pair: CellTissuePair, prediction: Prediction) -> bytes:
     for x, y, kind, _ in _rows(prediction.points):
         shape = draw.ellipse if kind is CellClass.TUMOR else draw.rectangle
         # A dark rim keeps the mark visible on pale and on dark tissue.
-        for grow, colour, width in ((1, (0, 0, 0), 4), (0, kind.colour, 2)):
+        for grow, color, width in ((1, (0, 0, 0), 4), (0, kind.color, 2)):
             reach = _RADIUS + grow
-            shape((x - reach, y - reach, x + reach, y + reach), outline=colour, width=width)
+            shape((x - reach, y - reach, x + reach, y + reach), outline=color, width=width)
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=4)
     return buffer.getvalue()

@@ -3,7 +3,7 @@
 Tensor cores multiply 16-bit numbers and add up in 32 bits. So convolutions and matrix products are given
 16-bit inputs, and what lies between two of them (activations, sums, pooling, resizing by bilinear weights)
 passes the 16-bit values on. Everything before the first of them and behind the last stays in 32 bits: the
-input, its normalisation, the logits, their enlargement, a softmax. Inputs and outputs keep their types.
+input, its normalization, the logits, their enlargement, a softmax. Inputs and outputs keep their types.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _BETWEEN = frozenset({
 })
 # fmt: on
 """What may stay in 16 bits between two products: CUDA has 16-bit kernels for it, and it rounds no more than
-storing its result does. Everything else, such as a softmax or a normalisation, is 32-bit."""
+storing its result does. Everything else, such as a softmax or a normalization, is 32-bit."""
 
 _SHAPES = frozenset({"Shape", "Size"})
 _QUANTIZED = frozenset({"QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger"})
@@ -40,7 +40,7 @@ def to_float16(content: bytes) -> bytes:
     Parameters
     ----------
     content : bytes
-        A serialised ONNX model with its weights inside. Weights that are stored in 16 bits and cast up where
+        A serialized ONNX model with its weights inside. Weights that are stored in 16 bits and cast up where
         they are used, as this program's own export does, are taken as they are.
 
     Returns

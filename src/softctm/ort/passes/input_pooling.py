@@ -19,7 +19,7 @@ def without_reduction(content: bytes) -> tuple[bytes, int]:
     Parameters
     ----------
     content : bytes
-        A serialised ONNX model for images of 1024 × 1024.
+        A serialized ONNX model for images of 1024 × 1024.
 
     Returns
     -------

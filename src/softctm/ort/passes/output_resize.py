@@ -20,7 +20,7 @@ def enlarge_map_by_map(content: bytes) -> bytes:
     Parameters
     ----------
     content : bytes
-        A serialised ONNX model.
+        A serialized ONNX model.
 
     Returns
     -------

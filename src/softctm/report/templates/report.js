@@ -1,5 +1,5 @@
 "use strict";
-// The page's behaviour. Every count and score is computed beforehand, one set for each stop of the
+// The page's behavior. Every count and score is computed beforehand, one set for each stop of the
 // confidence slider: the script shows and hides, it does not compute.
 (() => {
   const SVG = "http://www.w3.org/2000/svg";
