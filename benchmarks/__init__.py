@@ -1,1 +1,1 @@
-"""Measurements: the detector beside the plain way (`python -m benchmarks`), training recipes compared."""
+"""Measurements: the detector beside the baseline (`python -m benchmarks`), training recipes compared."""

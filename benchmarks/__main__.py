@@ -1,11 +1,11 @@
-"""The yardstick: the detector beside the plain way of doing the same, in one process, in turns.
+"""The yardstick: the detector beside the baseline of doing the same, in one process, in turns.
 
     python -m benchmarks [--weights DIR | --size resnet18|resnet50] [--pairs 1 4 16] [--views 8 4 2 1]
                          [--precision float32 float16] [--device auto|cpu|cuda] [--input DIR] [--json FILE]
 
-prints a Markdown table: seconds a pair, how many times as long the plain way takes, with and without the
+prints a Markdown table: seconds a pair, how many times as long the baseline takes, with and without the
 search for peaks, share of time in the networks, arithmetic as a share of the machine's own measured peak,
-how far maps and points are from the plain way's, and peak memory, host and device. Progress goes to stderr.
+how far maps and points are from the baseline's, and peak memory, host and device. Progress goes to stderr.
 
 `--size` measures DeepLabV3+ networks with random weights at full resolution instead of a model (needs the
 `train` extra to make them): the paper's ResNet50, or ResNet18 up to layer3. There the points mean nothing.
@@ -36,7 +36,7 @@ from benchmarks.table import rows_of, table
 from benchmarks.timing import Way, say, take_turns, warm_up
 from softctm.choices import VIEW_COUNTS, Precision
 from softctm.errors import ModelError
-from softctm.model.loading import Model, find_weights, load_model
+from softctm.model import Model, find_weights, load_model
 from softctm.ort.processors import available_processors
 from softctm.ort.runtime import Device, Runtime
 from softctm.readers import PairSource, open_pairs
@@ -98,14 +98,14 @@ def _measured(args: argparse.Namespace, model: Model, source: PairSource, device
     precisions: tuple[Precision, ...] = args.precision or (
         ("float32",) if device == "cpu" else ("float32", "float16")
     )
-    ways = [Way("plain", 8), *([Way("plain, TF32", 8)] if device == "cuda" else [])]
+    ways = [Way("baseline", 8), *([Way("baseline, TF32", 8)] if device == "cuda" else [])]
     ways += [Way("detector", views, precision) for precision in precisions for views in args.views]
     detectors = {way: way.open(model, device) for way in ways}
     differences = warm_up(detectors, source.read(0))
     say("measuring the machine's peak")
     runtime = Runtime(device)
     rates = {kind: best_rates(runtime, kind) for kind in dict.fromkeys(w.arithmetic(device) for w in ways)}
-    stages = {"tissue": model.tissue.networks, "cells": model.cell.networks}
+    stages = {"tissue": model.tissue.networks, "cells": model.cells.networks}
     contents = {stage: [network.read() for network in networks] for stage, networks in stages.items()}
     cost = {stage: sum(map(operations, networks)) for stage, networks in contents.items()}
     every = [network for networks in contents.values() for network in networks]
@@ -132,9 +132,9 @@ def _measured(args: argparse.Namespace, model: Model, source: PairSource, device
 def _memory_ways(args: argparse.Namespace, device: Device) -> list[Way]:
     """The ways whose memory differs: a processor computes both precisions in 32 bits."""
     if device == "cpu":
-        return [Way("plain", 8), Way("detector", 8)]
+        return [Way("baseline", 8), Way("detector", 8)]
     precisions = args.precision or get_args(Precision)
-    return [Way("plain", 8), *(Way("detector", 8, precision) for precision in precisions)]
+    return [Way("baseline", 8), *(Way("detector", 8, precision) for precision in precisions)]
 
 
 def _memory_here(way: Way, model: Model, source: PairSource, device: Device) -> dict[str, int | None]:

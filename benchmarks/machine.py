@@ -42,8 +42,7 @@ def memory_estimate(networks: list[bytes], batch: int, arithmetic: Arithmetic) -
     """
     weights = peak = 0
     for network in networks:
-        content = to_float16(network) if arithmetic == "float16" else network
-        graph = _with_shapes(content, batch)
+        graph = _with_shapes(network, batch, arithmetic)
         stored = {tensor.name: math.prod(tensor.dims) for tensor in graph.initializer}
         weights += sum(stored.values()) * _BYTES[arithmetic]
         shapes = _shapes(graph)
@@ -80,9 +79,12 @@ def best_rates(runtime: Runtime, arithmetic: Arithmetic, repeats: int = 5) -> di
         value, constant = graph.input("x", np.float32, image.shape), graph.constant(weights)
         for _ in range(layers):  # one after the other, so that changing to 16 bits and back hardly counts
             value = graph.node(kind, value, constant, **({"pads": [1] * 4} if kind == "Conv" else {}))
-        content = graph.model(value)
-        content = to_float16(content) if arithmetic == "float16" else content
-        session = Session(content, "machine's peak", runtime.device, runtime.threads, arithmetic)
+        model = onnx.load_model_from_string(graph.model(value))
+        if arithmetic == "float16":
+            to_float16(model)
+        session = Session(
+            model.SerializeToString(), "machine's peak", runtime.device, runtime.threads, arithmetic
+        )
         given = runtime.value(image)
         session(given)
         best = math.inf
@@ -125,9 +127,11 @@ def device_memory_in_use() -> int | None:
     return int(answer.stdout.split()[0]) if answer.returncode == 0 and answer.stdout.split() else None
 
 
-def _with_shapes(model: bytes, batch: int) -> onnx.GraphProto:
+def _with_shapes(model: bytes, batch: int, arithmetic: Arithmetic = "float32") -> onnx.GraphProto:
     """A network's graph with every value's shape, for a batch of whole patches."""
     loaded = onnx.load_model_from_string(model)
+    if arithmetic == "float16":
+        to_float16(loaded)
     shape = loaded.graph.input[0].type.tensor_type.shape
     for axis, length in ((0, batch), (2, PATCH_SIZE), (3, PATCH_SIZE)):
         shape.dim[axis].Clear()

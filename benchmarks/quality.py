@@ -29,7 +29,7 @@ from softctm.choices import VIEW_COUNTS
 from softctm.datasets.ocelot import load_release
 from softctm.evaluation.scores import count_pairs, named_scores
 from softctm.inference.detector import Detector
-from softctm.model.loading import Model, find_weights, load_model
+from softctm.model import Model, find_weights, load_model
 from softctm.model.network_file import Network
 from softctm.points import CellPoints
 from softctm.readers import open_pairs
@@ -63,7 +63,7 @@ def measure(model: Model, args: argparse.Namespace) -> list[dict[str, Any]]:
     source = open_pairs(args.data)
     number = {name: position for position, name in enumerate(source.names)}
     detectors = {
-        (views, count): Detector(model.with_cell_networks(count), views=views)
+        (views, count): Detector(model.with_networks("cells", count), views=views)
         for views in VIEW_COUNTS
         for count in NETWORKS
     }
@@ -107,8 +107,9 @@ def main() -> None:
     args = parser.parse_args()
     with ProcessPoolExecutor(args.processes, mp_context=get_context("fork")) as pool:
         networks = tuple(pool.map(partial(train_seed, args=args), range(max(NETWORKS))))
-    model = load_model(find_weights(args.weights)).for_fold(args.fold)
-    rows = measure(replace(model, cell=replace(model.cell, networks=networks)), args)
+    model = load_model(find_weights(args.weights)).held_out(args.fold)
+    cells = replace(model.cells, networks=networks)
+    rows = measure(replace(model, stages={**model.stages, "cells": cells}), args)
     print("| views | cell networks | mean F1 | s a pair |\n| --- | --- | --- | --- |")
     for row in rows:
         print(f"| {row['views']} | {row['networks']} | {row['mean_f1']:.4f} | {row['seconds_a_pair']:.2f} |")

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
 from pathlib import Path
-from typing import Any
 
-from softctm.model.loading import CELL_CLASSES
+from softctm.model.manifest import (
+    RGB,
+    Head,
+    Manifest,
+    NetworkEntry,
+    NetworkFile,
+    StageEntry,
+    StageInput,
+)
+from softctm.model.tasks import CELL_CLASSES, TISSUE_CLASSES
+from softctm.pair import CELL_MPP, PATCH_SIZE, TISSUE_MPP
 
 SIZES = {"resnet18": 4, "resnet50": 5}
 """Encoder and its depth: ResNet18 ends at layer3; ResNet50 is the paper's."""
@@ -27,16 +35,19 @@ def write_random_model(folder: Path, encoder: str) -> Path:
     from softctm.training.export import export_network
 
     torch.manual_seed(0)
-    manifest: dict[str, Any] = {"schema_version": 1, "name": f"random {encoder}"}
-    stages = (("tissue", 1, 0, ["background", "cancer"], 0.8), ("cell", 5, 2, list(CELL_CLASSES), 0.2))
-    for stage, count, context, classes, mpp in stages:
+    stages: dict[str, StageEntry] = {}
+    context = tuple(f"tissue.{label}" for label in TISSUE_CLASSES)
+    for stage, count, channels, classes, mpp in (
+        ("tissue", 1, RGB, TISSUE_CLASSES, TISSUE_MPP),
+        ("cells", 5, (*RGB, *context), CELL_CLASSES, CELL_MPP),
+    ):
         print(f"exporting a random {encoder} for {stage}", file=sys.stderr, flush=True)
-        network = DeepLab(NetworkSpec(encoder, SIZES[encoder], 256, context, len(classes), 1))
+        network = DeepLab(NetworkSpec(encoder, SIZES[encoder], 256, len(channels) - 3, len(classes), 1))
         for module in network.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.momentum = 1.0
         with torch.inference_mode():
-            noise = torch.rand(4, 3 + context, 256, 256)  # as the export's check against PyTorch has it
+            noise = torch.rand(4, len(channels), 256, 256)  # as the export's check against PyTorch has it
             network.train()(noise)
             last = network.body.segmentation_head[0]
             deviation = network.eval()(noise).std()
@@ -46,10 +57,17 @@ def write_random_model(folder: Path, encoder: str) -> Path:
         (folder / f"{stage}.onnx").unlink()
         networks = []
         for fold in range(count):
-            (folder / f"{stage}_fold{fold}.onnx").write_bytes(content)
-            digest = hashlib.sha256(content).hexdigest()
-            networks.append({"file": f"{stage}_fold{fold}.onnx", "sha256": digest})
-        manifest[stage] = {"networks": networks, "input_size": 1024, "mpp": mpp}
-        manifest[stage] |= {"classes": classes, "output": "logits"}
-    (folder / "model.json").write_text(json.dumps(manifest))
+            file = f"{stage}_fold{fold}.onnx"
+            (folder / file).write_bytes(content)
+            stored = NetworkFile(path=file, sha256=hashlib.sha256(content).hexdigest())
+            networks.append(NetworkEntry(fold=fold, files={"float32": stored}))
+        stages[stage] = StageEntry(
+            input=StageInput(size=PATCH_SIZE, mpp=mpp, channels=channels),
+            heads=(Head(name=stage, classes=classes, activation="logits"),),
+            networks=tuple(networks),
+        )
+    manifest = Manifest(
+        task="cell-points", name=f"random {encoder}", stages=stages, postprocessing={"method": "peaks"}
+    )
+    manifest.write(folder)
     return folder

@@ -27,8 +27,8 @@ from torch.nn import functional
 from softctm.datasets.ocelot import load_release
 from softctm.evaluation.out_of_fold import AUTHORS_RULE, RULES, count_by_rule
 from softctm.evaluation.scores import named_scores, pair_counts
-from softctm.postprocessing.cell_finder import find_cells
-from softctm.postprocessing.watershed import HardMask
+from softctm.postprocessing.registry import find_cells
+from softctm.postprocessing.watershed import Watershed
 from softctm.training.config import preset_from_json, with_settings
 from softctm.training.cross_validation import EnsembleRun
 from softctm.training.initialization import from_encoder
@@ -81,7 +81,7 @@ def run_variant(name: str, args: argparse.Namespace) -> Outcome:
             )
         probability = logits.softmax(1)[0].numpy()
         counts.append(count_by_rule(probability, points[index]))
-        masked.append(pair_counts(find_cells(probability, HardMask()), points[index]))
+        masked.append(pair_counts(find_cells(probability, Watershed()), points[index]))
     by_rule = named_scores(np.sum(counts, axis=0))["mean_f1"]
     best = int(np.argmax(by_rule))
     return Outcome(

@@ -15,7 +15,7 @@ _HEAD = (
     "views",
     "precision",
     "s a pair",
-    "times plain",
+    "times baseline",
     "without peaks",
     "in networks",
     "of peak",
@@ -46,7 +46,7 @@ def rows_of(
     rates : mapping
         From `best_rates`, for each arithmetic that a way uses.
     """
-    plain = next(iter(measured.values()))
+    baseline = next(iter(measured.values()))
     rows = []
     for way, measurement in measured.items():
         seconds = measurement.seconds_a_pair
@@ -57,8 +57,8 @@ def rows_of(
                 **asdict(way),
                 **asdict(measurement),
                 "seconds_a_pair": seconds,
-                "times_plain": plain.seconds_a_pair / seconds,
-                "times_plain_without_peaks": (plain.seconds - plain.seconds_in_peaks) / without,
+                "times_baseline": baseline.seconds_a_pair / seconds,
+                "times_baseline_without_peaks": (baseline.seconds - baseline.seconds_in_peaks) / without,
                 "share_in_networks": measurement.seconds_in_networks / measurement.seconds,
                 "share_of_machine_peak": operations * way.views / seconds / best,
                 "largest_map_difference": differences[way],
@@ -113,8 +113,8 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         str(row["views"]),
         row["precision"],
         f"{row['seconds_a_pair']:.3g}",
-        f"{row['times_plain']:.2f}",
-        f"{row['times_plain_without_peaks']:.2f}",
+        f"{row['times_baseline']:.2f}",
+        f"{row['times_baseline_without_peaks']:.2f}",
         f"{row['share_in_networks']:.1%}",
         f"{row['share_of_machine_peak']:.0%}",
         f"{row['largest_map_difference']:.1g}",

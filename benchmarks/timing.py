@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.agreement import Agreement
-from benchmarks.plain import PlainDetector
+from benchmarks.baseline import Baseline
 from softctm.choices import Precision
 from softctm.inference.detector import Detector
-from softctm.model.loading import Model
+from softctm.model import Model
 from softctm.ort.runtime import Arithmetic, Device
 from softctm.pair import CellTissuePair
 from softctm.points import CellPoints
@@ -33,9 +33,9 @@ class Way:
     Attributes
     ----------
     name : str
-        "plain", "plain, TF32" or "detector".
+        "baseline", "baseline, TF32" or "detector".
     views : int
-    precision : "float32" or "float16"
+    precision : "float32", "float16" or "int8"
     """
 
     name: str
@@ -46,21 +46,21 @@ class Way:
         return f"{self.name}, {self.views} views, {self.precision}"
 
     @property
-    def is_plain(self) -> bool:
+    def is_baseline(self) -> bool:
         """Whether it is the way to compare with."""
-        return self.name.startswith("plain")
+        return self.name.startswith("baseline")
 
     def arithmetic(self, device: Device) -> Arithmetic:
         """What its networks compute in, on that device."""
-        if device == "cpu":
+        if device == "cpu" or self.precision == "int8":
             return "float32"
-        return "exact" if self.name == "plain" else self.precision
+        return "exact" if self.name == "baseline" else self.precision
 
-    def open(self, model: Model, device: Device) -> Detector | PlainDetector:
+    def open(self, model: Model, device: Device) -> Detector | Baseline:
         """Load its networks."""
-        if self.is_plain:
-            return PlainDetector(model, device=device, views=self.views, tf32="TF32" in self.name)
-        return Detector(model, device=device, views=self.views, precision=self.precision)
+        if self.is_baseline:
+            return Baseline(model, device=device, views=self.views, tf32="TF32" in self.name)
+        return Detector(model.in_precision(self.precision), device=device, views=self.views)
 
 
 @dataclass
@@ -107,7 +107,7 @@ def warm_up(detectors: Mapping[Way, Any], pair: CellTissuePair) -> dict[Way, flo
 def take_turns(detectors: Mapping[Way, Any], source: PairSource, count: int) -> dict[Way, Measurement]:
     """Time `count` pairs each way; agreement is with the first way's points.
 
-    The plain way reads each pair when it comes to it. The detector does as its job does: while a pair
+    The baseline reads each pair when it comes to it. The detector does as its job does: while a pair
     computes, a thread reads the next one.
     """
     rows = {way: Measurement() for way in detectors}
@@ -124,7 +124,7 @@ def take_turns(detectors: Mapping[Way, Any], source: PairSource, count: int) -> 
                 networks, peaks = detector.seconds_in_networks, detector.seconds["peaks"]
                 start = time.perf_counter()
                 pair = ahead.pop(way).result() if way in ahead else read(index)
-                if not way.is_plain and index + 1 < count:
+                if not way.is_baseline and index + 1 < count:
                     ahead[way] = reader.submit(read, index + 1)
                 points = detector(pair)
                 if way in ahead:
@@ -144,8 +144,8 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _maps(detector: Detector | PlainDetector, pair: CellTissuePair) -> Maps:
-    if isinstance(detector, PlainDetector):
+def _maps(detector: Detector | Baseline, pair: CellTissuePair) -> Maps:
+    if isinstance(detector, Baseline):
         detector(pair)
         return detector.maps
     prediction = detector.predict(pair, maps=True)

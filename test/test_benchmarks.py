@@ -18,12 +18,12 @@ from tiny_networks import network, write_folder
 
 from benchmarks import __main__ as yardstick
 from benchmarks.agreement import Agreement
+from benchmarks.baseline import Baseline
 from benchmarks.machine import device_memory_in_use, memory_estimate, operations
-from benchmarks.plain import PlainDetector
 from benchmarks.timing import Way, take_turns
 from softctm import CellPoints
 from softctm.inference.detector import Detector
-from softctm.model.loading import find_weights, load_model
+from softctm.model import find_weights, load_model
 from softctm.readers import open_pairs
 
 ROOT = Path(__file__).parents[1]
@@ -95,15 +95,15 @@ class Numbered:
         return points((pair.index, 0, 1, 0.5))
 
 
-def test_the_detector_reads_ahead_as_its_job_does_and_the_plain_way_does_not() -> None:
+def test_the_detector_reads_ahead_as_its_job_does_and_the_baseline_does_not() -> None:
     pairs: Any = Numbered()
-    plain, detector = Numbered(), Numbered()
-    rows = take_turns({Way("plain", 8): plain}, pairs, 3)
+    baseline, detector = Numbered(), Numbered()
+    rows = take_turns({Way("baseline", 8): baseline}, pairs, 3)
     assert pairs.read_by_main == [(0, True), (1, True), (0, True)]
     pairs.read_by_main.clear()
     rows |= take_turns({Way("detector", 8): detector}, pairs, 3)
     assert pairs.read_by_main == [(0, True), (1, False), (0, False)]
-    assert plain.given == detector.given == [0, 1, 0]
+    assert baseline.given == detector.given == [0, 1, 0]
     assert [row.pairs for row in rows.values()] == [3, 3]
 
 
@@ -122,14 +122,18 @@ def test_the_command_prints_ratios_and_agreement(
     assert "100 MB host, none device" in printed.out
     assert sum(line.startswith("| 1 |") for line in printed.out.splitlines()) == 3
     (run,) = json.loads((tmp_path / "all.json").read_text())["runs"]
-    plain, same, *_ = run["ways"]
-    assert (plain["name"], plain["times_plain"], plain["largest_map_difference"]) == ("plain", 1.0, 0.0)
+    baseline, same, *_ = run["ways"]
+    assert (baseline["name"], baseline["times_baseline"], baseline["largest_map_difference"]) == (
+        "baseline",
+        1.0,
+        0.0,
+    )
     assert same["largest_map_difference"] < 1e-4
     assert same["same_cells"] > 0.99
     assert run["ways"][2]["largest_map_difference"] > 1e-3  # one view instead of eight
     # 8 views × (2 × 5 × 5 × 3 × 2 + 2 × 5 × 5 × 5 × 3) operations a pixel, of 2 GFLOP/s
-    expected = 8 * 1050 * 1024**2 / 2e9 / plain["seconds_a_pair"]
-    assert plain["share_of_machine_peak"] == pytest.approx(expected)
+    expected = 8 * 1050 * 1024**2 / 2e9 / baseline["seconds_a_pair"]
+    assert baseline["share_of_machine_peak"] == pytest.approx(expected)
 
 
 @pytest.fixture
@@ -143,19 +147,19 @@ def one_processor() -> Iterator[None]:
 
 @pytest.mark.parametrize(("which", "most", "most_outside"), [("tiny", 0.9, 1.0), ("default", 0.85, 0.3)])
 @pytest.mark.usefixtures("one_processor")
-def test_the_detector_finds_the_plain_ways_cells_in_less_processor_time(
+def test_the_detector_finds_the_baselines_cells_in_less_processor_time(
     tmp_path: Path, which: str, most: float, most_outside: float
 ) -> None:
     model = load_model(write_folder(tmp_path, folds=2) if which == "tiny" else find_weights())
     pair = open_pairs(ROOT / "test/input").read(0)
-    plain, detector = PlainDetector(model, views=1), Detector(model, device="cpu", views=1)
+    baseline, detector = Baseline(model, views=1), Detector(model, device="cpu", views=1)
     agreement = Agreement()
-    agreement.add(plain(pair), detector(pair))
+    agreement.add(baseline(pair), detector(pair))
     assert agreement.share > 0.99
     ratios, outside = [], []
     for _ in range(3):
         start = time.process_time()
-        plain(pair)
+        baseline(pair)
         middle = time.process_time()
         began, in_networks = time.perf_counter(), detector.seconds_in_networks
         detector(pair)

@@ -16,7 +16,7 @@ import pytest
 from benchmarks.agreement import Agreement
 from softctm.errors import DeviceError
 from softctm.inference.detector import Detector
-from softctm.model.loading import find_weights, load_model
+from softctm.model import find_weights, load_model
 from softctm.ort.graphs import Graph
 from softctm.ort.runtime import Runtime
 from softctm.pair import PATCH_SIZE

@@ -61,26 +61,37 @@ def write_manifest(folder: Path, **changes: Any) -> dict[str, Any]:
     def entry(path: Path) -> dict[str, Any]:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         fold = int(path.stem[-1]) if path.stem[-1].isdigit() else 0
-        return {"file": path.name, "sha256": digest, "fold": fold}
+        return {"fold": fold, "files": {"float32": {"path": path.name, "sha256": digest}}}
 
+    rgb = ["red", "green", "blue"]
     manifest = {
-        "schema_version": 1,
+        "schema_version": 2,
+        "task": "cell-points",
         "name": "tiny",
         "version": "1.2.3",
-        "tissue": {
-            "networks": [entry(path) for path in sorted(folder.glob("tissue*.onnx"))],
-            "input_size": 1024,
-            "mpp": 0.8,
-            "classes": ["background", "cancer"],
-            "output": "logits",
+        "stages": {
+            "tissue": {
+                "input": {"size": 1024, "mpp": 0.8, "channels": rgb},
+                "heads": [{"name": "tissue", "classes": ["background", "cancer"], "activation": "logits"}],
+                "networks": [entry(path) for path in sorted(folder.glob("tissue*.onnx"))],
+            },
+            "cells": {
+                "input": {
+                    "size": 1024,
+                    "mpp": 0.2,
+                    "channels": [*rgb, "tissue.background", "tissue.cancer"],
+                },
+                "heads": [
+                    {
+                        "name": "cells",
+                        "classes": ["none", "background_cell", "tumor_cell"],
+                        "activation": "probabilities",
+                    }
+                ],
+                "networks": [entry(path) for path in sorted(folder.glob("cell*.onnx"))],
+            },
         },
-        "cell": {
-            "networks": [entry(path) for path in sorted(folder.glob("cell*.onnx"))],
-            "input_size": 1024,
-            "mpp": 0.2,
-            "classes": ["none", "background_cell", "tumor_cell"],
-            "output": "probabilities",
-        },
+        "postprocessing": {"method": "peaks"},
         **changes,
     }
     (folder / "model.json").write_text(json.dumps(manifest))

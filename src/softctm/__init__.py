@@ -14,7 +14,7 @@ from softctm.pair import CellTissuePair, TissueWindow
 from softctm.points import CellClass, CellPoints
 
 if TYPE_CHECKING:
-    from softctm.inference.detector import load_detector
+    from softctm.inference.load import load_detector
 
 # Newer ONNX Runtimes report their use to their makers, unless told not to before they are imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -25,7 +25,7 @@ __all__ = ["CellClass", "CellPoints", "CellTissuePair", "TissueWindow", "__versi
 def __getattr__(name: str) -> Any:
     """Import the detector, and ONNX Runtime with it, only when it is asked for."""
     if name == "load_detector":
-        from softctm.inference.detector import load_detector
+        from softctm.inference.load import load_detector
 
         return load_detector
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

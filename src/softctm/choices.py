@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-DeviceWish = Literal["auto", "cpu", "cuda"]
-Precision = Literal["float32", "float16"]
+DeviceChoice = Literal["auto", "cpu", "cuda"]
+Precision = Literal["float32", "float16", "int8"]
 """What the networks compute in."""
 
 VIEW_COUNTS = (1, 2, 4, 8)
+"""Views for test-time augmentation."""

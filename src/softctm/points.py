@@ -68,3 +68,28 @@ class CellPoints:
         return cls(
             none.astype(np.int32), none.astype(np.int32), none.astype(np.uint8), none.astype(np.float32)
         )
+
+
+@dataclass(frozen=True)
+class DetectedCells:
+    """Cells with what is known of each where it was found.
+
+    Attributes
+    ----------
+    points : CellPoints
+        N cells.
+    probability : (N, 3) float32
+        None, background cell, tumor cell, at the point.
+    height : (N,) float32
+        How high the foreground stands there, by which of two cells that are too close the better is kept: the
+        blurred foreground for peaks, the mean foreground of the object for the watershed.
+    """
+
+    points: CellPoints
+    probability: NDArray[np.float32]
+    height: NDArray[np.float32]
+
+    @classmethod
+    def empty(cls) -> DetectedCells:
+        """No cells."""
+        return cls(CellPoints.empty(), np.zeros((0, 3), np.float32), np.zeros(0, np.float32))

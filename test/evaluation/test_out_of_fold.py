@@ -16,8 +16,8 @@ from softctm.commands.validate import table
 from softctm.evaluation.out_of_fold import AUTHORS_RULE, RULES, count_by_rule, out_of_fold
 from softctm.evaluation.scores import pair_counts
 from softctm.points import CellPoints
-from softctm.postprocessing.cell_finder import find_cells
 from softctm.postprocessing.peaks import Peaks
+from softctm.postprocessing.registry import find_cells
 
 FOLDS = [0, 0, 1, 1, 2, 2]
 ORGANS = ["kidney", "bladder"] * 3

@@ -24,7 +24,7 @@ from softctm.geometry import tissue_window
 from softctm.inference.detector import Detector
 from softctm.inference.tissue_context import upsampling_matrix
 from softctm.inference.tta import VIEWS, View, first_views
-from softctm.model.loading import load_model
+from softctm.model import load_model
 from softctm.ort.graphs import Graph
 from softctm.ort.runtime import OutOfDeviceMemoryError, Session
 from softctm.pair import PATCH_SIZE, WINDOW_SIZE
@@ -280,8 +280,8 @@ def test_manifest_says_whether_cells_are_logits_and_how_points_are_found(
     )
     folder = write_folder(tmp_path / "b")
     (folder / "cell_fold0.onnx").write_bytes(network(1, 5, 3))
-    manifest = write_manifest(folder, postprocessing={"method": "hard_mask", "min_area_px": 20})
-    manifest["cell"]["output"] = "logits"
+    manifest = write_manifest(folder, postprocessing={"method": "watershed", "min_area_px": 20})
+    manifest["stages"]["cells"]["heads"][0]["activation"] = "logits"
     (folder / "model.json").write_text(json.dumps(manifest))
     logits = load_detector(folder, device="cpu", views=1).predict(pair, maps=True)
     np.testing.assert_allclose(logits.cell_probability, probabilities.cell_probability, atol=1e-6)
@@ -293,13 +293,13 @@ def test_one_folds_networks_alone(tiny: Path, tmp_path: Path, pair: CellTissuePa
     folder = write_folder(tmp_path / "all", folds=2)
     write_manifest(folder)
     alone = write_folder(tmp_path / "alone", folds=1)
-    found = Detector(load_model(folder).for_fold(0), device="cpu", views=1)(pair)
+    found = Detector(load_model(folder).held_out(0), device="cpu", views=1)(pair)
     assert as_cells(found) == as_cells(load_detector(alone, device="cpu", views=1)(pair))
 
 
 def test_the_first_cell_networks_alone(tmp_path: Path, pair: CellTissuePair) -> None:
     all_five, first_two = (write_folder(tmp_path / str(folds), folds=folds) for folds in (5, 2))
-    found = load_detector(all_five, device="cpu", views=1, cell_networks=2)(pair)
+    found = Detector(load_model(all_five).with_networks("cells", 2), device="cpu", views=1)(pair)
     assert as_cells(found) == as_cells(load_detector(first_two, device="cpu", views=1)(pair))
     assert as_cells(found) != as_cells(load_detector(all_five, device="cpu", views=1)(pair))
 
@@ -355,7 +355,8 @@ def nan_for_bright(channels: int, classes: int) -> bytes:
     image = graph.input("input", np.float32, ("n", channels, PATCH_SIZE, PATCH_SIZE))
     red = graph.node("Slice", image, graph.axes(0), graph.axes(1), graph.axes(1))
     root = graph.node("Sqrt", graph.node("Sub", graph.constant(np.float32(0.9)), red))
-    return graph.model(graph.node("Concat", *[root] * classes, axis=1))
+    planes = graph.node("Concat", root, *[red] * (classes - 1), axis=1)
+    return graph.model(graph.node("Softmax", planes, axis=1) if classes == 3 else planes)
 
 
 @pytest.mark.parametrize(("name", "channels", "classes"), [("tissue.onnx", 3, 2), ("cell_fold1.onnx", 5, 3)])
@@ -377,10 +378,10 @@ def test_nan_names_the_network_and_the_pair_and_spares_other_pairs(
     ("name", "content", "message"),
     [
         ("tissue.onnx", network(0, 4, 2), r"tissue\.onnx: wants 4 channels where 3"),
-        ("cell_fold0.onnx", network(0, 6, 3), r"input channels: .*cell_fold0\.onnx 6"),
-        ("cell_fold1.onnx", network(0, 5, 4), r"classes: .*cell_fold1\.onnx 4"),
+        ("cell_fold0.onnx", network(0, 6, 3), r"cell_fold0\.onnx: wants 6 channels where 5"),
+        ("cell_fold1.onnx", network(0, 5, 4), r"cell_fold1\.onnx: gives 4 classes where 3"),
         ("tissue.onnx", network(0, 3, 3), r"cell_fold0\.onnx: wants 5 channels where 6"),
-        ("tissue.onnx", network(0, 3, 4), r"tissue\.onnx: gives 4 classes where background, cancer and"),
+        ("tissue.onnx", network(0, 3, 4), r"gives 4 classes where background, cancer and"),
         ("cell_fold0.onnx", network(0, 5, 3, size=512), r"cell_fold0\.onnx: input has 512 × 512"),
         ("cell_fold0.onnx", network(0, 5, 3, batch=2), None),
     ],

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from softctm.errors import UsageError
-from softctm.inference.tta import VIEWS, View, first_views, turning_graph
+from softctm.inference.tta import VIEWS, View, first_views, views_graph
 
 images = st.tuples(st.just(1), st.integers(1, 4), st.integers(1, 9)).flatmap(
     lambda shape: hnp.arrays(np.float32, (*shape, shape[2]), elements=st.floats(-8, 8, width=32))
@@ -34,19 +34,19 @@ def turned(image: NDArray[np.float32], view: View) -> NDArray[np.float32]:
 
 @given(images)
 def test_turns_like_numpy(image: NDArray[np.float32]) -> None:
-    batch = run(turning_graph(VIEWS), image=image)
+    batch = run(views_graph(VIEWS), image=image)
     np.testing.assert_array_equal(batch, np.concatenate([turned(image, view) for view in VIEWS]))
 
 
 @given(images, st.sampled_from(VIEWS), st.sampled_from(VIEWS))
 def test_turns_from_any_view_to_any_other(image: NDArray[np.float32], start: View, end: View) -> None:
-    batch = run(turning_graph([end], start), image=turned(image, start))
+    batch = run(views_graph([end], start), image=turned(image, start))
     np.testing.assert_array_equal(batch, turned(image, end))
 
 
 def test_each_view_is_one_reversal_or_transposition_of_the_one_before() -> None:
     for before, view in pairwise(VIEWS):
-        nodes = onnx.load_model_from_string(turning_graph([view], before)).graph.node
+        nodes = onnx.load_model_from_string(views_graph([view], before)).graph.node
         assert [node.op_type for node in nodes] in (["Slice"], ["Transpose"])
     square = np.arange(9, dtype=np.float32).reshape(1, 1, 3, 3)
     for before, view in pairwise(VIEWS):

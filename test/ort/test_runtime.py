@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from tiny_networks import network
@@ -15,8 +16,13 @@ from tiny_networks import network
 from softctm.errors import DeviceError, ModelError
 from softctm.ort import runtime as runtime_module
 from softctm.ort.graphs import Graph
-from softctm.ort.processors import available_processors
-from softctm.ort.runtime import OutOfDeviceMemoryError, Runtime
+from softctm.ort.processors import available_processors, has_int8_arithmetic
+from softctm.ort.runtime import OutOfDeviceMemoryError, Runtime, Session
+
+
+def opened(runtime: Runtime, content: bytes, name: str) -> Session:
+    return runtime.network(onnx.load_model_from_string(content), name)
+
 
 without_cuda = pytest.mark.skipif(
     "CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="ONNX Runtime has CUDA here"
@@ -30,12 +36,32 @@ def test_cuda_is_refused_where_there_is_none() -> None:
 
 
 @without_cuda
-def test_auto_falls_back_and_says_so() -> None:
-    runtime = Runtime("auto")
+def test_auto_falls_back_and_tells_only_who_has_the_cuda_build(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("DEBUG", "softctm"):
+        runtime = Runtime("auto")
     assert runtime.device == "cpu"
-    assert runtime.notice is not None
-    assert "CPU" in runtime.notice
+    assert runtime.notice is None  # whoever installed the CPU build knows
+    assert "built without CUDA" in caplog.text
+    monkeypatch.setattr(runtime_module, "_built_for_cuda", lambda: True)
+    assert "running on the CPU: " in (Runtime("auto").notice or "")
     assert Runtime("cpu").notice is None
+
+
+def test_int8_pays_where_the_processor_says_so(tmp_path: Path) -> None:
+    info = tmp_path / "cpuinfo"
+    for flags, expected in (
+        ("flags\t\t: fpu sse2 avx512_vnni\n", True),
+        ("flags : fpu amx_int8\n", True),
+        ("Features : fp asimd asimddp\n", True),
+        ("flags : fpu sse2 avx2\n", False),
+        ("model name : avx512_vnni\n", False),
+        ("", False),
+    ):
+        info.write_text("processor : 0\n" + flags)
+        assert has_int8_arithmetic(info) is expected
+    assert not has_int8_arithmetic(tmp_path / "gone")
 
 
 def test_a_promised_provider_that_the_session_does_not_get_is_no_cuda(
@@ -48,18 +74,18 @@ def test_a_promised_provider_that_the_session_does_not_get_is_no_cuda(
         "_open",
         lambda model, device, threads, arithmetic: cpu_only(model, "cpu", threads, arithmetic),
     )
-    runtime_module._cuda_fault.cache_clear()
+    runtime_module.cuda_fault.cache_clear()
     try:
         with pytest.raises(DeviceError, match="could not start it"):
             Runtime("cuda")
         assert Runtime("auto").device == "cpu"
     finally:
-        runtime_module._cuda_fault.cache_clear()
+        runtime_module.cuda_fault.cache_clear()
 
 
 def test_sessions_compute_and_describe_themselves() -> None:
     runtime = Runtime("cpu")
-    session = runtime.network(network(0, 3, 2, size=64), "a network")
+    session = opened(runtime, network(0, 3, 2, size=64), "a network")
     assert session.inputs[0].shape == (None, 3, 64, 64)
     assert session.outputs[0].shape == (None, 2, 64, 64)
     image = np.random.default_rng(0).random((2, 3, 64, 64), np.float32)
@@ -73,9 +99,9 @@ def test_a_graph_that_cannot_be_loaded_or_run_is_named() -> None:
     graph = Graph()
     unknown = graph.model(graph.node("NoSuchOperator", graph.input("x", np.float32, (1,))))
     with pytest.raises(ModelError, match=r"cell\.onnx cannot be loaded: .*NoSuchOperator") as error:
-        runtime.network(unknown, "cell.onnx")
+        opened(runtime, unknown, "cell.onnx")
     assert "\n" not in str(error.value)
-    session = runtime.network(network(0, 3, 2, size=64), "cell.onnx")
+    session = opened(runtime, network(0, 3, 2, size=64), "cell.onnx")
     with pytest.raises(ModelError, match=r"cell\.onnx failed while running"):
         session(runtime.value(np.zeros((1, 4, 64, 64), np.float32)))
 
@@ -84,7 +110,7 @@ def test_running_out_of_memory_is_told_apart() -> None:
     runtime = Runtime("cpu")
     graph = Graph()
     shape = graph.input("shape", np.int64, (1,))
-    session = runtime.network(graph.model(graph.node("ConstantOfShape", shape)), "greedy.onnx")
+    session = opened(runtime, graph.model(graph.node("ConstantOfShape", shape)), "greedy.onnx")
     with pytest.raises(OutOfDeviceMemoryError, match=r"greedy\.onnx.*out of memory"):
         session(runtime.value(np.array([2**48])))
 
@@ -92,14 +118,15 @@ def test_running_out_of_memory_is_told_apart() -> None:
 def test_nothing_is_written_to_stderr_even_when_a_network_fails() -> None:
     program = """
 import numpy as np
+import onnx
 from softctm.errors import ModelError
 from softctm.ort.runtime import Runtime
 from tiny_networks import network
 runtime = Runtime("auto")
-session = runtime.network(network(0, 3, 2, size=64), "cell.onnx")
+session = runtime.network(onnx.load_model_from_string(network(0, 3, 2, size=64)), "cell.onnx")
 session(runtime.value(np.zeros((1, 3, 64, 64), np.float32)))
 for bad in (lambda: session(runtime.value(np.zeros((1, 4, 64, 64), np.float32))),
-            lambda: runtime.network(b"no network", "cell.onnx")):
+            lambda: runtime.network(onnx.ModelProto(), "cell.onnx")):
     try:
         bad()
         raise SystemExit("no error")

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.feature import peak_local_max
 
-from softctm.inference.detector import find_cells
 from softctm.ort.graphs import Graph
 from softctm.points import CellPoints
-from softctm.postprocessing.peaks import Peaks, _blur, gaussian_kernel, points_from_candidates
+from softctm.postprocessing.peaks import Peaks, _blur, cells_from_candidates, gaussian_kernel
+from softctm.postprocessing.registry import find_cells
 
 Map = NDArray[np.float32]
 
@@ -153,7 +153,7 @@ def test_of_equal_neighbors_the_first_in_row_major_order_stays() -> None:
     rows = np.array([0, 0, 0, 1, 2, 3])
     columns = np.array([0, 2, 3, 1, 4, 0])
     probability = np.tile(np.float32([0, 0.2, 0.8]), (6, 1))
-    points = points_from_candidates(np.stack([rows, columns]), probability, 3)
+    points = cells_from_candidates(np.stack([rows, columns]), probability, 1 - probability[:, 0], 3).points
     # (row 0, column 0) rules out its neighbors up to 2 away; exactly 3 apart both stay.
     assert list(zip(points.y.tolist(), points.x.tolist(), strict=True)) == [(0, 0), (0, 3), (3, 0)]
 

@@ -21,7 +21,7 @@ from softctm.cli import main
 from softctm.datasets.folds import read_folds
 from softctm.datasets.ocelot import load_release
 from softctm.errors import TrainingError
-from softctm.model.loading import load_model
+from softctm.model import load_model
 from softctm.networks import NetworkSpec
 from softctm.training.initialization import Start
 

@@ -9,13 +9,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import get_args
 
-from softctm.choices import VIEW_COUNTS, DeviceWish, Precision
-from softctm.jobs.options import QUALITIES, JobOptions
+from softctm.jobs.options import JobOptions
 from softctm.jobs.pairs import run_job
+from softctm.options import add_options, options_from
 from softctm.progress import write_line
-from softctm.writers.viewers import FORMATS
 
 
 def configure(
@@ -40,67 +38,12 @@ def configure(
         help="where cell_classification.json and run.json go"
         + (f" (default: {output_dir})" if output_dir else ""),
     )
-    parser.add_argument(
-        "--weights",
-        type=Path,
-        metavar="DIR",
-        help="model folder (default: $SOFTCTM_WEIGHTS, else /opt/ml/model if it is one, else model_weights)",
-    )
-    parser.add_argument(
-        "--device",
-        choices=get_args(DeviceWish),
-        default="auto",
-        help="default: auto, CUDA where there is one",
-    )
-    parser.add_argument(
-        "--quality",
-        choices=tuple(QUALITIES),
-        default="full",
-        help="passes a pair: "
-        + ", ".join(
-            f"{name} {quality.views} views × {quality.cell_networks or 'all'} cell networks"
-            for name, quality in QUALITIES.items()
-        )
-        + " (default: full)",
-    )
-    parser.add_argument(
-        "--views",
-        type=int,
-        choices=VIEW_COUNTS,
-        help="flips and turns to average over (default: the quality's)",
-    )
-    parser.add_argument(
-        "--precision",
-        choices=get_args(Precision),
-        default="float32",
-        help="what the networks compute in (default: float32); float16 needs tensor cores to pay",
-    )
-    parser.add_argument("--subset", metavar="NAME", help="subset of an OCELOT release, such as train")
-    parser.add_argument(
-        "--also",
-        type=lambda text: tuple(text.split(",")),
-        default=(),
-        metavar="LIST",
-        help=f"further files a pair, separated by commas: {', '.join(FORMATS)}",
-    )
-    parser.add_argument(
-        "--allow-partial", action="store_true", help="exit with 0 although some pairs failed and are missing"
-    )
+    add_options(parser, JobOptions)
 
 
 def job_options(args: argparse.Namespace) -> JobOptions:
     """The options that `configure` added, checked."""
-    return JobOptions(
-        weights=args.weights,
-        device=args.device,
-        quality=args.quality,
-        views=args.views,
-        precision=args.precision,
-        subset=args.subset,
-        allow_partial=args.allow_partial,
-        also=args.also,
-        debug=args.debug,
-    )
+    return options_from(JobOptions, args)
 
 
 def run(args: argparse.Namespace) -> int:

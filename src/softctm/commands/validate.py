@@ -18,7 +18,7 @@ from softctm.commands.shared_options import add_release
 from softctm.datasets.ocelot import AnnotatedPair, load_release, tissue_labels_of
 from softctm.errors import ModelError, UsageError
 from softctm.files import write_bytes_atomically, write_json_atomically
-from softctm.model.loading import Model, find_weights, load_model
+from softctm.model import Model, find_weights, load_model
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from softctm.evaluation.out_of_fold import out_of_fold
 
     model = load_model(find_weights(args.weights))
-    place = model.manifest.get("validation", {}).get("folds")
+    place = model.manifest.folds
     if place is None:
         raise ModelError(f"{model.folder}: model.json names no folds, so nothing can be scored out of fold")
     folds = read_folds(model.folder / place).of_pair
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     tissue: dict[int, NDArray[np.int64]] = {}
     for fold in args.fold or sorted(set(fold_of)):
         indices = [index for index, own in enumerate(fold_of) if own == fold]
-        counts = _fold_counts(args, model.for_fold(fold), fold, [pairs[index] for index in indices])
+        counts = _fold_counts(args, model.held_out(fold), fold, [pairs[index] for index in indices])
         by_rule |= dict(zip(indices, counts["cells"], strict=True))
         tissue |= dict(zip(indices, counts["tissue"], strict=True))
     if args.fold:

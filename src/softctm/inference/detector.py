@@ -1,4 +1,7 @@
-"""The method on one page (Schoenpflug & Koelzer, arXiv 2312.12151): tissue, context, cells, points."""
+"""SoftCTM, fast (Schoenpflug & Koelzer, arXiv 2312.12151): tissue, context, cells, points.
+
+`softctm.inference.reference` is the same method in plain NumPy, to be read first.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +9,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from softctm.choices import DeviceWish, Precision
-from softctm.errors import ModelError, PairError
+from softctm.choices import DeviceChoice
+from softctm.errors import PairError
 from softctm.inference.ensemble import Ensemble, NotFiniteError
 from softctm.inference.pair_inputs import PairInputs
 from softctm.inference.tta import first_views
-from softctm.model.loading import Model, find_weights, load_model
-from softctm.ort.runtime import Runtime
+from softctm.model.model import Model
+from softctm.ort.runtime import Runtime, Value
 from softctm.pair import CellTissuePair
-from softctm.points import CellPoints
-from softctm.postprocessing.cell_finder import CellFinder, find_cells
-
-__all__ = ["STAGES", "Detector", "Prediction", "find_cells", "load_detector"]
+from softctm.points import CellPoints, DetectedCells
+from softctm.postprocessing.registry import open_decoder
 
 STAGES = ("tissue", "context", "cells", "peaks")
 
@@ -39,7 +39,7 @@ class Prediction:
     ----------
     points : CellPoints
     tissue_probability : (C, 1024, 1024) float32, or None where maps were not asked for
-        Classes of the tissue patch, in the order of the model's `tissue.classes`.
+        Classes of the tissue patch, in the order of the model's tissue head.
     cell_probability : (3, 1024, 1024) float32, or None where maps were not asked for
         None, background cell, tumor cell, in the cell patch.
     """
@@ -50,24 +50,23 @@ class Prediction:
 
 
 class Detector:
-    """Finds the cells of a pair. Not to be called from several threads at once.
+    """Finds the cells of pairs, or of the fields of a slide. Not to be called from several threads at once.
 
     Parameters
     ----------
     model : Model
+        Of the task "cell-points"; its precision is what the networks compute in.
     device : "auto", "cpu" or "cuda"
-        `auto` takes CUDA where it works, else the CPU, and says so in `notice`.
+        `auto` takes CUDA where it works, else the CPU.
     views : 1, 2, 4 or 8
-        How many ways each patch is looked at; the mean is taken.
-    precision : "float32" or "float16"
-        What the networks compute in; 16 bits save time and memory on a graphics card only.
+        Views for test-time augmentation.
 
     Attributes
     ----------
     device : "cpu" or "cuda"
         What the networks really run on.
     notice : str or None
-        Why `auto` did not take CUDA, or float16 saves nothing.
+        What a user should know about device and precision.
     seconds : dict
         Time spent so far in each of `STAGES`.
 
@@ -76,27 +75,19 @@ class Detector:
     ModelError, DeviceError, UsageError
     """
 
-    def __init__(
-        self,
-        model: Model,
-        *,
-        device: DeviceWish = "auto",
-        views: int = 8,
-        precision: Precision = "float32",
-    ) -> None:
+    def __init__(self, model: Model, *, device: DeviceChoice = "auto", views: int = 8) -> None:
         self.model = model
-        ways = first_views(views)
-        networks = len(model.tissue.networks) + len(model.cell.networks)
-        runtime = Runtime(device, networks, precision, callers=min(views, _CALLERS))
+        orientations = first_views(views)
+        runtime = Runtime(device, len(model.networks), model.precision, callers=min(views, _CALLERS))
         self.device, self.notice = runtime.device, runtime.notice
         self._runtime = runtime
-        self._tissue = Ensemble(runtime, model.tissue, ways)
-        self._cells = Ensemble(runtime, model.cell, ways)
-        # Networks trained without tissue take the cell patch alone; tissue is then looked at on request only.
-        self._cell_only = self._cells.channels == 3
-        self._check_channels()
+        self._tissue = Ensemble(runtime, model.tissue, orientations)
+        self._cells = Ensemble(runtime, model.cells, orientations)
+        self._tissue_head, self._cell_head = model.tissue.head.name, model.cells.head.name
+        # Networks trained without tissue take the cell patch alone; tissue is then computed on request only.
+        self.sees_tissue = bool(model.cells.context)
         self._inputs = PairInputs(runtime)
-        self._find_cells = CellFinder(runtime, model.postprocessing)
+        self._decode = open_decoder(model.postprocessing, runtime)
         self.seconds = dict.fromkeys(STAGES, 0.0)
 
     def __call__(self, pair: CellTissuePair) -> CellPoints:
@@ -106,6 +97,8 @@ class Detector:
         ------
         PairError
             If a network gives NaN or infinity for this pair.
+        ModelError
+            If a network's values are not what the model calls them; found on the first pair.
         DeviceError
             If memory runs out.
         """
@@ -113,53 +106,89 @@ class Detector:
 
     def predict(self, pair: CellTissuePair, *, maps: bool = False) -> Prediction:
         """The cells of a pair and, with `maps`, the probabilities that they were found in."""
-        inputs, tissue = self._inputs, None
-        try:
-            if maps or not self._cell_only:
-                with self._stage("tissue"):
-                    tissue = self._tissue(inputs.tissue(pair))
-            with self._stage("context"):
-                if self._cell_only or tissue is None:
-                    image = inputs.cell_alone(pair)
-                else:
-                    image = inputs.cell(pair, tissue)
-            with self._stage("cells"):
-                cells = self._cells(image)
-        except NotFiniteError as error:
-            remedy = "check the weights, or leave the pair out"
-            if self._runtime.precision == "float16":
-                remedy = "they may be too large for 16 bits, take --precision float32"
-            raise PairError(
-                f"pair {pair.name}: the network {error} gave values that are not finite; {remedy}"
-            ) from error
-        with self._stage("peaks"):
-            points = self._find_cells(cells)
+        with self._faults_named(f"pair {pair.name}"):
+            tissue = self._tissue_of(pair.tissue) if maps or self.sees_tissue else None
+            cells = self._cells_of(pair.cell, tissue, pair.window.x, pair.window.y)
+        points = self._points_in(cells).points
         if not maps or tissue is None:
             return Prediction(points)
         return Prediction(points, tissue.numpy()[0], cells.numpy()[0])
+
+    def tissue_map(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Tissue probabilities of a field at 0.8 µm per pixel.
+
+        Parameters
+        ----------
+        image : (1024, 1024, 3) uint8
+
+        Returns
+        -------
+        (C, 1024, 1024) float32
+
+        Raises
+        ------
+        As `__call__`.
+        """
+        with self._faults_named("tissue field"):
+            probability: NDArray[np.float32] = self._tissue_of(image).numpy()[0]
+            return probability
+
+    def find_cells(
+        self, image: NDArray[np.uint8], context: NDArray[np.float32] | None = None
+    ) -> DetectedCells:
+        """The cells of a field at 0.2 µm per pixel.
+
+        Parameters
+        ----------
+        image : (1024, 1024, 3) uint8
+        context : (C, 256, 256) float32
+            Tissue probabilities at 0.8 µm per pixel of what the field covers; None for models that do not see
+            tissue.
+
+        Raises
+        ------
+        As `__call__`.
+        """
+        with self._faults_named("cell field"):
+            tissue = None if context is None else self._runtime.value(context[None])
+            cells = self._cells_of(image, tissue, 0, 0)
+        return self._points_in(cells)
 
     @property
     def seconds_in_networks(self) -> float:
         """Time spent so far inside the networks themselves."""
         return self._tissue.seconds_in_networks + self._cells.seconds_in_networks
 
-    def _check_channels(self) -> None:
-        if self._tissue.channels not in (None, 3):
-            name = self.model.tissue.networks[0].path.name
-            raise ModelError(f"{name}: wants {self._tissue.channels} channels where 3 (RGB) are given")
-        if self._tissue.classes not in (2, 3):
-            name = self.model.tissue.networks[0].path.name
-            raise ModelError(
-                f"{name}: gives {self._tissue.classes} classes where background, cancer and perhaps unknown "
-                "are wanted"
-            )
-        given = 3 + self._tissue.classes
-        if not self._cell_only and self._cells.channels not in (None, given):
-            name = self.model.cell.networks[0].path.name
-            raise ModelError(
-                f"{name}: wants {self._cells.channels} channels where {given} are given (RGB and "
-                f"{self._tissue.classes} tissue classes); tissue and cell networks do not belong together"
-            )
+    def _tissue_of(self, image: NDArray[np.uint8]) -> Value:
+        with self._stage("tissue"):
+            return self._tissue(self._inputs.image(image))[self._tissue_head]
+
+    def _cells_of(self, image: NDArray[np.uint8], tissue: Value | None, x: int, y: int) -> Value:
+        with self._stage("context"):
+            if tissue is not None and self.sees_tissue:
+                planes = self._inputs.with_context(image, tissue, x, y)
+            else:
+                planes = self._inputs.image(image)
+        with self._stage("cells"):
+            return self._cells(planes)[self._cell_head]
+
+    def _points_in(self, cells: Value) -> DetectedCells:
+        with self._stage("peaks"):
+            found: DetectedCells = self._decode({"cells": cells})
+            return found
+
+    @contextmanager
+    def _faults_named(self, what: str) -> Iterator[None]:
+        """Turn values that are not finite into an error that says where."""
+        try:
+            yield
+        except NotFiniteError as error:
+            remedy = "check the weights, or leave the pair out"
+            if self.model.precision == "float16":
+                remedy = "they may be too large for 16 bits, take --precision float32"
+            raise PairError(
+                f"{what}: the network {error} gave values that are not finite; {remedy}"
+            ) from error
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
@@ -168,37 +197,3 @@ class Detector:
             yield
         finally:
             self.seconds[name] += time.perf_counter() - start
-
-
-def load_detector(
-    weights: Path | str | None = None,
-    *,
-    device: DeviceWish = "auto",
-    views: int = 8,
-    precision: Precision = "float32",
-    cell_networks: int | None = None,
-) -> Detector:
-    """Load a model and make a detector of it.
-
-    Parameters
-    ----------
-    weights : path, optional
-        The model's folder. By default `SOFTCTM_WEIGHTS`, else `/opt/ml/model`, else `model_weights/`.
-    device : "auto", "cpu" or "cuda"
-    views : 1, 2, 4 or 8
-    precision : "float32" or "float16"
-        What the networks compute in; 16 bits save time and memory on a graphics card only.
-    cell_networks : int, optional
-        How many of the model's cell networks, the first ones; all by default, and where it has fewer.
-
-    Raises
-    ------
-    ModelError
-        If there is no model, or it cannot be used.
-    DeviceError
-        If CUDA is asked for and not there.
-    UsageError
-        If `views` is another number.
-    """
-    model = load_model(find_weights(weights)).with_cell_networks(cell_networks)
-    return Detector(model, device=device, views=views, precision=precision)

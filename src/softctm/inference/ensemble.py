@@ -1,24 +1,25 @@
-"""The mean probability map of a stage's networks over the views of an image, computed on the device."""
+"""The mean of a stage's networks over the views of an image, computed on the device."""
 
 from __future__ import annotations
 
 import math
 import threading
 import time
-from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 
 from softctm.errors import ModelError
-from softctm.inference.probability_sum import adding_graph, joining_graph, mean_graph, pieces
-from softctm.inference.tta import AS_IS, View, turning_graph
-from softctm.model.loading import Stage
-from softctm.ort.passes.input_pooling import reducing_graph, without_reduction
-from softctm.ort.runtime import OutOfDeviceMemoryError, Runtime, Session, Value
-from softctm.pair import PATCH_SIZE
+from softctm.inference.head_mean import HeadMean, Oriented
+from softctm.inference.output_checks import agreed, check_ports, check_values, head_indices
+from softctm.inference.parallel import in_threads
+from softctm.inference.tta import IDENTITY, View, views_graph
+from softctm.inference.view_batches import ViewBatches
+from softctm.model.model import Stage
+from softctm.ort.helper_graphs import HelperGraphs
+from softctm.ort.passes import input_pooling, pooling_graph, remove_input_pooling
+from softctm.ort.runtime import Runtime, Session, Value
 
 _BATCH = {"cpu": 1, "cuda": 8}
 """Views a pass: on a processor more of them only cost memory, a graphics card wants to be filled."""
@@ -32,246 +33,194 @@ class NotFiniteError(ArithmeticError):
 
 
 class Ensemble:
-    """Networks of one stage, loaded; called with an image it gives the mean of their probabilities.
+    """Networks of one stage, loaded; called with an image it gives the mean of what they give.
+
+    Logits become probabilities by a softmax before the mean is taken.
 
     Parameters
     ----------
     runtime : Runtime
     stage : Stage
-        The networks and what they put out.
+        The networks, what they take and what they give.
     views : sequence of View
 
     Attributes
     ----------
-    channels : int or None
-        Input channels that the networks want, None where they leave it open.
-    classes : int
-        Output channels that they give.
-    batch : int
-        Views in one pass; halved when memory runs out.
     seconds_in_networks : float
         Time spent inside the networks so far, the mean over the threads that call them.
 
     Raises
     ------
     ModelError
-        If a file is altered or not a usable network, or the networks contradict each other.
+        If a file is altered or not a usable network, or not what the stage says.
     """
 
     def __init__(self, runtime: Runtime, stage: Stage, views: Sequence[View]) -> None:
-        self._runtime = runtime
-        self._views = tuple(views)
-        self._helpers: dict[object, Session] = {}
-        self._reduction, self._networks = self._open(stage)
-        for session in self._networks:
-            _check(session, PATCH_SIZE // self._reduction)
-        self.channels = self._agreed("input channels", lambda session: session.inputs[0].shape[1])
-        self.classes = self._class_count(len(stage.classes))
-        self._fixed_batch = self._agreed("images a batch", lambda session: session.inputs[0].shape[0])
-        self.batch = self._fixed_batch or _BATCH[runtime.device]
-        self._from_logits = stage.output == "logits"
-        self._strips = _STRIPS[runtime.device]
-        self._add = self._helper(adding_graph, self.classes, self._from_logits, self._strips)
-        self._zero = runtime.value(np.zeros((1, 1, 1, 1), np.float32))
+        self._runtime, self._stage, self._views = runtime, stage, tuple(views)
+        self._helpers = HelperGraphs(runtime)
+        self._pooling, self._networks = open_networks(runtime, stage)
+        side = stage.input.size
+        check_ports(stage, self._networks, side // self._pooling)
+        fixed = agreed(self._networks, "images a batch", lambda session: session.inputs[0].shape[0])
+        self._batches = ViewBatches(_BATCH[runtime.device], fixed)
+        zero = runtime.value(np.zeros((1, 1, 1, 1), np.float32))
+        self._means = [
+            HeadMean(self._helpers, head, side, _STRIPS[runtime.device], zero) for head in stage.heads
+        ]
+        self._unchecked = {network.name for network in self._networks}
         self.seconds_in_networks = 0.0
 
-    def __call__(self, image: Value) -> Value:
-        """Mean probabilities of an image.
+    def __call__(self, image: Value) -> dict[str, Value]:
+        """The mean of each head, by its name.
 
         Parameters
         ----------
-        image : (1, channels, 1024, 1024) float32, on the device
+        image : (1, channels, size, size) float32, on the device
 
         Returns
         -------
-        (1, classes, 1024, 1024) float32, on the device
+        dict of str to (1, classes, size, size) float32, on the device
 
         Raises
         ------
         NotFiniteError
             If a network gives NaN or infinity.
+        ModelError
+            If, on the first image, a network gives logits that the manifest calls probabilities, or the
+            reverse.
         DeviceError
             If memory runs out even for a single view.
         """
-        if self._reduction > 1:
-            (image,) = self._helper(reducing_graph, self._reduction)(image)
+        if self._pooling > 1:
+            (image,) = self._helpers(pooling_graph, self._pooling, self._stage.input.size)(image)
         shares = self._shares()
-        sums = self._sums(image, shares)
-        self.seconds_in_networks += sum(seconds for _, seconds in sums) / len(shares)
+        sums = in_threads(
+            list(enumerate(shares)),
+            lambda share, stop: _Sum(self, image, stop, share[0] / len(shares)).over(share[1]),
+        )
+        self.seconds_in_networks += sum(part.seconds for part in sums) / len(shares)
         weight = 1 / (len(self._views) * len(self._networks))
-        laid = tuple(total.view for total, _ in sums)
-        finish = self._helper(mean_graph, laid, weight, self.classes, self._from_logits)
-        mean, check = finish(*(total.value for total, _ in sums), to_host=[1])
-        if not np.isfinite(check.numpy()):
-            raise NotFiniteError(self._culprit(image))
-        return mean
-
-    def _open(self, stage: Stage) -> tuple[int, list[Session]]:
-        """By how much all networks begin by reducing an image, and they, without that."""
-        shared, opened = 0, []
-        for network in stage.networks:  # one by one: together they may take much memory
-            content, factor = without_reduction(network.read())
-            if factor != (shared or factor):
-                whole = [self._runtime.network(each.read(), each.path.name) for each in stage.networks]
-                return 1, whole
-            shared = factor
-            opened.append(self._runtime.network(content, network.path.name))
-        return shared, opened
+        means = {}
+        for index, mean in enumerate(self._means):
+            means[mean.head.name], is_finite = mean.finish([part.totals[index] for part in sums], weight)
+            if not is_finite:
+                raise NotFiniteError(self._culprit(image))
+        return means
 
     def _shares(self) -> list[tuple[View, ...]]:
         """The views that each thread takes: neighbors, as evenly as may be."""
-        count = min(self._runtime.callers, math.ceil(len(self._views) / (self._fixed_batch or 1)))
+        count = min(self._runtime.callers, math.ceil(len(self._views) / (self._batches.fixed or 1)))
         borders = [len(self._views) * share // count for share in range(count + 1)]
         return [self._views[start:stop] for start, stop in pairwise(borders)]
 
-    def _sums(self, image: Value, shares: Sequence[tuple[View, ...]]) -> list[tuple[_Laid, float]]:
-        """The sum of each share, side by side; an interrupt or a failure ends all of them soon."""
-        # Threads in one session share its workers, so they begin with different networks.
-        turns = [len(self._networks) * share // len(shares) for share in range(len(shares))]
-        orders = [self._networks[turn:] + self._networks[:turn] for turn in turns]
-        stop = threading.Event()
-        with ThreadPoolExecutor(len(shares)) as pool:
-            sums = [
-                pool.submit(self._sum, image, stop, views, networks)
-                for views, networks in zip(shares, orders, strict=True)
-            ]
-            try:
-                done, _ = wait(sums, return_when=FIRST_EXCEPTION)
-                for ended in done:
-                    ended.result()
-                return [ended.result() for ended in sums]
-            finally:
-                stop.set()
-
-    def _sum(
-        self, image: Value, stop: threading.Event, views: tuple[View, ...], networks: Sequence[Session]
-    ) -> tuple[_Laid, float]:
-        """The sum over some views and all networks, and the seconds spent inside the networks."""
-        laid, total = _Laid(image, AS_IS), _Laid(self._zero, AS_IS)
-        seconds, done = 0.0, 0
-        while done < len(views):
-            some = views[done : done + self.batch]
-            try:
-                laid, total, spent = self._pass(laid, total, some, networks, stop)
-            except OutOfDeviceMemoryError:
-                if self._fixed_batch or len(some) == 1:
-                    raise
-                self.batch = min(self.batch, len(some) // 2)
-                continue
-            seconds += spent
-            done += len(some)
-        return total, seconds
-
-    def _class_count(self, named: int) -> int:
-        """Output channels that the networks give, which must be as many as the manifest names, if it does."""
-        given = self._agreed("classes", lambda session: session.outputs[0].shape[1])
-        name = self._networks[0].name
-        if given is None and not named:
-            raise ModelError(f"{name}: does not say how many classes it gives; write a model.json")
-        if given is not None and named not in (0, given):
-            raise ModelError(f"{name}: gives {given} classes where {named} are wanted")
-        return given or named
-
-    def _agreed(self, what: str, length: Callable[[Session], int | None]) -> int | None:
-        """The one value that all networks share, None where all leave it open."""
-        values = {length(session): session.name for session in reversed(self._networks)}
-        values.pop(None, None)
-        if len(values) > 1:
-            said = ", ".join(f"{name} {value}" for value, name in values.items())
-            raise ModelError(f"the networks of one stage must share their number of {what}: {said}")
-        return next(iter(values), None)
-
-    def _pass(
-        self,
-        image: _Laid,
-        total: _Laid,
-        views: tuple[View, ...],
-        networks: Sequence[Session],
-        stop: threading.Event,
-    ) -> tuple[_Laid, _Laid, float]:
-        """Add some views, all networks in the order given, to the total; once `stop` is set, no more of them.
-
-        Returns
-        -------
-        image : _Laid
-            From which to make the next pass: the last view differs from the next by less than the image as it
-            came does.
-        total : _Laid
-        seconds : float
-            Spent inside the networks.
-        """
-        seconds = 0.0
-        rows = self.batch if self._fixed_batch else len(views)
-        batch = self._batch(image, views, rows)
-        sums = [self._zero] * pieces(self.classes, self._from_logits, self._strips)
-        for network in networks:
-            if stop.is_set():
-                raise InterruptedError
-            start = time.perf_counter()
-            (output,) = network(batch)
-            seconds += time.perf_counter() - start
-            if tuple(output.shape()) != (rows, self.classes, PATCH_SIZE, PATCH_SIZE):
-                raise ModelError(
-                    f"{network.name}: gives {output.shape()} where {rows} × {self.classes} × "
-                    f"{PATCH_SIZE} × {PATCH_SIZE} is wanted; it is not a network for this program"
-                )
-            sums = self._add(output, *sums)
-        join = self._helper(
-            joining_graph, views, rows, total.view, self.classes, self._from_logits, self._strips
-        )
-        (value,) = join(total.value, *sums)
-        return _Laid(batch, views[-1]) if rows == 1 else image, _Laid(value, views[-1]), seconds
-
-    def _batch(self, image: _Laid, views: tuple[View, ...], rows: int) -> Value:
+    def _batch(self, image: Oriented, views: tuple[View, ...]) -> Value:
         """The views of an image, the last one repeated to fill a batch of fixed size."""
-        padded = views + views[-1:] * (rows - len(views))
+        padded = views + views[-1:] * (self._batches.rows(views) - len(views))
         if padded == (image.view,):
             return image.value
-        (batch,) = self._helper(turning_graph, padded, image.view)(image.value)
+        (batch,) = self._helpers(views_graph, padded, image.view)(image.value)
         return batch
+
+    def _outputs(self, network: Session, batch: Value) -> list[Value]:
+        """What a network gives for each head, its values checked once."""
+        outputs = network(batch)
+        ordered = [outputs[index] for index in head_indices(self._stage, network)]
+        side, rows = self._stage.input.size, batch.shape()[0]
+        for head, output in zip(self._stage.heads, ordered, strict=True):
+            wanted = (rows, len(head.classes), side, side)
+            if tuple(output.shape()) != wanted:
+                raise ModelError(
+                    f"{network.name}: gives {output.shape()} where {' × '.join(map(str, wanted))} is wanted; "
+                    "it is not a network for this program"
+                )
+        if network.name in self._unchecked:
+            told = [
+                check_values(output.numpy(), head, self._stage.name, network.name)
+                for head, output in zip(self._stage.heads, ordered, strict=True)
+            ]
+            if all(told):
+                self._unchecked.discard(network.name)
+        return ordered
 
     def _culprit(self, image: Value) -> str:
         """The name of the first network that gives something not finite for a view."""
         for view in self._views:
-            batch = self._batch(_Laid(image, AS_IS), (view,), self._fixed_batch or 1)
+            batch = self._batch(Oriented(image, IDENTITY), (view,))
             for network in self._networks:
-                if not np.isfinite(network(batch)[0].numpy()).all():
+                if not all(np.isfinite(output.numpy()).all() for output in network(batch)):
                     return network.name
         return self._networks[-1].name
 
-    def _helper(self, build: Callable[..., bytes], *arguments: Hashable) -> Session:
-        """The session of a small graph, opened when first needed; equal graphs share one."""
-        if (build, arguments) not in self._helpers:
-            model = build(*arguments)
-            if model not in self._helpers:
-                self._helpers[model] = self._runtime.helper(model, build.__name__.replace("_", " "))
-            self._helpers[build, arguments] = self._helpers[model]
-        return self._helpers[build, arguments]
+
+class _Sum:
+    """The sum over some views and all networks, as one thread takes it.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+    image : Value
+    stop : Event
+        Once it is set, no more is done.
+    offset : float
+        0 … 1, with which of the networks to begin: threads in one session share its workers, so they begin
+        with different ones.
+    """
+
+    def __init__(self, ensemble: Ensemble, image: Value, stop: threading.Event, offset: float) -> None:
+        self._ensemble, self._stop = ensemble, stop
+        networks = ensemble._networks
+        turn = int(len(networks) * offset)
+        self._order = networks[turn:] + networks[:turn]
+        self._latest = Oriented(image, IDENTITY)
+        self.totals = [mean.nothing() for mean in ensemble._means]
+        self.seconds = 0.0
+
+    def over(self, views: tuple[View, ...]) -> _Sum:
+        """Add some views."""
+        self._ensemble._batches.run(views, self._add)
+        return self
+
+    def _add(self, views: tuple[View, ...]) -> None:
+        """Add a pass; nothing changes where it fails."""
+        ensemble, seconds = self._ensemble, 0.0
+        batch = ensemble._batch(self._latest, views)
+        sums = [mean.no_pieces() for mean in ensemble._means]
+        for network in self._order:
+            if self._stop.is_set():
+                raise InterruptedError
+            start = time.perf_counter()
+            outputs = ensemble._outputs(network, batch)
+            seconds += time.perf_counter() - start
+            sums = [
+                mean.add(output, pieces)
+                for mean, output, pieces in zip(ensemble._means, outputs, sums, strict=True)
+            ]
+        rows = ensemble._batches.rows(views)
+        self.totals = [
+            mean.join(total, pieces, views, rows)
+            for mean, total, pieces in zip(ensemble._means, self.totals, sums, strict=True)
+        ]
+        if rows == 1:  # the next view differs from this one by less than from the image as it came
+            self._latest = Oriented(batch, views[-1])
+        self.seconds += seconds
 
 
-@dataclass(frozen=True)
-class _Laid:
-    """A square map (1, C, side, side) on the device, and the view in which it lies."""
+def open_networks(runtime: Runtime, stage: Stage) -> tuple[int, list[Session]]:
+    """Parse, rewrite and open a stage's networks, one by one: together they may take much memory.
 
-    value: Value
-    view: View
-
-
-def _check(session: Session, input_side: int) -> None:
-    """Refuse what is not one map in, of `input_side` pixels, one map out, of a patch's."""
-    if len(session.inputs) != 1 or len(session.outputs) != 1:
-        raise ModelError(
-            f"{session.name}: has {len(session.inputs)} inputs and {len(session.outputs)} outputs; "
-            "one of each is wanted"
-        )
-    sides = (input_side, PATCH_SIZE)
-    for port, side in zip((*session.inputs, *session.outputs), sides, strict=True):
-        if port.kind != "tensor(float)" or len(port.shape) != 4:
-            raise ModelError(
-                f"{session.name}: {port.name} must be 32-bit floats, N × C × {PATCH_SIZE} × {PATCH_SIZE}"
-            )
-        if any(length not in (None, side) for length in port.shape[2:]):
-            raise ModelError(
-                f"{session.name}: {port.name} has {port.shape[3]} × {port.shape[2]} pixels; "
-                f"export the network for {PATCH_SIZE} × {PATCH_SIZE}"
-            )
+    Returns
+    -------
+    pooling : int
+        Over how large blocks an image is to be averaged before the networks see it; 1 for not at all.
+    sessions : list of Session
+    """
+    side, shared, opened = stage.input.size, 0, []
+    for network in stage.networks:
+        model = network.parse()
+        pooling = input_pooling(model, side)
+        if pooling != (shared or pooling):  # they do not share it: each keeps its own
+            return 1, [runtime.network(each.parse(), each.path.name) for each in stage.networks]
+        shared = pooling
+        remove_input_pooling(model, side)
+        opened.append(runtime.network(model, network.path.name))
+    return shared, opened

@@ -1,35 +1,38 @@
-"""What the networks are given for a pair, computed where they run."""
+"""What the networks are given, computed where they run; views are the ensembles' business."""
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from softctm.inference.tissue_context import context_graph, image_graph
 from softctm.ort.runtime import Runtime, Value
-from softctm.pair import CellTissuePair
 
 
 class PairInputs:
-    """Makes the networks' inputs of a pair, as it was read; views are the ensembles' business."""
+    """Makes the networks' inputs from images, as they were read, and tissue maps."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._image = runtime.helper(image_graph(), "image")
         self._context = runtime.helper(context_graph(), "tissue context")
 
-    def tissue(self, pair: CellTissuePair) -> Value:
-        """RGB of the tissue patch in [0, 1], (1, 3, 1024, 1024) float32."""
-        (image,) = self._image(self._runtime.value(pair.tissue))
-        return image
+    def image(self, image: NDArray[np.uint8]) -> Value:
+        """(1024, 1024, 3) uint8 RGB → (1, 3, 1024, 1024) float32 in [0, 1]."""
+        (planes,) = self._image(self._runtime.value(image))
+        return planes
 
-    def cell_alone(self, pair: CellTissuePair) -> Value:
-        """RGB of the cell patch in [0, 1], (1, 3, 1024, 1024) float32."""
-        (image,) = self._image(self._runtime.value(pair.cell))
-        return image
+    def with_context(self, image: NDArray[np.uint8], tissue: Value, x: int = 0, y: int = 0) -> Value:
+        """RGB of a cell patch, then its window of a tissue map, (1, 3 + C, 1024, 1024) float32.
 
-    def cell(self, pair: CellTissuePair, tissue: Value) -> Value:
-        """RGB of the cell patch, then its window of the tissue map, (1, 3 + C, 1024, 1024) float32."""
-        x, y = (np.array([start], np.int64) for start in (pair.window.x, pair.window.y))
-        window = [self._runtime.value(corner) for corner in (x, y)]
-        (image,) = self._context(self._runtime.value(pair.cell), tissue, *window)
-        return image
+        Parameters
+        ----------
+        image : (1024, 1024, 3) uint8
+        tissue : (1, C, H, W) float32, on the device
+            Tissue probabilities at 0.8 µm per pixel.
+        x, y : int
+            Top left corner of the 256 × 256 window that the cell patch covers.
+        """
+        corner = [self._runtime.value(np.array([start], np.int64)) for start in (x, y)]
+        (planes,) = self._context(self._runtime.value(image), tissue, *corner)
+        return planes

@@ -17,13 +17,13 @@ CUBIC_A = -0.75
 def context_graph() -> bytes:
     """Graph: cell image and tissue probabilities → the cell network's input.
 
-    Inputs `cell` (1024, 1024, 3) uint8; `tissue` (1, C, 1024, 1024) float32; `x`, `y` (1,) int64, the
-    window's corner. Output (1, 3 + C, 1024, 1024) float32: RGB / 255, then the window of the tissue map,
-    enlarged four times by bicubic interpolation, which may overshoot [0, 1].
+    Inputs `cell` (1024, 1024, 3) uint8; `tissue` (1, C, H, W) float32, at least 256 a side; `x`, `y`
+    (1,) int64, the window's corner. Output (1, 3 + C, 1024, 1024) float32: RGB / 255, then the window of the
+    tissue map, enlarged four times by bicubic interpolation, which may overshoot [0, 1].
     """
     graph = Graph()
     cell = scaled_image(graph, graph.input("cell", np.uint8, (PATCH_SIZE, PATCH_SIZE, 3)))
-    tissue = graph.input("tissue", np.float32, (1, "classes", PATCH_SIZE, PATCH_SIZE))
+    tissue = graph.input("tissue", np.float32, (1, "classes", "height", "width"))
     column, row = graph.input("x", np.int64, (1,)), graph.input("y", np.int64, (1,))
     corner = graph.node("Concat", row, column, axis=0)
     end = graph.node("Add", corner, graph.axes(WINDOW_SIZE, WINDOW_SIZE))
@@ -35,10 +35,10 @@ def context_graph() -> bytes:
     return graph.model(graph.node("Concat", cell, enlarged, axis=1))
 
 
-def image_graph() -> bytes:
-    """Graph: `image` (1024, 1024, 3) uint8 → (1, 3, 1024, 1024) float32, RGB / 255."""
+def image_graph(side: int = PATCH_SIZE) -> bytes:
+    """Graph: `image` (side, side, 3) uint8 → (1, 3, side, side) float32, RGB / 255."""
     graph = Graph()
-    return graph.model(scaled_image(graph, graph.input("image", np.uint8, (PATCH_SIZE, PATCH_SIZE, 3))))
+    return graph.model(scaled_image(graph, graph.input("image", np.uint8, (side, side, 3))))
 
 
 def scaled_image(graph: Graph, image: str) -> str:

@@ -1,4 +1,4 @@
-"""The dihedral group: eight ways to lay a square patch, and the ONNX graphs that turn it there and back."""
+"""Test-time augmentation: the eight views of a square patch, and the ONNX graphs that make and undo them."""
 
 from __future__ import annotations
 
@@ -56,13 +56,14 @@ VIEWS = (
     View(False, 3),
     View(True, 3),
 )
-"""In the order in which fewer views are taken: as is; flipped; 180°; flipped 180°; the quarter turns.
+"""The dihedral group, in the order in which fewer views are taken: identity; flip; 180°; flip and 180°; the
+quarter turns.
 
 Each differs from the one before by the reversal of one axis or by one transposition, so that making it from
 that one takes a single pass over memory.
 """
 
-AS_IS = VIEWS[0]
+IDENTITY = VIEWS[0]
 
 
 def first_views(count: int) -> tuple[View, ...]:
@@ -78,21 +79,21 @@ def first_views(count: int) -> tuple[View, ...]:
     return VIEWS[:count]
 
 
-def turning_graph(views: Sequence[View], start: View = AS_IS) -> bytes:
-    """Graph: `image` (1, C, S, S) float32, laid as `start` → a batch (len(views), C, S, S), a row a view."""
+def views_graph(views: Sequence[View], start: View = IDENTITY) -> bytes:
+    """Graph: `image` (1, C, S, S) float32 in the orientation `start` → its views (len(views), C, S, S)."""
     graph = Graph()
     image = row = graph.input("image", np.float32, (1, "channels", "side", "side"))
     rows = []
     for before, view in zip((start, *views), views, strict=False):
-        row = turned(graph, row, before, view)
+        row = transform(graph, row, before, view)
         rows.append(row)
     # A graph must not hand its input out as its output.
     batch = graph.node("Concat", *rows, axis=0) if len(rows) > 1 else row
     return graph.model(graph.node("Identity", batch) if batch == image else batch)
 
 
-def turned(graph: Graph, value: str, start: View, end: View) -> str:
-    """Add the nodes that take a value (N, C, S, S), laid as `start`, to how `end` lays it."""
+def transform(graph: Graph, value: str, start: View, end: View) -> str:
+    """Add the nodes that take a value (N, C, S, S) from the orientation `start` to the orientation `end`."""
     transposes = start.transposes != end.transposes
     # Of the reversals before and after, those of the same axis cancel out.
     undone = {_HEIGHT + _WIDTH - axis if transposes else axis for axis in start.reversed_axes}

@@ -13,16 +13,17 @@ import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from softctm.errors import InputError, OutputError, PartialResultError, SoftCTMError
+from softctm.errors import InputError, ModelError, OutputError, PartialResultError, SoftCTMError
 from softctm.files import prepare_folder, write_json_atomically
 from softctm.jobs import run_record
 from softctm.jobs.background import Background
 from softctm.jobs.options import JobOptions
 from softctm.jobs.run_record import RunRecord
+from softctm.options import recorded
 from softctm.pair import CellTissuePair
 from softctm.points import CellClass, CellPoints
 from softctm.progress import Progress
@@ -32,7 +33,7 @@ from softctm.writers.viewers import FROM_MAPS, write_for_viewers
 
 if TYPE_CHECKING:
     from softctm.inference.detector import Prediction
-    from softctm.model.loading import Model
+    from softctm.model import Model
 
 
 class PairDetector(Protocol):
@@ -88,17 +89,11 @@ class JobResult:
 
 
 def load_detector(options: JobOptions) -> PairDetector:
-    """Load the networks that `options` ask for; see `softctm.inference.detector.load_detector`."""
-    from softctm.inference import detector  # slow to import: bad input is told before
+    """Load the networks that `options` ask for; see `softctm.inference.load.open_detector`."""
+    from softctm.inference.load import open_detector  # slow to import: bad input is told before
 
-    quality = options.chosen_quality
-    return detector.load_detector(
-        options.weights,
-        device=options.device,
-        views=quality.views,
-        precision=options.precision,
-        cell_networks=quality.cell_networks,
-    )
+    detector: PairDetector = open_detector(options)
+    return detector
 
 
 def run_job(
@@ -142,7 +137,12 @@ def run_job(
         result.points = [None] * len(source)
         with _timed(record, "load_model"):
             detector = detector or load(options)
-        record.device = {"asked": options.device, "used": detector.device, "notice": detector.notice}
+        record.device = {
+            "asked": options.device,
+            "used": detector.device,
+            "precision": detector.model.precision,
+            "notice": detector.notice,
+        }
         record.model = run_record.model_entry(detector.model)
         before = dict(detector.seconds)
         with Progress(len(source), "pair") as progress:
@@ -187,6 +187,8 @@ def _detect(
                 pair = read.result()
                 with _timed(record, "detect"):
                     prediction = detector.predict(pair, maps=bool(FROM_MAPS.intersection(options.also)))
+            except ModelError:  # of the model, and so of every pair
+                raise
             except Exception as error:
                 message = _failure_message(name, error)
                 result.failures.append(type(error))
@@ -287,8 +289,7 @@ def _partial_message(result: JobResult) -> str:
 
 def _recorded(options: JobOptions) -> dict[str, Any]:
     """Options as `run.json` holds them."""
-    given = {key: str(v) if isinstance(v, Path) else v for key, v in asdict(options).items()}
-    return given | {"views": options.chosen_quality.views}
+    return recorded(options) | {"views": options.chosen_quality.views}
 
 
 @contextlib.contextmanager

@@ -1,24 +1,22 @@
-"""8-bit version of a whole model: every network calibrated on real pairs, compared, and described."""
+"""int8 networks for a whole model: every network calibrated on real pairs, compared, and described."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
 
 from softctm.datasets.folds import read_folds
 from softctm.errors import InputError, ModelError, UsageError
-from softctm.files import write_bytes_atomically, write_json_atomically
+from softctm.files import write_bytes_atomically
 from softctm.inference.ensemble import Ensemble
 from softctm.inference.pair_inputs import PairInputs
 from softctm.inference.tta import first_views
-from softctm.model.loading import Model, Stage
+from softctm.model import Model
+from softctm.model.manifest import Manifest, NetworkEntry, NetworkFile
 from softctm.model.network_file import MANIFEST, Network
 from softctm.ort.quantization import Image, quantize_network
 from softctm.ort.runtime import Runtime
@@ -40,7 +38,7 @@ class Difference:
 
 
 class NetworkInputs:
-    """`PairInputs` of a model as arrays, the cell networks' context included.
+    """What a model's networks are given for a pair, as arrays, the cell networks' context included.
 
     Parameters
     ----------
@@ -51,31 +49,36 @@ class NetworkInputs:
     def __init__(self, model: Model) -> None:
         runtime = Runtime("cpu")
         self._tissue = Ensemble(runtime, model.tissue, first_views(1))
+        self._head, self._sees_tissue = model.tissue.head.name, bool(model.cells.context)
         self._inputs = PairInputs(runtime)
 
-    def tissue(self, pair: CellTissuePair) -> Image:
-        """(1, 3, 1024, 1024): RGB of the tissue patch in [0, 1]."""
-        return np.asarray(self._inputs.tissue(pair).numpy())
+    def of(self, stage: str, pair: CellTissuePair) -> Image:
+        """(1, channels, 1024, 1024) float32 for a stage, "tissue" or "cells"."""
+        if stage == "tissue":
+            return np.asarray(self._inputs.image(pair.tissue).numpy())
+        if not self._sees_tissue:
+            return np.asarray(self._inputs.image(pair.cell).numpy())
+        probabilities = self._tissue(self._inputs.image(pair.tissue))[self._head]
+        window = pair.window
+        return np.asarray(self._inputs.with_context(pair.cell, probabilities, window.x, window.y).numpy())
 
-    def cell(self, pair: CellTissuePair) -> Image:
-        """(1, 3 + tissue classes, 1024, 1024): RGB of the cell patch, then its tissue probabilities."""
-        probabilities = self._tissue(self._inputs.tissue(pair))
-        return np.asarray(self._inputs.cell(pair, probabilities).numpy())
 
-
-def quantize_model(model: Model, source: PairSource, folder: Path, count: int) -> dict[str, Difference]:
-    """Write an 8-bit version of a model, networks for validation included, that does everything it does.
+def quantize_model(
+    model: Model, source: PairSource, count: int, *, overwrite: bool = False
+) -> dict[str, Difference]:
+    """Add int8 networks to a model, those for validation included, and name them in its manifest.
 
     Parameters
     ----------
     model : Model
+        Its folder gets `int8/` with a file for each 32-bit one.
     source : PairSource
         Pairs to calibrate on: their largest and smallest values fix what the 8-bit integers stand for. No
-        network is shown pairs of the fold that it was kept from, so that its score out of fold stays one.
-    folder : Path
-        The model folder to write.
+        network is shown pairs of the fold that was held out, so that its score out of fold stays one.
     count : int
         Pairs for each network, spread evenly over those that it may use.
+    overwrite : bool
+        Whether int8 networks that are there already are replaced.
 
     Returns
     -------
@@ -85,63 +88,73 @@ def quantize_model(model: Model, source: PairSource, folder: Path, count: int) -
     Raises
     ------
     ModelError
-        If the model has no manifest, or a network cannot be put into 8 bits, or loses too much by it.
+        If the model has no manifest, or a network cannot be quantized, or loses too much by it.
     UsageError
-        If the folder is the model's own.
+        If the model has int8 networks already, unless `overwrite`.
     InputError
         If no pair is left to calibrate a network on.
     PairError
         If a pair cannot be read.
     """
-    if not model.manifest:
+    if not (model.folder / MANIFEST).is_file():
         raise ModelError(f"{model.folder}: has no {MANIFEST}, which says what its networks give; write one")
-    if folder.resolve() == model.folder.resolve():
-        raise UsageError(f"{folder}: is the model itself; name another folder with --output")
+    if "int8" in model.precisions and not overwrite:
+        raise UsageError(f"{model.folder}: has int8 networks already; --overwrite makes them anew")
     inputs = NetworkInputs(model)
-    document = json.loads(json.dumps(model.manifest))
-    validation = document.get("validation", {})
-    fold_of = read_folds(model.folder / validation["folds"]).of_pair if "folds" in validation else {}
-    work: list[tuple[Stage, Network, dict[str, Any]]] = []
-    for stage, section, further, entries in (
-        (model.tissue, document["tissue"], model.validation_tissue, validation.get("tissue", [])),
-        (model.cell, document["cell"], model.validation_cell, validation.get("cell", [])),
-    ):
-        networks = (*stage.networks, *further)
-        work += [(stage, *both) for both in zip(networks, [*section["networks"], *entries], strict=True)]
+    fold_of = read_folds(model.folder / model.manifest.folds).of_pair if model.manifest.folds else {}
     differences: dict[str, Difference] = {}
     shown: dict[str, list[str]] = {}
-    sources: dict[str, str] = {}
-    for stage, network, entry in work:
-        numbers = _chosen(source, fold_of, network, count)
-        shown[entry["file"]] = [source.names[number] for number in numbers]
-        look = inputs.tissue if stage is model.tissue else inputs.cell
-        original = network.read()
-        content = quantize_network(
-            original, (look(source.read(number)) for number in numbers), network.path.name
-        )
-        difference = _difference(original, content, look(source.read(numbers[0])), stage.output)
-        if not difference.mean <= MAX_MEAN_DIFFERENCE:
-            raise ModelError(
-                f"{network.path}: 8 bits change its probabilities by {difference.mean:.2g} on average; "
-                "calibrate on more pairs, or keep it as it is"
+    made: dict[str, NetworkFile] = {}
+    contents: dict[str, bytes] = {}
+    for stage in model.stages.values():
+        for network in (*stage.networks, *stage.validation):
+            numbers = _chosen(source, fold_of, network, count)
+            original = network.read()
+            content = quantize_network(
+                original,
+                (inputs.of(stage.name, source.read(number)) for number in numbers),
+                network.path.name,
             )
-        differences[entry["file"]] = difference
-        path = folder / entry["file"]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes_atomically(path, content)
-        sources[entry["file"]] = network.sha256
-        entry["sha256"] = hashlib.sha256(content).hexdigest()
-    if "folds" in validation:
-        place = folder / validation["folds"]
-        place.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes_atomically(place, (model.folder / validation["folds"]).read_bytes())
-    # Scores are of the networks that they were measured with.
-    document.pop("scores", None)
-    document["name"] = f"{model.name}-8bit"
-    document["precision"] = "8-bit weights and activations in convolutions, 32-bit elsewhere"
-    document["quantization"] = {"made_from": sources, "pairs": shown}
-    write_json_atomically(folder / MANIFEST, document, indent=1)
+            first = inputs.of(stage.name, source.read(numbers[0]))
+            difference = _difference(original, content, first, stage.head.activation)
+            if not difference.mean <= MAX_MEAN_DIFFERENCE:
+                raise ModelError(
+                    f"{network.path}: 8 bits change its probabilities by {difference.mean:.2g} on average; "
+                    "calibrate on more pairs, or keep it as it is"
+                )
+            place = f"int8/{network.path.relative_to(model.folder).as_posix()}"
+            contents[place] = content
+            made[network.sha256] = NetworkFile(path=place, sha256=hashlib.sha256(content).hexdigest())
+            differences[place] = difference
+            shown[place] = [source.names[number] for number in numbers]
+    for place, content in contents.items():
+        (model.folder / place).parent.mkdir(parents=True, exist_ok=True)
+        write_bytes_atomically(model.folder / place, content)
+    _with_int8(model.manifest, made, shown).write(model.folder)
     return differences
+
+
+def _with_int8(
+    manifest: Manifest, made: Mapping[str, NetworkFile], shown: Mapping[str, list[str]]
+) -> Manifest:
+    """The manifest that names the new files; scores of older ones are dropped."""
+
+    def extended(entries: Sequence[NetworkEntry]) -> tuple[NetworkEntry, ...]:
+        return tuple(
+            entry.model_copy(update={"files": {**entry.files, "int8": made[entry.files["float32"].sha256]}})
+            for entry in entries
+        )
+
+    stages = {
+        name: stage.model_copy(
+            update={"networks": extended(stage.networks), "validation": extended(stage.validation)}
+        )
+        for name, stage in manifest.stages.items()
+    }
+    scores = {precision: score for precision, score in manifest.scores.items() if precision != "int8"}
+    return manifest.model_copy(
+        update={"stages": stages, "scores": scores, "quantization": {"pairs": dict(shown)}}
+    )
 
 
 def _chosen(source: PairSource, fold_of: Mapping[str, int], network: Network, count: int) -> list[int]:
@@ -152,25 +165,27 @@ def _chosen(source: PairSource, fold_of: Mapping[str, int], network: Network, co
         if network.fold is None or fold_of.get(name) != network.fold
     ]
     if not allowed:
-        raise InputError(f"{network.path.name}: every pair is of the fold that it was kept from; give others")
+        raise InputError(
+            f"{network.path.name}: every pair is of the fold that was held out for it; give others"
+        )
     step = max(1.0, len(allowed) / count)
     return [allowed[int(place * step)] for place in range(min(count, len(allowed)))]
 
 
-def _difference(original: bytes, content: bytes, image: Image, output: str) -> Difference:
-    before, after = (_probabilities(network, image, output) for network in (original, content))
+def _difference(original: bytes, content: bytes, image: Image, activation: str) -> Difference:
+    before, after = (_probabilities(network, image, activation) for network in (original, content))
     off = np.abs(after - before)
     same = np.mean(before.argmax(1) == after.argmax(1))
     return Difference(float(off.mean()), float(off.max()), float(same))
 
 
-def _probabilities(network: bytes, image: Image, output: str) -> Image:
+def _probabilities(network: bytes, image: Image, activation: str) -> Image:
     session = onnxruntime.InferenceSession(network, providers=["CPUExecutionProvider"])
     (port,) = session.get_inputs()
     batch, channels = (length if isinstance(length, int) else None for length in port.shape[:2])
     feed = np.repeat(image[:, :channels], batch or 1, axis=0)
     (values,) = session.run(None, {port.name: feed})
-    if output == "logits":
+    if activation == "logits":
         powers = np.exp(values - values.max(1, keepdims=True))
         values = powers / powers.sum(1, keepdims=True)
     return np.asarray(values, np.float32)

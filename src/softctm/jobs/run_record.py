@@ -14,7 +14,7 @@ from softctm import __version__
 from softctm.points import CellClass, CellPoints
 
 if TYPE_CHECKING:
-    from softctm.model.loading import Model
+    from softctm.model import Model
 
 FILE_NAME = "run.json"
 
@@ -99,11 +99,13 @@ class RunRecord:
 
 
 def model_entry(model: Model) -> dict[str, Any]:
-    """Name, version and file hashes of a `softctm.model.loading.Model`."""
+    """Name, version and file hashes of a `softctm.model.Model`."""
     return {
         "name": model.name,
         "version": model.version,
-        "license": model.manifest.get("license"),
+        "task": model.manifest.task,
+        "precision": model.precision,
+        "licenses": list(model.manifest.licenses),
         "folder": str(model.folder),
         "sha256": model.hashes,
     }

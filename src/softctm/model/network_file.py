@@ -1,4 +1,4 @@
-"""One ONNX file of a model: read, its hash verified, known to be whole."""
+"""One ONNX file of a model: read, its hash verified, parsed once, known to be whole."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Network:
     sha256 : str
         Lower-case hexadecimal digest that the file must have.
     fold : int or None
-        The fold that the network was not trained on.
+        The fold that was held out when the network was trained.
     """
 
     path: Path
@@ -32,12 +32,12 @@ class Network:
     fold: int | None = None
 
     def read(self) -> bytes:
-        """The file's bytes, once their hash is verified and they are known to need no other file.
+        """The file's bytes, once their hash is verified.
 
         Raises
         ------
         ModelError
-            If the file cannot be read, is altered, is no ONNX network, or keeps its weights elsewhere.
+            If the file cannot be read, or is altered.
         """
         content = read_file(self.path)
         if hashlib.sha256(content).hexdigest() != self.sha256:
@@ -45,6 +45,17 @@ class Network:
                 f"{self.path}: SHA-256 differs from the one in {MANIFEST}; the file is altered or "
                 "incomplete, fetch it again"
             )
+        return content
+
+    def parse(self) -> onnx.ModelProto:
+        """The network, once its file is verified and known to need no other file.
+
+        Raises
+        ------
+        ModelError
+            As `read`, or if the file is no ONNX network, or keeps its weights elsewhere.
+        """
+        content = self.read()
         damaged = ModelError(f"{self.path}: not an ONNX network, or a damaged one; fetch it again")
         try:
             model = onnx.load_model_from_string(content)
@@ -57,7 +68,7 @@ class Network:
                 f"{self.path}: keeps weights in another file, which is refused; "
                 "save it with its weights inside"
             )
-        return content
+        return model
 
 
 def read_file(path: Path) -> bytes:

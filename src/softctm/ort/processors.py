@@ -1,4 +1,4 @@
-"""How many processors this process may really use."""
+"""What processors this process may really use: how many, and whether they multiply 8-bit integers fast."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from pathlib import Path
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUP = Path("/proc/self/cgroup")
+_CPU_INFO = Path("/proc/cpuinfo")
+
+_INT8_FLAGS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
+"""Instructions for dot products of 8-bit integers: Intel's and AMD's, and ARM's."""
 
 
 def available_processors(cgroups: Path = _CGROUPS, own_cgroup: Path = _OWN_CGROUP) -> int:
@@ -26,6 +30,19 @@ def available_processors(cgroups: Path = _CGROUPS, own_cgroup: Path = _OWN_CGROU
     quota = _quota(cgroups, own_cgroup)
     # 1.5 processors' time keeps two threads busy three quarters of the time: better than one all the time.
     return processors if quota is None else max(1, min(processors, round(quota + 0.25)))
+
+
+def has_int8_arithmetic(cpu_info: Path = _CPU_INFO) -> bool:
+    """Whether the processor has instructions for products of 8-bit integers (VNNI, AMX and the like).
+
+    Without them 8-bit networks are no faster than 32-bit ones.
+    """
+    try:
+        lines = cpu_info.read_text().splitlines()
+    except OSError:
+        return False
+    flags = next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
+    return not _INT8_FLAGS.isdisjoint(flags.partition(":")[2].split())
 
 
 def _quota(cgroups: Path, own_cgroup: Path) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import logging
 import math
 import re
 from collections.abc import Collection, Sequence
@@ -12,14 +13,14 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from softctm.choices import DeviceWish, Precision
+from softctm.choices import DeviceChoice, Precision
 from softctm.errors import DeviceError, ModelError, SoftCTMError
 from softctm.ort.graphs import Graph
-from softctm.ort.passes.float16 import to_float16
-from softctm.ort.passes.output_resize import enlarge_map_by_map
+from softctm.ort.passes import rewrite
 from softctm.ort.processors import available_processors
 
 Device = Literal["cpu", "cuda"]
@@ -28,6 +29,8 @@ Arithmetic = Literal["exact", "float32", "float16"]
 mantissa where the card has it; 16-bit numbers."""
 Value: TypeAlias = onnxruntime.OrtValue
 """An array where the networks run: in main memory, or on the graphics card."""
+
+_log = logging.getLogger(__name__)
 
 _FATAL_ONLY = 4
 _MAX_POOL_THREADS = 96
@@ -53,7 +56,7 @@ class Runtime:
     Parameters
     ----------
     device : "auto", "cpu" or "cuda"
-        What is wished; `auto` takes the CPU where there is no usable CUDA, and says so in `notice`.
+        What is asked for; `auto` takes the CPU where there is no usable CUDA, and says so in `notice`.
     networks : int
         How many networks will be loaded; the threads are shared out among them.
     callers : int
@@ -65,10 +68,11 @@ class Runtime:
     ----------
     device : "cpu" or "cuda"
         What the sessions really run on, as a session answered, not as the installation promises.
-    precision : "float32" or "float16"
+    precision : "float32", "float16" or "int8"
         As given.
     notice : str or None
-        Why `auto` fell back to the CPU, and that float16 saves nothing there.
+        Why `auto` fell back to the CPU though this ONNX Runtime is built for CUDA, and that a precision saves
+        nothing on this device.
     callers : int
         As given, but one on a graphics card, and no more than there are processors.
     threads : int
@@ -82,7 +86,7 @@ class Runtime:
 
     def __init__(
         self,
-        device: DeviceWish = "auto",
+        device: DeviceChoice = "auto",
         networks: int = 1,
         precision: Precision = "float32",
         callers: int = 1,
@@ -97,28 +101,30 @@ class Runtime:
         self.precision = precision
         self.notice: str | None = None
         if device != "cpu":
-            fault = _cuda_fault()
+            fault = cuda_fault()
             if fault is None:
                 self.device, self.callers = "cuda", 1
             elif device == "cuda":
                 raise DeviceError(f"no usable CUDA device: {fault}; use --device cpu or auto")
-            else:
+            elif _built_for_cuda():
                 self.notice = f"running on the CPU: {fault}"
+            else:  # whoever installed the CPU build knows
+                _log.debug("running on the CPU: %s", fault)
         if precision == "float16" and self.device == "cpu":
             notice = self.notice or "running on the CPU"
             self.notice = f"{notice}; float16 saves no time there, because its arithmetic is 32-bit"
+        if precision == "int8" and self.device == "cuda":
+            self.notice = "int8 is made for processors; float16 is faster on a graphics card"
         _share_memory(self.device)
 
-    def network(self, model: bytes, name: str) -> Session:
-        """Open a network; `name` is what messages call it."""
-        if self.precision == "float16":
-            try:
-                model = to_float16(model)
-            except Exception as error:
-                raise _named(error, name, "cannot be made to compute in float16") from error
-        elif self.device == "cpu":
-            model = enlarge_map_by_map(model)
-        return Session(model, name, self.device, self.threads, self.precision)
+    def network(self, model: onnx.ModelProto, name: str) -> Session:
+        """Rewrite a network for this device and precision, in place, and open it; messages call it `name`."""
+        try:
+            rewrite(model, self.precision, self.device)
+        except Exception as error:
+            raise _named(error, name, f"cannot be made to compute in {self.precision}") from error
+        arithmetic: Arithmetic = "float16" if self.precision == "float16" else "float32"
+        return Session(model.SerializeToString(), name, self.device, self.threads, arithmetic)
 
     def helper(self, model: bytes, name: str) -> Session:
         """Open a small graph of our own: full precision, one thread (it is done before a second wakes)."""
@@ -228,9 +234,9 @@ def _share_memory(device: Device) -> None:
 
 
 @functools.cache
-def _cuda_fault() -> str | None:
+def cuda_fault() -> str | None:
     """Why CUDA cannot be used, found by running a small graph on it; None where it can."""
-    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+    if not _built_for_cuda():
         return "this ONNX Runtime was built without CUDA (install onnxruntime-gpu instead of onnxruntime)"
     if hasattr(onnxruntime, "preload_dlls"):
         # Finds the CUDA and cuDNN libraries of the Python wheels; it prints what it does not find.
@@ -248,6 +254,10 @@ def _cuda_fault() -> str | None:
         sentence = re.search(r"CUDA failure \d+: ([^;]+?) *;", str(error))
         return sentence[1] if sentence else _first_line(error)
     return None
+
+
+def _built_for_cuda() -> bool:
+    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
 def _port(argument: Any) -> Port:

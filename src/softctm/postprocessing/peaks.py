@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import bisect
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from softctm.ort.graphs import Graph
-from softctm.points import CellClass, CellPoints
+from softctm.ort.runtime import Runtime, Value
+from softctm.points import CellClass, CellPoints, DetectedCells
 
 _NONE, _BACKGROUND_CELL, _TUMOR_CELL = 0, 1, 2
 _LANES = 16
@@ -56,7 +58,8 @@ def peaks_graph(peaks: Peaks) -> bytes:
     """Graph: `cells` (1, 3, H, W) float32 → candidate points, ties not yet resolved.
 
     Outputs: positions (2, N) int64, rows then columns, in row-major order; the N candidates' probabilities
-    (N, 3) float32; whether the map is the same everywhere (then there are no peaks), a bool.
+    (N, 3) float32; their blurred foreground (N,) float32; whether the map is the same everywhere (then there
+    are no peaks), a bool.
     """
     graph = Graph()
     cells = graph.input("cells", np.float32, (1, 3, "height", "width"))
@@ -78,10 +81,12 @@ def peaks_graph(peaks: Peaks) -> bytes:
     positions = graph.node("NonZero", plane)
     # GatherND wants one row a candidate and, with the classes last, gives all three probabilities.
     last = graph.node("Transpose", graph.node("Squeeze", cells, graph.axes(0)), perm=[1, 2, 0])
-    probabilities = graph.node("GatherND", last, graph.node("Transpose", positions, perm=[1, 0]))
+    places = graph.node("Transpose", positions, perm=[1, 0])
+    probabilities = graph.node("GatherND", last, places)
+    heights = graph.node("GatherND", graph.node("Squeeze", blurred, graph.axes(0, 1)), places)
     lowest = graph.node("ReduceMin", blurred, keepdims=0)
     is_flat = graph.node("Equal", lowest, graph.node("ReduceMax", blurred, keepdims=0))
-    return graph.model(positions, probabilities, is_flat)
+    return graph.model(positions, probabilities, heights, is_flat)
 
 
 def _blur(graph: Graph, plane: str, kernel: NDArray[np.float32]) -> str:
@@ -107,9 +112,29 @@ def _blur(graph: Graph, plane: str, kernel: NDArray[np.float32]) -> str:
     return plane
 
 
-def points_from_candidates(
-    positions: NDArray[np.int64], probabilities: NDArray[np.float32], distance: int
-) -> CellPoints:
+class PeakDecoder:
+    """The method made ready: peaks are searched for on the device, and only candidates leave it."""
+
+    def __init__(self, settings: Peaks, runtime: Runtime) -> None:
+        self._distance = settings.distance_px
+        self._search = runtime.helper(peaks_graph(settings), "peaks")
+
+    def __call__(self, maps: Mapping[str, Value]) -> DetectedCells:
+        """The cells in `maps["cells"]`, (1, 3, H, W) float32 probabilities on the device."""
+        positions, probabilities, heights, is_flat = (
+            value.numpy() for value in self._search(maps["cells"], to_host=(0, 1, 2, 3))
+        )
+        if is_flat:
+            return DetectedCells.empty()
+        return cells_from_candidates(positions, probabilities, heights, self._distance)
+
+
+def cells_from_candidates(
+    positions: NDArray[np.int64],
+    probabilities: NDArray[np.float32],
+    heights: NDArray[np.float32],
+    distance: int,
+) -> DetectedCells:
     """Resolve ties, then name the cells.
 
     Parameters
@@ -119,15 +144,19 @@ def points_from_candidates(
         since each lies in the other's neighborhood.
     probabilities : (N, 3) float32
         None, background cell, tumor cell, at those positions.
+    heights : (N,) float32
+        Blurred foreground at those positions.
     distance : int
         Of maxima less than this apart (Chebyshev), the first in row-major order stays.
     """
     chosen = _spread(positions[0], positions[1], distance)
     rows, columns = positions[0][chosen], positions[1][chosen]
-    background, tumor = probabilities[chosen, _BACKGROUND_CELL], probabilities[chosen, _TUMOR_CELL]
+    probabilities = probabilities[chosen]
+    background, tumor = probabilities[:, _BACKGROUND_CELL], probabilities[:, _TUMOR_CELL]
     label = np.where(tumor > background, CellClass.TUMOR, CellClass.BACKGROUND).astype(np.uint8)
     score = np.clip(np.maximum(background, tumor), 0, 1).astype(np.float32)
-    return CellPoints(columns.astype(np.int32), rows.astype(np.int32), label, score)
+    points = CellPoints(columns.astype(np.int32), rows.astype(np.int32), label, score)
+    return DetectedCells(points, probabilities, heights[chosen])
 
 
 def _spread(rows: NDArray[np.int64], columns: NDArray[np.int64], distance: int) -> NDArray[np.int64]:

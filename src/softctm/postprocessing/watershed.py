@@ -1,18 +1,20 @@
-"""From cell probabilities to points by segmentation, for networks trained on hard nucleus masks."""
+"""From cell probabilities to cells by segmentation, for networks trained on hard nucleus masks."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from softctm.points import CellClass, CellPoints
+from softctm.ort.runtime import Runtime, Value
+from softctm.points import CellClass, CellPoints, DetectedCells
 
 
 @dataclass(frozen=True)
-class HardMask:
+class Watershed:
     """How a segmentation becomes cells.
 
     Attributes
@@ -33,7 +35,18 @@ class HardMask:
             raise ValueError(f"distance_px must be at least 1, not {self.distance_px}")
 
 
-def cells_from_hard_mask(probability: NDArray[np.float32], rule: HardMask) -> CellPoints:
+class WatershedDecoder:
+    """The method made ready; it runs on the host."""
+
+    def __init__(self, settings: Watershed, runtime: Runtime) -> None:
+        self._settings = settings
+
+    def __call__(self, maps: Mapping[str, Value]) -> DetectedCells:
+        """The cells in `maps["cells"]`, (1, 3, H, W) float32 probabilities."""
+        return cells_by_watershed(maps["cells"].numpy()[0], self._settings)
+
+
+def cells_by_watershed(probability: NDArray[np.float32], rule: Watershed) -> DetectedCells:
     """Otsu on the foreground, fill holes, drop small objects, split by watershed, one cell an object.
 
     The watershed floods the negated distance transform from its maxima. An object's class is the one that
@@ -47,7 +60,7 @@ def cells_from_hard_mask(probability: NDArray[np.float32], rule: HardMask) -> Ce
 
     Returns
     -------
-    CellPoints
+    DetectedCells
         In the order of the objects' first pixels.
     """
     # Takes half a second to import, and only models of this kind need it.
@@ -57,7 +70,7 @@ def cells_from_hard_mask(probability: NDArray[np.float32], rule: HardMask) -> Ce
 
     foreground = 1 - probability[0]
     if foreground.max() == foreground.min():
-        return CellPoints.empty()
+        return DetectedCells.empty()
     mask = ndimage.binary_fill_holes(foreground > threshold_otsu(foreground))
     regions, _ = ndimage.label(mask)
     large = np.bincount(regions.ravel()) >= rule.min_area_px
@@ -71,15 +84,16 @@ def cells_from_hard_mask(probability: NDArray[np.float32], rule: HardMask) -> Ce
     numbers, first = np.unique(objects, return_index=True)
     numbers = numbers[numbers > 0][np.argsort(first[numbers > 0])]
     if not len(numbers):
-        return CellPoints.empty()
+        return DetectedCells.empty()
     centers = np.array(ndimage.center_of_mass(mask, objects, numbers))
     tumor_share = ndimage.mean(probability[2] > probability[1], objects, numbers)
-    background, tumor = (ndimage.mean(probability[channel], objects, numbers) for channel in (1, 2))
+    means = np.stack([ndimage.mean(plane, objects, numbers) for plane in probability], axis=1)
     is_tumor = tumor_share > 0.5
     rows, columns = np.floor(centers + 0.5).astype(np.int32).T
-    return CellPoints(
+    points = CellPoints(
         columns,
         rows,
         np.where(is_tumor, CellClass.TUMOR, CellClass.BACKGROUND).astype(np.uint8),
-        np.clip(np.where(is_tumor, tumor, background), 0, 1).astype(np.float32),
+        np.clip(np.where(is_tumor, means[:, 2], means[:, 1]), 0, 1).astype(np.float32),
     )
+    return DetectedCells(points, means.astype(np.float32), (1 - means[:, 0]).astype(np.float32))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -17,13 +18,22 @@ from onnx import TensorProto, helper, numpy_helper
 
 from softctm import __version__
 from softctm.errors import ModelError
-from softctm.files import write_json_atomically
-from softctm.model.loading import CELL_CLASSES
+from softctm.model.manifest import (
+    RGB,
+    Head,
+    Manifest,
+    NetworkEntry,
+    NetworkFile,
+    StageEntry,
+    StageInput,
+)
+from softctm.model.tasks import CELL_CLASSES, TISSUE_CLASSES
 from softctm.networks import DeepLab, ServedNetwork
 from softctm.networks.fuse_batch_norm import melted
 from softctm.pair import CELL_MPP, PATCH_SIZE, TISSUE_MPP
 from softctm.training.cross_validation import EnsembleRun
-from softctm.training.specs import TISSUE_CLASSES
+
+_log = logging.getLogger(__name__)
 
 MAX_DIFFERENCE = 5e-3
 """Largest difference in probability between PyTorch and the exported file that is accepted."""
@@ -122,30 +132,47 @@ def export_ensemble(
     """
     folds = sorted(set(ensemble.fold_of()))
     differences = {}
-    entries: dict[str, list[dict[str, Any]]] = {"tissue": [], "cell": [], "validation": []}
+    entries: dict[str, list[NetworkEntry]] = {"tissue": [], "cells": [], "validation": []}
     for fold in folds:
         tissue_file = f"tissue_fold{fold}.onnx" if fold == folds[0] else f"validation/tissue_fold{fold}.onnx"
         places = [("tissue" if fold == folds[0] else "validation", tissue_file, ensemble.tissue_network)]
-        places.append(("cell", f"cell_fold{fold}.onnx", ensemble.cell_network))
+        places.append(("cells", f"cell_fold{fold}.onnx", ensemble.cell_network))
         for group, file, load in places:
             differences[file] = export_network(load(fold), folder / file)
-            print(
-                f"{file}: largest difference from PyTorch {differences[file]:.2g} in probability", flush=True
-            )
-            entries[group].append({"file": file, "sha256": _sha256(folder / file), "fold": fold})
+            _log.info("%s: largest difference from PyTorch %.2g in probability", file, differences[file])
+            stored = NetworkFile(path=file, sha256=_sha256(folder / file))
+            entries[group].append(NetworkEntry(fold=fold, files={"float32": stored}))
     (folder / "validation").mkdir(exist_ok=True)
     (folder / "validation" / "folds.json").write_bytes(ensemble.folds_path.read_bytes())
-    document = {
-        "schema_version": 1,
-        "name": name,
-        "version": __version__,
-        "description": f"DeepLabV3+ with {ensemble.preset.cells.network.encoder}, {len(folds)} cell networks",
-        "license": facts["license"],
-        "tissue": _networks(entries["tissue"], TISSUE_MPP, TISSUE_CLASSES),
-        "cell": _networks(entries["cell"], CELL_MPP, CELL_CLASSES),
-        "precision": "float16 weights, float32 arithmetic",
-        "training": {
-            **facts,
+    seen = (
+        tuple(f"tissue.{label}" for label in TISSUE_CLASSES)
+        if ensemble.preset.cells.coupling != "none"
+        else ()
+    )
+    Manifest(
+        task="cell-points",
+        name=name,
+        version=__version__,
+        description=f"DeepLabV3+ with {ensemble.preset.cells.network.encoder}, {len(folds)} cell networks",
+        licenses=(facts["license"],),
+        attributions=tuple(facts.get("attributions", ())),
+        stages={
+            "tissue": StageEntry(
+                input=StageInput(size=PATCH_SIZE, mpp=TISSUE_MPP, channels=RGB),
+                heads=(Head(name="tissue", classes=TISSUE_CLASSES, activation="logits"),),
+                networks=tuple(entries["tissue"]),
+                validation=tuple(entries["validation"]),
+            ),
+            "cells": StageEntry(
+                input=StageInput(size=PATCH_SIZE, mpp=CELL_MPP, channels=(*RGB, *seen)),
+                heads=(Head(name="cells", classes=CELL_CLASSES, activation="logits"),),
+                networks=tuple(entries["cells"]),
+            ),
+        },
+        postprocessing={"method": "peaks"},
+        folds="validation/folds.json",
+        training={
+            **{key: value for key, value in facts.items() if key not in ("license", "attributions")},
             "pairs": len(ensemble.pairs),
             "patients": len({pair.patient for pair in ensemble.pairs}),
             "commit": ensemble.commit(),
@@ -153,20 +180,8 @@ def export_ensemble(
             "seed": ensemble.loop.seed,
             "largest_difference_from_pytorch": max(differences.values()),
         },
-        "validation": {"folds": "validation/folds.json", "tissue": entries["validation"]},
-    }
-    write_json_atomically(folder / "model.json", document, indent=1)
+    ).write(folder)
     return differences
-
-
-def _networks(entries: list[dict[str, Any]], mpp: float, classes: tuple[str, ...]) -> dict[str, Any]:
-    return {
-        "networks": entries,
-        "input_size": PATCH_SIZE,
-        "mpp": mpp,
-        "classes": list(classes),
-        "output": "logits",
-    }
 
 
 def _sha256(path: Path) -> str:

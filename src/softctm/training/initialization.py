@@ -12,7 +12,7 @@ from torch import Tensor
 
 from softctm.datasets.folds import Folds, read_folds
 from softctm.errors import TrainingError
-from softctm.model.loading import Model, load_model
+from softctm.model import Model, load_model
 from softctm.model.network_file import MANIFEST, Network
 from softctm.networks import DeepLab, NetworkSpec, load_exported, load_network
 from softctm.training.config import OPTIONAL_FACTS, Task, preset_from_json
@@ -70,11 +70,11 @@ class Start:
     def _read_folds(self) -> Folds:
         name = "folds.json"
         if self._model:
-            if "quantization" in self._model.manifest:
+            if self._model.precision == "int8":
                 raise TrainingError(
                     f"{self.folder}: in 8 bits, which cannot be trained; start from the model it was made of"
                 )
-            name = self._model.manifest.get("validation", {}).get("folds", "validation/folds.json")
+            name = self._model.manifest.folds or "validation/folds.json"
         if not (self.folder / name).is_file():
             raise TrainingError(
                 f"{self.folder / name}: is not there, so that nobody knows which patients these networks "
@@ -105,8 +105,8 @@ class Start:
         return begin
 
     def _file(self, model: Model, task: Task, fold: int) -> Network:
-        part = model.for_fold(fold)
-        networks = (part.tissue if task == "tissue" else part.cell).networks
+        part = model.held_out(fold)
+        networks = (part.tissue if task == "tissue" else part.cells).networks
         if len(networks) > 1:
             raise TrainingError(
                 f"{self.folder}: has {len(networks)} {task} networks that were kept from fold {fold}; "
@@ -117,6 +117,6 @@ class Start:
 
 def _config_of(model: Model) -> dict[str, Any]:
     """A model's manifest, as the config.json of the run that it was exported from."""
-    training = model.manifest["training"]
+    training = model.manifest.training
     facts = ("seed", "encoder_weights", *OPTIONAL_FACTS)
     return {**training["preset"], **{name: training[name] for name in facts if name in training}}

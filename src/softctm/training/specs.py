@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from softctm.model.loading import CELL_CLASSES
+from softctm.model.tasks import CELL_CLASSES
 from softctm.networks import NetworkSpec
 from softctm.training.config import Task, TaskConfig
 

@@ -19,8 +19,8 @@ from softctm.evaluation.tissue import tissue_counts
 from softctm.networks import DeepLab, NetworkSpec, ServedNetwork, load_network, save_network
 from softctm.pair import PATCH_SIZE
 from softctm.points import CellPoints
-from softctm.postprocessing.cell_finder import find_cells
 from softctm.postprocessing.peaks import Peaks
+from softctm.postprocessing.registry import find_cells
 from softctm.training.arrays import TrainingArrays
 from softctm.training.augment import augment
 from softctm.training.config import TargetConfig, TaskConfig

@@ -34,30 +34,20 @@ _SHAPES = frozenset({"Shape", "Size"})
 _QUANTIZED = frozenset({"QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger"})
 
 
-def to_float16(content: bytes) -> bytes:
-    """Rewrite a network to compute in 16 bits where that is harmless; see the module.
+def to_float16(model: onnx.ModelProto) -> None:
+    """Rewrite a network, in place, to compute in 16 bits where that is harmless; see the module.
 
-    Parameters
-    ----------
-    content : bytes
-        A serialized ONNX model with its weights inside. Weights that are stored in 16 bits and cast up where
-        they are used, as this program's own export does, are taken as they are.
-
-    Returns
-    -------
-    bytes
-        A model with the same inputs and outputs. One without convolutions or products, or with 8-bit ones, is
-        returned as it was.
+    Inputs and outputs stay as they are. Weights that are stored in 16 bits and cast up where they are used,
+    as this program's own export does, are taken as they are. A network without convolutions or products, or
+    with 8-bit ones, is left alone.
     """
-    model = onnx.load_model_from_string(content)
     kinds = {node.op_type for node in model.graph.node}
     if not kinds & _PRODUCTS or kinds & _QUANTIZED:
-        return content
+        return
     # Without 16-bit kernels before opset 12, Clip would leave the graphics card.
     opset = max((entry.version for entry in model.opset_import if not entry.domain), default=1)
     between = _BETWEEN if opset >= 12 else _BETWEEN - {"Clip"}
     _Rewriting(shape_inference.infer_shapes(model).graph, model.graph, between).run()
-    return bytes(model.SerializeToString())
 
 
 class _Rewriting:

@@ -1,72 +1,78 @@
-"""Reducing an image once, ahead of all views and networks, where every network would begin by doing so."""
+"""Hoist the input pooling that all networks of a stage share, so that it is done once, not for every view."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import NodeProto, helper
 
 from softctm.ort.graphs import Graph
-from softctm.pair import PATCH_SIZE
 
 
-def without_reduction(content: bytes) -> tuple[bytes, int]:
-    """Take the averaging over blocks of k × k pixels, that a network begins with, out of it.
+def input_pooling(model: onnx.ModelProto, side: int) -> int:
+    """By how much a network averages its input over blocks of pixels before it does anything else.
 
-    Averages of blocks are the same however an image is laid, so that they can be taken before its views.
+    Averages over blocks are the same in every view, so that they can be taken before the views are made.
 
     Parameters
     ----------
-    content : bytes
-        A serialized ONNX model for images of 1024 × 1024.
+    model : ModelProto
+    side : int
+        Pixels a side of the network's input.
 
     Returns
     -------
-    content : bytes
-        A model for images of 1024 / k × 1024 / k; `content` itself where the network does not begin so.
-    factor : int
-        k; 1 where the network is as it was.
+    int
+        The blocks' side; 1 where the network does not begin so.
     """
-    try:
-        model = onnx.load_model_from_string(content)
-    except (DecodeError, ValueError):
-        return content, 1  # whoever opens it says what is wrong
-    graph = model.graph
-    stored = {tensor.name for tensor in graph.initializer}
-    images = [value for value in graph.input if value.name not in stored]
-    if len(images) != 1:
-        return content, 1
-    (image,) = images
-    readers = [node for node in graph.node if image.name in node.input]
-    factor = _block(readers[0]) if len(readers) == 1 else 1
-    sides = image.type.tensor_type.shape.dim[2:]
-    nested = any(
-        attribute.HasField("g") or attribute.graphs for node in graph.node for attribute in node.attribute
-    )
-    whole = not nested and len(sides) == 2 and all(side.dim_value in (0, PATCH_SIZE) for side in sides)
-    if factor == 1 or not whole or readers[0].output[0] in {value.name for value in graph.output}:
-        return content, 1
-    (pooling,) = readers
+    pooling = _pooling(model, side)
+    return 1 if pooling is None else _block(pooling, side)
+
+
+def remove_input_pooling(model: onnx.ModelProto, side: int) -> None:
+    """Take the pooling out, in place: the network's input is then 1 / `input_pooling` as large."""
+    pooling = _pooling(model, side)
+    if pooling is None:
+        return
+    graph, factor, image = model.graph, _block(pooling, side), pooling.input[0]
     for node in graph.node:
         for index, name in enumerate(node.input):
             if name == pooling.output[0]:
-                node.input[index] = image.name
+                node.input[index] = image
     graph.node.remove(pooling)
-    for side in sides:
-        side.dim_value = PATCH_SIZE // factor
-    return bytes(model.SerializeToString()), factor
+    (value,) = (value for value in graph.input if value.name == image)
+    for length in value.type.tensor_type.shape.dim[2:]:
+        length.dim_value = side // factor
 
 
-def reducing_graph(factor: int) -> bytes:
-    """Graph: `image` (1, C, 1024, 1024) float32 → its averages over blocks of factor × factor pixels."""
+def pooling_graph(factor: int, side: int) -> bytes:
+    """Graph: `image` (1, C, side, side) float32 → its averages over blocks of factor × factor pixels."""
     graph = Graph()
-    image = graph.input("image", np.float32, (1, "channels", PATCH_SIZE, PATCH_SIZE))
+    image = graph.input("image", np.float32, (1, "channels", side, side))
     sides = [factor, factor]
     return graph.model(graph.node("AveragePool", image, kernel_shape=sides, strides=sides))
 
 
-def _block(node: NodeProto) -> int:
+def _pooling(model: onnx.ModelProto, side: int) -> NodeProto | None:
+    """The pooling node that a network begins with, where it can be taken out."""
+    graph = model.graph
+    stored = {tensor.name for tensor in graph.initializer}
+    images = [value for value in graph.input if value.name not in stored]
+    if len(images) != 1:
+        return None
+    (image,) = images
+    readers = [node for node in graph.node if image.name in node.input]
+    lengths = image.type.tensor_type.shape.dim[2:]
+    nested = any(
+        attribute.HasField("g") or attribute.graphs for node in graph.node for attribute in node.attribute
+    )
+    whole = not nested and len(lengths) == 2 and all(length.dim_value in (0, side) for length in lengths)
+    if len(readers) != 1 or not whole or readers[0].output[0] in {value.name for value in graph.output}:
+        return None
+    return readers[0] if _block(readers[0], side) > 1 else None
+
+
+def _block(node: NodeProto, side: int) -> int:
     """The side of the square blocks that a node averages over, each pixel in just one; 1 for others."""
     if node.op_type != "AveragePool":
         return 1
@@ -78,4 +84,4 @@ def _block(node: NodeProto) -> int:
         and given.get("auto_pad", b"NOTSET") == b"NOTSET"
         and set(given.get("dilations", ())) <= {1}
     )
-    return int(kernel[0]) if square and plain and PATCH_SIZE % kernel[0] == 0 else 1
+    return int(kernel[0]) if square and plain and side % kernel[0] == 0 else 1

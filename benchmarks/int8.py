@@ -1,10 +1,10 @@
-"""An 8-bit model beside the one that it was made from: time of a pass and of a pair, and agreement.
+"""A model's int8 networks beside its 32-bit ones: time of a pass and of a pair, and agreement.
 
-    python -m benchmarks.eight_bit --eight-bit DIR [--weights DIR] [--input DIR] [--views 8] [--repeats 10]
+    python -m benchmarks.int8 [--weights DIR] [--input DIR] [--views 8] [--repeats 10]
 
 prints a Markdown table. Times are of the processor, not of the clock, on one thread, so that other work on
-the machine matters little; the two models take turns. What 8 bits cost in mean F1 is told by
-`softctm validate`, once with each model.
+the machine matters little; the two take turns. What 8 bits cost in mean F1 is told by
+`softctm validate`, once with each `--precision`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks.agreement import Agreement
 from softctm.choices import VIEW_COUNTS
 from softctm.inference.detector import Detector
-from softctm.model.loading import Model, find_weights, load_model
+from softctm.model import Model, find_weights, load_model
 from softctm.ort.runtime import Runtime
 from softctm.points import CellPoints
 from softctm.readers import open_pairs
@@ -32,22 +32,18 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def main() -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.eight_bit", description=__doc__.split("\n")[0]
-    )
-    parser.add_argument("--eight-bit", type=Path, required=True, help="what `softctm quantize` wrote")
-    parser.add_argument(
-        "--weights", type=Path, help="the model that it was made from (default: model_weights)"
-    )
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.int8", description=__doc__.split("\n")[0])
+    parser.add_argument("--weights", type=Path, help="the model (default: model_weights)")
     parser.add_argument("--input", type=Path, default=ROOT / "test/input", help="pairs (default: test/input)")
     parser.add_argument("--views", type=int, choices=VIEW_COUNTS, default=8, help="(default: 8)")
     parser.add_argument("--repeats", type=int, default=10, help="passes of each network (default: 10)")
     args = parser.parse_args()
     # Before any session is opened: each then has one thread, whose time is the process's.
     os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
-    models = [load_model(find_weights(args.weights)), load_model(args.eight_bit)]
-    print("| | 32-bit | 8-bit | ratio |\n| --- | --- | --- | --- |")
-    for name in ("tissue", "cell"):
+    model = load_model(find_weights(args.weights))
+    models = [model.in_precision("float32"), model.in_precision("int8")]
+    print("| | float32 | int8 | ratio |\n| --- | --- | --- | --- |")
+    for name in ("tissue", "cells"):
         _row(f"{name} network, ms a pass", [1e3 * s for s in passes(models, name, args.repeats)], "{:.1f}")
     seconds, agreement = pairs(models, args.input, args.views)
     _row(f"pair at {args.views} views, s", seconds, "{:.2f}")
@@ -62,9 +58,9 @@ def main() -> int:
 
 def passes(models: list[Model], kind: str, repeats: int) -> list[float]:
     """Median processor seconds of a pass of each model's first network of a stage; they take turns."""
-    networks = [getattr(model, kind).networks[0] for model in models]
+    networks = [model.stages[kind].networks[0] for model in models]
     runtime = Runtime("cpu")
-    sessions = [runtime.network(network.read(), network.path.name) for network in networks]
+    sessions = [runtime.network(network.parse(), network.path.name) for network in networks]
     channels = sessions[0].inputs[0].shape[1] or 3
     image = np.random.default_rng(0).random((1, channels, 1024, 1024), np.float32)
     calls = [partial(session, runtime.value(image)) for session in sessions]
@@ -105,8 +101,7 @@ def _row(name: str, values: list[float], form: str) -> None:
 
 
 def _megabytes(model: Model) -> float:
-    networks = (*model.tissue.networks, *model.cell.networks)
-    return sum(network.path.stat().st_size for network in networks) / 1e6
+    return sum(network.path.stat().st_size for network in model.networks) / 1e6
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from softctm.inference.probability_sum import adding_graph, joining_graph, mean_graph, pieces
-from softctm.inference.tta import AS_IS, VIEWS, View, first_views
+from softctm.inference.head_mean import adding_graph, joining_graph, mean_graph, pieces
+from softctm.inference.tta import IDENTITY, VIEWS, View, first_views
 
 Map = NDArray[np.float32]
 ZERO = np.zeros((1, 1, 1, 1), np.float32)
@@ -36,16 +36,16 @@ def mean(
 ) -> tuple[Map, Map]:
     """The mean of `outputs`, one list a pass, of networks' batches; `passes` are the views in each."""
     classes = outputs[0][0].shape[1]
-    kind, total, last, done = (classes, from_logits, strips), ZERO, AS_IS, 0
+    kind, total, last, done = (classes, from_logits, strips), ZERO, IDENTITY, 0
     for count, batches in zip(passes, outputs, strict=True):
         now, done = views[done : done + count], done + count
         sums = [ZERO] * pieces(*kind)
         for batch in batches:
-            sums = run(adding_graph(*kind), batch, *sums)
-        (total,) = run(joining_graph(now, len(batches[0]), last, *kind), total, *sums)
+            sums = run(adding_graph(*kind, 1024), batch, *sums)
+        (total,) = run(joining_graph(now, len(batches[0]), last, *kind, 1024), total, *sums)
         last = now[-1]
     weight = 1 / (len(views) * len(outputs[0]))
-    return tuple(run(mean_graph([last], weight, classes, from_logits), total))
+    return tuple(run(mean_graph([last], weight, classes, from_logits, 1024), total))
 
 
 @pytest.mark.parametrize("from_logits", [True, False])
@@ -87,7 +87,7 @@ def test_logits_far_apart_do_not_overflow(classes: int) -> None:
     logits[:, 1:] = 900
     logits[:, -1, 512:] = 940
     logits[:, :, 768:] -= 5000
-    found, check = mean([[logits]], (AS_IS,), [1], True, 16)
+    found, check = mean([[logits]], (IDENTITY,), [1], True, 16)
     np.testing.assert_allclose(found, softmax(logits), atol=1e-6)
     assert np.isfinite(check)
 
@@ -107,5 +107,5 @@ def test_sums_of_several_threads_are_turned_back_and_added() -> None:
     random = np.random.default_rng(0)
     image = random.random((1, 3, 1024, 1024), np.float32)
     views = (VIEWS[3], VIEWS[6], VIEWS[7])
-    found, _ = run(mean_graph(views, 1 / 3, 3, False), *(turned(image, view) for view in views))
+    found, _ = run(mean_graph(views, 1 / 3, 3, False, 1024), *(turned(image, view) for view in views))
     np.testing.assert_allclose(found, image, atol=1e-6)

@@ -1,0 +1,81 @@
+"""Models of one stage that looks at one image: the maps of their heads, and what is found in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from softctm.choices import DeviceChoice
+from softctm.errors import PairError
+from softctm.inference.ensemble import Ensemble, NotFiniteError
+from softctm.inference.tissue_context import image_graph
+from softctm.inference.tta import first_views
+from softctm.model.model import Model
+from softctm.ort.runtime import Runtime, Value
+from softctm.postprocessing.registry import open_decoder
+
+
+class ImageDetector:
+    """Runs a model whose manifest has one stage, with any number of heads.
+
+    Parameters
+    ----------
+    model : Model
+    device : "auto", "cpu" or "cuda"
+    views : 1, 2, 4 or 8
+        Heads whose numbers change with the orientation of an image, such as distances along x, allow 1 only.
+
+    Attributes
+    ----------
+    device : "cpu" or "cuda"
+        What the networks really run on.
+    notice : str or None
+        What a user should know about device and precision.
+    size : int
+        Pixels a side of the images.
+
+    Raises
+    ------
+    ModelError, DeviceError, UsageError
+    """
+
+    def __init__(self, model: Model, *, device: DeviceChoice = "auto", views: int = 1) -> None:
+        self.model = model
+        (stage,) = model.stages.values()
+        runtime = Runtime(device, len(model.networks), model.precision)
+        self.device, self.notice, self.size = runtime.device, runtime.notice, stage.input.size
+        self._runtime = runtime
+        self._ensemble = Ensemble(runtime, stage, first_views(views))
+        self._image = runtime.helper(image_graph(self.size), "image")
+        self._decode = open_decoder(model.postprocessing, runtime)
+
+    def __call__(self, image: NDArray[np.uint8]) -> Any:
+        """What the model's post-processing finds in an image (size, size, 3) uint8.
+
+        Raises
+        ------
+        PairError
+            If a network gives NaN or infinity for this image.
+        ModelError
+            If a network's values are not what the model calls them; found on the first image.
+        DeviceError
+            If memory runs out.
+        """
+        return self._decode(self._maps(image))
+
+    def maps(self, image: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """The heads' maps, by name, (classes, size, size) float32; errors as `__call__`."""
+        return {name: value.numpy()[0] for name, value in self._maps(image).items()}
+
+    def _maps(self, image: NDArray[np.uint8]) -> Mapping[str, Value]:
+        (planes,) = self._image(self._runtime.value(image))
+        try:
+            return self._ensemble(planes)
+        except NotFiniteError as error:
+            raise PairError(
+                f"the network {error} gave values that are not finite; check the weights, or leave the "
+                "image out"
+            ) from error

@@ -1,0 +1,81 @@
+"""What kinds of model there are: a table by name, a line a task.
+
+A task says what its manifests must hold, and which detector runs such a model. A new one is a file of its own
+and a line here; nothing else in the program asks for a task's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from softctm.model.manifest import RGB, Manifest, StageEntry
+from softctm.pair import CELL_MPP, PATCH_SIZE, TISSUE_MPP
+
+TISSUE_CLASSES = ("background", "cancer")
+"""Of tissue networks; with some weights a third follows, "unknown"."""
+
+CELL_CLASSES = ("none", "background_cell", "tumor_cell")
+
+_TOLERANCE = 0.1
+"""How far, relatively, a model's mpp may lie from the patches' nominal one."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One kind of model.
+
+    Attributes
+    ----------
+    check : callable
+        Raises ValueError, naming the field, where a manifest is not one of this task.
+    detector : str
+        "module:class" of what runs such a model, imported only when it is asked for. The class takes the
+        model and the keyword arguments `device`, `views` and `precision`.
+    """
+
+    check: Callable[[Manifest], None]
+    detector: str
+
+
+def check_cell_points(manifest: Manifest) -> None:
+    """SoftCTM: a tissue stage, and a cell stage that sees the tissue, or does not."""
+    if set(manifest.stages) != {"tissue", "cells"}:
+        raise ValueError(f"stages: must be tissue and cells, not {', '.join(manifest.stages)}")
+    tissue, cells = manifest.stages["tissue"], manifest.stages["cells"]
+    labels = _only_head("tissue", tissue)
+    if labels not in (TISSUE_CLASSES, (*TISSUE_CLASSES, "unknown")):
+        raise ValueError(
+            f"stages.tissue.heads[0].classes: must be background, cancer and perhaps unknown, not {labels}"
+        )
+    if _only_head("cells", cells) != CELL_CLASSES:
+        raise ValueError(f"stages.cells.heads[0].classes: must be {', '.join(CELL_CLASSES)}, in this order")
+    seen = (*RGB, *(f"tissue.{label}" for label in labels))
+    for name, stage, mpp, allowed in (
+        ("tissue", tissue, TISSUE_MPP, (RGB,)),
+        ("cells", cells, CELL_MPP, (RGB, seen)),
+    ):
+        if stage.input.size != PATCH_SIZE:
+            raise ValueError(f"stages.{name}.input.size: must be {PATCH_SIZE}, not {stage.input.size}")
+        if abs(stage.input.mpp / mpp - 1) > _TOLERANCE:
+            raise ValueError(
+                f"stages.{name}.input.mpp: must be about {mpp}, the patches' own, not {stage.input.mpp}"
+            )
+        if stage.input.channels not in allowed:
+            wanted = " or ".join("(" + ", ".join(channels) + ")" for channels in allowed)
+            raise ValueError(f"stages.{name}.input.channels: must be {wanted}")
+
+
+def _only_head(name: str, stage: StageEntry) -> tuple[str, ...]:
+    """The classes of a stage's one head, which gives logits or probabilities."""
+    if len(stage.heads) != 1:
+        raise ValueError(f"stages.{name}.heads: must be one, not {len(stage.heads)}")
+    if stage.heads[0].activation == "none":
+        raise ValueError(f"stages.{name}.heads[0].activation: must be logits or probabilities")
+    return stage.heads[0].classes
+
+
+TASKS: dict[str, Task] = {
+    "cell-points": Task(check_cell_points, "softctm.inference.detector:Detector"),
+}
+"""Name in `model.json` → task."""
