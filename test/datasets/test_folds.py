@@ -57,7 +57,7 @@ def test_sizes_differ_by_no_more_than_the_largest_patient(sizes: list[int], coun
     assert max(in_fold.values()) - min(in_fold.values()) <= max(sizes)
 
 
-def test_each_organ_is_dealt_out_evenly() -> None:
+def test_each_organ_is_split_evenly() -> None:
     pairs = release([[(ORGANS[i % 3], 10, 10)] for i in range(30)])
     folds = make_folds(pairs, 5)
     shares = Counter((folds[pair.id], pair.organ) for pair in pairs)
@@ -108,7 +108,7 @@ def test_missing_file_says_how_to_make_it(tmp_path: Path) -> None:
         read_folds(tmp_path / "folds.json")
 
 
-def test_real_release_is_dealt_out_evenly(
+def test_real_release_is_split_evenly(
     shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "folds.json"
@@ -123,7 +123,7 @@ def test_real_release_is_dealt_out_evenly(
         cells = np.bincount(fold_of, weights=[np.sum(found == label) for found in labels])
         assert cells.max() / cells.mean() < 1.1
         assert cells.min() / cells.mean() > 0.9
-    # Organs: more even than any of a hundred random ways of dealing out the patients.
+    # Organs: more even than any of a hundred random assignments of the patients.
     organs, organ_of = np.unique([pair.organ for pair in pairs], return_inverse=True)
     patients, patient_of = np.unique([pair.patient for pair in pairs], return_inverse=True)
 

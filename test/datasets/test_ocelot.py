@@ -65,7 +65,7 @@ def test_empty_file_is_a_patch_without_cells(pair: AnnotatedPair) -> None:
     [
         ("1,2\n", "every row must be three numbers"),
         ("1,2,3,4\n5,6\n", "every row must be three numbers"),
-        ("x,y,label\n1,2,1\n", "every row must be three numbers"),
+        ("x,y,class\n1,2,1\n", "every row must be three numbers"),
         ("1,2,nan\n", "every row must be three numbers"),
         ("1024,2,1\n", "positions must lie in 0 … 1023"),
         ("5,-1,1\n", "positions must lie in 0 … 1023"),
@@ -78,8 +78,74 @@ def test_empty_file_is_a_patch_without_cells(pair: AnnotatedPair) -> None:
 )
 def test_wrong_cells_are_refused_with_the_file(pair: AnnotatedPair, text: str, message: str) -> None:
     pair.cell_csv.write_text(text)
-    with pytest.raises(InputError, match=rf"001\.csv: {message}"):
+    with pytest.raises(InputError, match=rf"001\.csv: line 1 \('.*'\): {message}"):
         pair.cells()
+
+
+def test_line_that_is_wrong_is_named_and_quoted(pair: AnnotatedPair) -> None:
+    pair.cell_csv.write_text("x,y,label\n1,2,1\n\n  7,2000,1\n")
+    with pytest.raises(InputError, match=r"001\.csv: line 4 \('7,2000,1'\): positions must lie"):
+        pair.cells()
+    pair.cell_csv.write_text("1,2,1\nx,y,label\n")
+    with pytest.raises(InputError, match=r"001\.csv: line 2 \('x,y,label'\): every row must be three"):
+        pair.cells()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeff5,6,2\n",
+        "\ufeffx,y,label\n5,6,2\n",
+        "x,y,label\r\n5,6,2\r\n\r\n",
+        '"X","Y","Label"\n5,6,2\n\n\n',
+        "5, 6, 2",
+    ],
+)
+def test_header_byte_order_mark_and_empty_lines_are_passed_over(pair: AnnotatedPair, text: str) -> None:
+    pair.cell_csv.write_bytes(text.encode())
+    cells = pair.cells()
+    assert (cells.x.tolist(), cells.y.tolist(), cells.label.tolist()) == ([5], [6], [2])
+
+
+def test_byte_order_mark_of_metadata_is_passed_over(release: Path) -> None:
+    path = release / "metadata.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert [pair.id for pair in load_release(release)] == ["001", "002"]
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".JPG", ".jpeg", ".png", ".PNG", ".tif", ".tiff"])
+def test_images_are_found_and_read_whatever_their_suffix(release: Path, suffix: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (1024, 1024, 3)).astype(np.uint8)
+    pixels[:512] = 200
+    for kind in ("cell", "tissue"):
+        folder = release / "images/train" / kind
+        folder.mkdir(parents=True)
+        Image.fromarray(pixels).save(folder / f"002{suffix}", quality=95)
+    pair = load_release(release)[1]
+    for image, patch in ((pair.cell_image, pair.cell_patch()), (pair.tissue_image, pair.tissue_patch())):
+        assert image.name == f"002{suffix}"
+        assert patch.shape == (1024, 1024, 3)
+        assert abs(patch[:500].astype(int) - 200).max() <= 2
+
+
+def test_images_are_read_as_prediction_reads_them(release: Path) -> None:
+    folder = release / "images/train/cell"
+    folder.mkdir(parents=True)
+    pixels = np.zeros((1024, 1024, 3), np.uint8)
+    pixels[:, :512] = 255
+    image = Image.fromarray(pixels)
+    image.getexif()[0x0112] = 6  # shown turned by a quarter, clockwise
+    image.save(folder / "001.jpg", exif=image.getexif(), quality=95)
+    patch = load_release(release)[0].cell_patch()
+    assert patch[:500].min() > 250
+    assert patch[524:].max() < 5
+    transparent = np.zeros((1024, 1024, 4), np.uint8)
+    Image.fromarray(transparent).save(folder / "002.png")
+    with pytest.raises(InputError, match=r"002\.png: is partly transparent"):
+        load_release(release)[1].cell_patch()
+    (folder / "002.jpg").write_bytes(b"")
+    with pytest.raises(InputError, match=r"2 images share the stem 002 \(002\.jpg, 002\.png\); keep one"):
+        load_release(release)
 
 
 def test_missing_annotations_are_named(pair: AnnotatedPair) -> None:

@@ -1,1 +1,1 @@
-"""Datasets on disk: OCELOT's release, its annotations, folds by patient."""
+"""Datasets on disk by name, their annotations, folds by patient."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,8 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softctm.datasets.ocelot import AnnotatedPair
+from softctm.datasets.patients import DEFAULT_RULE, odd_slide_names
 from softctm.errors import InputError, UsageError
 from softctm.files import write_json_atomically
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Folds:
     count : int
         How many folds there are; some may be empty.
     seed : int or None
-        Of the dealing, where it is known.
+        Of the assignment, where it is known.
     """
 
     of_pair: Mapping[str, int]
@@ -44,7 +48,7 @@ def make_folds(
 ) -> dict[str, int]:
     """Assign every pair to a fold so that no patient is in two.
 
-    Patients are dealt out one by one, those with most cells first, each to the fold whose shares of pairs
+    Patients are assigned one by one, those with most cells first, each to the fold whose shares of pairs
     of the patient's organ, of all pairs, of background cells and of tumor cells it leaves most even.
 
     Parameters
@@ -55,7 +59,7 @@ def make_folds(
     seed : int
         Decides between patients with equally many cells.
     known : mapping of str to int, optional
-        Patients whose folds are given; they are dealt first.
+        Patients whose folds are given; they are assigned first.
 
     Returns
     -------
@@ -66,13 +70,30 @@ def make_folds(
     ------
     UsageError
         If there are fewer patients than folds, or all known ones are in the same fold.
+    InputError
+        If a pair's patient is unknown.
     """
     known = known or {}
     by_patient: dict[str, list[AnnotatedPair]] = defaultdict(list)
     for pair in pairs:
+        if not pair.patient:
+            raise InputError(
+                f"pair {pair.id}: its metadata do not tell its patient; by default that is {DEFAULT_RULE}; "
+                "name a metadata field or a pattern by --patient-key"
+            )
         by_patient[pair.patient].append(pair)
+    names = {
+        patient: [pair.metadata.get("slide_name") for pair in members]
+        for patient, members in by_patient.items()
+    }
+    if warning := odd_slide_names(names):
+        logger.warning("%s", warning)
     if not known and not 2 <= count <= len(by_patient):
-        raise UsageError(f"{len(by_patient)} patients cannot be split into {count} folds")
+        raise UsageError(
+            f"{len(by_patient)} patients cannot be split into {count} folds (such as "
+            f"{sorted(by_patient)[0]}; by default a patient is {DEFAULT_RULE}; "
+            "--patient-key names another field or pattern)"
+        )
     organs = sorted({pair.organ for pair in pairs})
     traits = {patient: _traits(members, organs) for patient, members in by_patient.items()}
     total = np.sum(list(traits.values()), axis=0)
@@ -105,13 +126,30 @@ def folds_of(pairs: Sequence[AnnotatedPair], path: Path) -> list[int]:
     Raises
     ------
     InputError
-        If a pair is in none, or as `read_folds` says.
+        If a pair is in none, or is of another patient than the file says, or as `read_folds` says.
     """
-    folds = read_folds(path).of_pair
-    missing = [pair.id for pair in pairs if pair.id not in folds]
+    folds = read_folds(path)
+    missing = [pair.id for pair in pairs if pair.id not in folds.of_pair]
     if missing:
         raise InputError(f"{path}: has no fold for pair {missing[0]} and {len(missing) - 1} others")
-    return [folds[pair.id] for pair in pairs]
+    check_patients(pairs, folds, path)
+    return [folds.of_pair[pair.id] for pair in pairs]
+
+
+def check_patients(pairs: Sequence[AnnotatedPair], folds: Folds, path: Path) -> None:
+    """Make sure that a patient's pairs are still where the folds have the patient.
+
+    Raises
+    ------
+    InputError
+        If a pair's patient, by its metadata now, is in another fold than the pair, or in none.
+    """
+    for pair in pairs:
+        if folds.of_patient.get(pair.patient) != folds.of_pair[pair.id]:
+            raise InputError(
+                f"{path}: pair {pair.id} is of patient '{pair.patient}' now, who is not in its fold "
+                f"{folds.of_pair[pair.id]}; use the data and the --patient-key that the folds were made with"
+            )
 
 
 def write_folds(
@@ -147,7 +185,7 @@ def read_folds(path: Path) -> Folds:
         If the file is not one of folds, or a patient is in two of them.
     """
     try:
-        document = json.loads(path.read_text())
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
         entries = document["pairs"]
         of_pair = {pair_id: int(entry["fold"]) for pair_id, entry in entries.items()}
         of_patient = {str(name): int(fold) for name, fold in document.get("known_before", {}).items()}
