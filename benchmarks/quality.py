@@ -50,7 +50,10 @@ def train_seed(seed: int, args: argparse.Namespace) -> Network:
     folder = args.run / "quality" / f"fold{args.fold}-epochs{args.epochs}-seed{seed}"
     file: Path = folder / "network.onnx"
     if not file.exists():
-        job = FoldJob(args.fold, run.fold_of(), from_encoder(args.encoder_weights), LoopConfig(seed), folder)
+        patients = [pair.patient for pair in run.pairs]
+        job = FoldJob(
+            args.fold, run.fold_of(), from_encoder(args.encoder_weights), LoopConfig(seed), folder, patients
+        )
         points = [pair.cells() for pair in run.pairs]
         export_network(train_cells(run.preset.cells, run.cell_arrays(), points, job), file)
     return Network(file, hashlib.sha256(file.read_bytes()).hexdigest(), args.fold)

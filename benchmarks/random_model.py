@@ -31,7 +31,8 @@ def write_random_model(folder: Path, encoder: str) -> Path:
     """
     import torch  # from here on the `train` extra is needed
 
-    from softctm.networks.deeplab import DeepLab, NetworkSpec
+    from softctm.networks.config import NetworkConfig
+    from softctm.networks.deeplab import DeepLab
     from softctm.training.export import export_network
 
     torch.manual_seed(0)
@@ -42,7 +43,10 @@ def write_random_model(folder: Path, encoder: str) -> Path:
         ("cells", 5, (*RGB, *context), CELL_CLASSES, CELL_MPP),
     ):
         print(f"exporting a random {encoder} for {stage}", file=sys.stderr, flush=True)
-        network = DeepLab(NetworkSpec(encoder, SIZES[encoder], 256, len(channels) - 3, len(classes), 1))
+        config = NetworkConfig(
+            encoder, SIZES[encoder], 256, 1, context_channels=len(channels) - 3, classes=len(classes)
+        )
+        network = DeepLab(config)
         for module in network.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.momentum = 1.0

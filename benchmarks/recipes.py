@@ -69,7 +69,10 @@ def run_variant(name: str, args: argparse.Namespace) -> Outcome:
     base = EnsembleRun(load_release(args.data), args.run, preset, LoopConfig(), args.encoder_weights)
     short = name.replace(", ", "-").replace(" ", "-")
     folder = args.run / "recipes" / f"{short}-{args.epochs}-fold{args.fold}"
-    job = FoldJob(args.fold, base.fold_of(), from_encoder(args.encoder_weights), LoopConfig(), folder)
+    patients = [pair.patient for pair in base.pairs]
+    job = FoldJob(
+        args.fold, base.fold_of(), from_encoder(args.encoder_weights), LoopConfig(), folder, patients
+    )
     arrays, points = base.cell_arrays(), [pair.cells() for pair in base.pairs]
     network = train_cells(preset.cells, arrays, points, job)
     counts, masked = [], []

@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from softctm.errors import ModelError
-from softctm.networks import DeepLab, NetworkSpec, ServedNetwork, load_network, save_network
+from softctm.networks.config import NetworkConfig
+from softctm.networks.deeplab import DeepLab
+from softctm.networks.served import ServedNetwork
+from softctm.networks.weights import load_network, save_network
 from softctm.training.config import PRESETS, Task
-from softctm.training.specs import network_spec
 
-SMALL = NetworkSpec("resnet18", 4, 16, 2, 3, 2)
-CONTEXT_FREE = NetworkSpec("resnet18", 4, 16, 0, 2, 4)
+SMALL = NetworkConfig("resnet18", 4, 16, 2, context_channels=2, classes=3)
+CONTEXT_FREE = NetworkConfig("resnet18", 4, 16, 4)
 
 
 def image(*shape: int) -> Tensor:
@@ -28,7 +30,7 @@ def image(*shape: int) -> Tensor:
 def encoder_file(path: Path, encoder: str = "resnet18") -> dict[str, Tensor]:
     """Random encoder weights under torchvision's names, stem to layer3, three input channels."""
     torch.manual_seed(11)
-    network = DeepLab(NetworkSpec(encoder, 4, 16, 0, 2, 1))
+    network = DeepLab(NetworkConfig(encoder, 4, 16, 1))
     weights = {
         name: torch.rand_like(value)
         for name, value in network.body.encoder.state_dict().items()
@@ -43,7 +45,7 @@ def encoder_file(path: Path, encoder: str = "resnet18") -> dict[str, Tensor]:
 def test_logits_have_the_size_of_the_input(preset: str, task: Task) -> None:
     config = getattr(PRESETS[preset], task)
     classes, context = (2, 0) if task == "tissue" else (3, 2)
-    network = DeepLab(network_spec(task, config)).eval()
+    network = DeepLab(config.network).eval()
     with torch.inference_mode():
         assert network(image(1, 3 + context, 64, 96)).shape == (1, classes, 64, 96)
 
@@ -52,7 +54,7 @@ def test_encoder_of_depth_4_ends_at_layer3() -> None:
     names = DeepLab(SMALL).state_dict()
     assert any(".encoder.layer3." in name for name in names)
     assert not any(".encoder.layer4." in name for name in names)
-    deeper = DeepLab(NetworkSpec("resnet18", 5, 16, 0, 2, 1)).state_dict()
+    deeper = DeepLab(NetworkConfig("resnet18", 5, 16, 1)).state_dict()
     assert any(".encoder.layer4." in name for name in deeper)
 
 
@@ -75,7 +77,9 @@ def test_encoder_file_fills_the_encoder_and_extra_channels_start_at_zero(
     tmp_path: Path, context: int
 ) -> None:
     given = encoder_file(tmp_path / "encoder.safetensors")
-    network = DeepLab(NetworkSpec("resnet18", 4, 16, context, 2, 1), str(tmp_path / "encoder.safetensors"))
+    network = DeepLab(
+        NetworkConfig("resnet18", 4, 16, 1, context_channels=context), str(tmp_path / "encoder.safetensors")
+    )
     held = network.body.encoder.state_dict()
     for name, value in given.items():
         torch.testing.assert_close(held[name][:, :3] if name == "conv1.weight" else held[name], value)
@@ -127,7 +131,7 @@ def strides(network: DeepLab) -> list[tuple[int, int]]:
 
 
 def test_files_of_the_original_resnet50_keep_its_strides(tmp_path: Path) -> None:
-    spec = NetworkSpec("resnet50", 4, 16, 0, 2, 1)
+    spec = NetworkConfig("resnet50", 4, 16, 1)
     encoder_file(tmp_path / "resnet50_original.safetensors", "resnet50")
     network = DeepLab(spec, str(tmp_path / "resnet50_original.safetensors")).eval()
     assert strides(network) == [(2, 1), (2, 1)]
@@ -141,7 +145,7 @@ def test_files_of_the_original_resnet50_keep_its_strides(tmp_path: Path) -> None
 def test_a_network_computes_the_same_after_a_stay_on_disk(tmp_path: Path, encoder: str) -> None:
     name = next(part for part in encoder.split("_") if part.startswith("resnet"))
     encoder_file(tmp_path / f"{encoder}.safetensors", name)
-    spec = NetworkSpec(name, 4, 16, 0, 2, 1)
+    spec = NetworkConfig(name, 4, 16, 1)
     network = DeepLab(spec, str(tmp_path / f"{encoder}.safetensors"))
     save_network(network, tmp_path / "network.safetensors")
     loaded = load_network(spec, tmp_path / "network.safetensors")
@@ -154,7 +158,7 @@ def test_a_network_computes_the_same_after_a_stay_on_disk(tmp_path: Path, encode
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_real_encoders_load(shared: Path, name: str) -> None:
     path = shared / "encoders" / f"{name}_imagenet_stem_to_layer3.safetensors"
-    network = DeepLab(NetworkSpec(name, 4, 16, 2, 3, 2), str(path)).eval()
+    network = DeepLab(NetworkConfig(name, 4, 16, 2, context_channels=2, classes=3), str(path)).eval()
     held, given = network.body.encoder.state_dict(), load_file(path)
     torch.testing.assert_close(held["layer3.1.conv1.weight"], given["layer3.1.conv1.weight"].float())
     if name == "resnet50":
@@ -210,12 +214,12 @@ def test_served_network_is_pool_network_and_interpolate() -> None:
 
 
 def test_served_network_without_downsampling_is_the_network() -> None:
-    network = DeepLab(NetworkSpec("resnet18", 4, 16, 0, 2, 1)).eval()
+    network = DeepLab(NetworkConfig("resnet18", 4, 16, 1)).eval()
     with torch.inference_mode():
         assert torch.equal(ServedNetwork(network)(image(1, 3, 64, 64)), network(image(1, 3, 64, 64)))
 
 
-def test_looks_are_averaged() -> None:
+def test_scales_are_averaged() -> None:
     torch.manual_seed(5)
     network = DeepLab(CONTEXT_FREE).eval()
     whole = image(1, 3, 256, 256)
@@ -226,10 +230,10 @@ def test_looks_are_averaged() -> None:
 
     with torch.inference_mode():
         usual = ServedNetwork(network)(whole)
-        for looks, expected in (
+        for scales, expected in (
             ((1.5,), at(96)),
             ((1.25, 1.5), (at(80) + at(96)) / 2),
             ((1.0, 1.25, 1.5), (usual + at(80) + at(96)) / 3),
         ):
-            network.spec = replace(CONTEXT_FREE, looks=looks)
+            network.config = replace(CONTEXT_FREE, scales=scales)
             torch.testing.assert_close(ServedNetwork(network)(whole), expected)

@@ -12,12 +12,14 @@ from torch import nn
 
 from softctm.errors import ModelError
 from softctm.model.network_file import Network
-from softctm.networks import DeepLab, NetworkSpec, load_exported
+from softctm.networks.config import NetworkConfig
+from softctm.networks.deeplab import DeepLab
 from softctm.networks.encoder_weights import stride_early, strides_early
-from softctm.networks.fuse_batch_norm import melted
+from softctm.networks.exported import load_exported
+from softctm.networks.fuse_batch_norm import fuse_batch_norm
 from softctm.training.export import export_network
 
-SPEC = NetworkSpec("resnet18", 4, 16, 2, 3, 8)
+SPEC = NetworkConfig("resnet18", 4, 16, 8, context_channels=2, classes=3)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +63,7 @@ def test_the_same_logits(trained: DeepLab, file: Network, images: list[torch.Ten
 
 
 def test_the_place_of_the_strides_comes_back(images: list[torch.Tensor], tmp_path: Path) -> None:
-    spec = NetworkSpec("resnet50", 4, 16, 0, 2, 8)
+    spec = NetworkConfig("resnet50", 4, 16, 8)
     torch.manual_seed(0)
     network = DeepLab(spec)
     stride_early(network.body.encoder)
@@ -79,15 +81,15 @@ def test_the_place_of_the_strides_comes_back(images: list[torch.Tensor], tmp_pat
 def test_without_batch_normalization_it_computes_the_same(
     trained: DeepLab, images: list[torch.Tensor]
 ) -> None:
-    plain = melted(trained)
+    plain = fuse_batch_norm(trained)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in plain.modules())
     with torch.no_grad():
         torch.testing.assert_close(plain(images[0]), trained(images[0]), rtol=1e-3, atol=1e-4)
     assert any(isinstance(module, nn.BatchNorm2d) for module in trained.modules())
 
 
-def test_several_looks_share_one_set_of_weights(images: list[torch.Tensor], tmp_path: Path) -> None:
-    spec = replace(SPEC, looks=(1.0, 1.25, 1.5))
+def test_several_scales_share_one_set_of_weights(images: list[torch.Tensor], tmp_path: Path) -> None:
+    spec = replace(SPEC, scales=(1.0, 1.25, 1.5))
     torch.manual_seed(0)
     network = DeepLab(spec).eval()
     path = tmp_path / "cells.onnx"
@@ -115,9 +117,9 @@ def test_in_training_it_normalizes_by_its_batch_as_before(
 
 
 def test_another_network_is_refused(file: Network, images: list[torch.Tensor], tmp_path: Path) -> None:
-    other = NetworkSpec("resnet18", 4, 32, 2, 3, 8)
+    other = NetworkConfig("resnet18", 4, 32, 8, context_channels=2, classes=3)
     with pytest.raises(ModelError, match=r"cell_fold0\.onnx: body\.decoder.* is \(16, .* where \(32, "):
         load_exported(other, file, images)
-    deeper = NetworkSpec("resnet18", 5, 16, 2, 3, 8)
+    deeper = NetworkConfig("resnet18", 5, 16, 8, context_channels=2, classes=3)
     with pytest.raises(ModelError, match=r"layer4.* is not there where .*not a network that"):
         load_exported(deeper, file, images)

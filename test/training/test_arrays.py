@@ -12,14 +12,12 @@ from torch.nn import functional
 from training_cases import BC, TC, cells, discs, write_release
 
 from softctm.datasets.ocelot import AnnotatedPair, load_release
-from softctm.errors import InputError
 from softctm.inference.tissue_context import upsampling_matrix
 from softctm.training.arrays import (
-    cached,
+    TrainingArrays,
     key,
     load_cells,
     load_tissue,
-    read_rgb,
     shrink,
     tissue_context,
 )
@@ -42,28 +40,6 @@ def test_shrinking_is_pytorchs_average_pooling(factor: int) -> None:
     np.testing.assert_allclose(shrink(planes, factor), expected, rtol=1e-6)
 
 
-def test_cache_is_built_once(tmp_path: Path) -> None:
-    built = []
-
-    def build() -> np.ndarray:
-        built.append(1)
-        return np.arange(6).reshape(2, 3)
-
-    for _ in range(3):
-        np.testing.assert_array_equal(cached(tmp_path / "new" / "array.npy", build), [[0, 1, 2], [3, 4, 5]])
-    assert len(built) == 1
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["array.npy"]
-
-
-def test_building_that_fails_leaves_no_cache(tmp_path: Path) -> None:
-    def fail() -> np.ndarray:
-        raise InputError("one bad patch")
-
-    with pytest.raises(InputError):
-        cached(tmp_path / "array.npy", fail)
-    np.testing.assert_array_equal(cached(tmp_path / "array.npy", lambda: np.ones(2)), [1, 1])
-
-
 def test_key_changes_with_what_an_array_is_made_from(pairs: list[AnnotatedPair]) -> None:
     keys = {key(pairs, 2), key(pairs, 4), key(pairs[:1], 2), key(pairs, 2, "soft"), key(pairs, "2")}
     assert len(keys) == 5
@@ -79,7 +55,7 @@ def test_tissue_arrays(pairs: list[AnnotatedPair], tmp_path: Path, factor: int) 
     assert (arrays.targets[0, :-1, : side // 2] == 1).all()
     assert (arrays.targets[0, :-1, side // 2 :] == 0).all()
     assert arrays.counts.tolist() == [[side * side / 2] * 2] * 2
-    whole = read_rgb(pairs[1].tissue_image).astype(float)
+    whole = pairs[1].tissue_patch().astype(float)
     block = whole[factor : 2 * factor, 3 * factor : 4 * factor].mean((0, 1))
     np.testing.assert_allclose(arrays.images[1, :, 1, 3], block, atol=0.51)
     image, labels = arrays.sample(0)
@@ -99,7 +75,7 @@ def test_cell_arrays(pairs: list[AnnotatedPair], tmp_path: Path, kind: str) -> N
     context = np.random.default_rng(0).random((2, 2, 256, 256)).astype(np.float16)
     arrays = load_cells(pairs, 4, target, ClassicalSegmenter(), context, tmp_path, processes=1)
     points = cells(*ROWS[0])
-    nuclei = ClassicalSegmenter()(read_rgb(pairs[0].cell_image), points)
+    nuclei = ClassicalSegmenter()(pairs[0].cell_patch(), points)
     full = {
         "circle": lambda: circle_target((1024, 1024), points, 1.4),
         "hard": lambda: hard_target(nuclei, points),
@@ -122,7 +98,7 @@ def test_nuclei_of_the_release_are_segmented_not_replaced_by_discs(
     pairs: list[AnnotatedPair],
 ) -> None:
     points = cells(*ROWS[0])
-    nuclei = ClassicalSegmenter()(read_rgb(pairs[0].cell_image), points)
+    nuclei = ClassicalSegmenter()(pairs[0].cell_patch(), points)
     drawn = discs((1024, 1024), points, 12)
     assert ((nuclei > 0) & (drawn > 0)).sum() / ((nuclei > 0) | (drawn > 0)).sum() > 0.85
 
@@ -137,10 +113,48 @@ def test_context_is_what_the_detector_would_give_at_the_networks_resolution(fact
     np.testing.assert_allclose(found, shrink(full, factor), atol=2e-3)
 
 
-def test_unreadable_and_odd_patches_are_named(tmp_path: Path) -> None:
-    (tmp_path / "text.jpg").write_text("no image")
-    with pytest.raises(InputError, match=r"text\.jpg: cannot be read as an image"):
-        read_rgb(tmp_path / "text.jpg")
-    Image.new("RGB", (640, 480)).save(tmp_path / "small.jpg")
-    with pytest.raises(InputError, match=r"small\.jpg: must be 1024 × 1024 pixels, not 640 × 480"):
-        read_rgb(tmp_path / "small.jpg")
+def test_arrays_are_made_anew_when_an_annotation_or_image_is_corrected(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pairs = load_release(write_release(tmp_path / "release", ROWS))
+    target = TargetConfig("circle")
+
+    def load() -> TrainingArrays:
+        caplog.clear()
+        return load_cells(pairs, 4, target, ClassicalSegmenter(), None, tmp_path / "cache", processes=1)
+
+    first = load()
+    before = np.array(first.targets)
+    assert load().digest == first.digest
+    assert not caplog.messages
+    pairs[0].cell_csv.write_text("600,100,1\n")
+    second = load()
+    assert any("cell-targets" in text and "001.csv changed since" in text for text in caplog.messages)
+    assert second.targets[0, 0, 100 // 4, 600 // 4] > 200
+    assert before[0, 0, 100 // 4, 600 // 4] == 0
+    assert second.digest != first.digest
+    white = np.full((1024, 1024, 3), 255, np.uint8)
+    Image.fromarray(white).save(pairs[1].cell_image, quality=95)
+    assert (load().images[1] == 255).all()
+    # The same IDs of another folder.
+    other = load_release(write_release(tmp_path / "other", [ROWS[1], ROWS[0]]))
+    moved = load_cells(other, 4, target, ClassicalSegmenter(), None, tmp_path / "cache", processes=1)
+    assert moved.counts.tolist() == [[0, 0], [1, 2]]
+    assert (moved.targets[0] == 0).all()
+
+
+def test_what_is_learned_does_not_depend_on_where_the_data_lie(tmp_path: Path) -> None:
+    digests = set()
+    for name in ("here", "there"):
+        pairs = load_release(write_release(tmp_path / name, ROWS))
+        digests.add(load_tissue(pairs, 16, tmp_path / f"{name}-cache").digest)
+    assert len(digests) == 1
+
+
+def test_without_shared_memory_targets_are_rendered_in_this_process(
+    pairs: list[AnnotatedPair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("softctm.training.feeding.SHARED_MEMORY", tmp_path / "nowhere")
+    monkeypatch.setattr("softctm.training.arrays.ProcessPoolExecutor", None)
+    arrays = load_cells(pairs, 4, TargetConfig("circle"), ClassicalSegmenter(), None, tmp_path)
+    assert arrays.targets.shape == (2, 2, 256, 256)

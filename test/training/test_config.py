@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 
 import pytest
 
 from softctm.errors import UsageError
-from softctm.training.config import PRESETS, preset_from_json, with_settings
+from softctm.training.config import PRESETS, preset_from_json, with_defaults, with_settings
 
 COMPACT = PRESETS["compact"]
 
@@ -16,7 +17,7 @@ COMPACT = PRESETS["compact"]
 def test_paper_preset_has_the_papers_values() -> None:
     tissue, cells = PRESETS["paper"].tissue, PRESETS["paper"].cells
     for task in (tissue, cells):
-        assert dataclasses.astuple(task.network) == ("resnet50", 5, 256, 1, (1.0,))
+        assert dataclasses.astuple(task.network)[:6] == ("resnet50", 5, 256, 1, (1.0,), "deeplabv3plus")
         assert dataclasses.astuple(task.augmentation) == (896, 0.1, 0.2, 0.2, 0.0, 1.0, 0.7)
     optimizer = cells.optimizer
     assert (optimizer.name, optimizer.learning_rate, optimizer.epochs, optimizer.batch) == (
@@ -48,12 +49,12 @@ def test_paper_preset_has_the_papers_values() -> None:
     assert cells.coupling == "predicted"
 
 
-def test_third_round_looks_at_the_middle_of_the_magnifications_it_trains_at() -> None:
-    before, tissue = PRESETS["compact-second-round"], PRESETS["compact-third-round"].tissue
-    (look,) = tissue.network.looks
-    assert look**2 == pytest.approx(tissue.augmentation.magnified, rel=0.03)
+def test_fine_tuning_at_scales_ends_with_the_middle_of_the_scales_it_trains_at() -> None:
+    before, tissue = PRESETS["compact-finetune"], PRESETS["compact-finetune-scales"].tissue
+    (scale,) = tissue.network.scales
+    assert scale**2 == pytest.approx(tissue.augmentation.magnified, rel=0.03)
     assert (before.tissue.stored_downsampling, tissue.stored_downsampling) == (2, 1)
-    assert PRESETS["compact-third-round"].cells.network == before.cells.network
+    assert PRESETS["compact-finetune-scales"].cells.network == before.cells.network
 
 
 def test_settings_change_what_they_name_and_nothing_else() -> None:
@@ -66,7 +67,7 @@ def test_settings_change_what_they_name_and_nothing_else() -> None:
             "cells.coupling=none",
             "tissue.optimizer.epochs=3",
             "tissue.network.encoder=resnet34",
-            "tissue.network.looks=1.25,1.5,2",
+            "tissue.network.scales=1.25,1.5,2",
         ],
     )
     assert changed.cells.target.sigma_um == 2.5
@@ -76,7 +77,7 @@ def test_settings_change_what_they_name_and_nothing_else() -> None:
     assert changed.tissue.optimizer.epochs == 3
     assert isinstance(changed.tissue.optimizer.epochs, int)
     assert changed.tissue.network.encoder == "resnet34"
-    assert changed.tissue.network.looks == (1.25, 1.5, 2.0)
+    assert changed.tissue.network.scales == (1.25, 1.5, 2.0)
     assert changed.cells.optimizer == COMPACT.cells.optimizer
     assert changed.tissue.augmentation == COMPACT.tissue.augmentation
     assert with_settings(COMPACT, []) == COMPACT
@@ -103,8 +104,8 @@ def test_settings_change_what_they_name_and_nothing_else() -> None:
         ("cells.target.class_weights=1,2", "'1,2' does not fit"),
         ("cells.target.class_weights=1,,2,3", "'1,,2,3' does not fit"),
         ("cells.target.class_weights=", "'' does not fit"),
-        ("tissue.network.looks=1.25,-1", "'1.25,-1' does not fit; the preset has (1.0,)"),
-        ("tissue.network.looks=", "'' does not fit"),
+        ("tissue.network.scales=1.25,-1", "'1.25,-1' does not fit; the preset has (1.0,)"),
+        ("tissue.network.scales=", "'' does not fit"),
         ("tissue.augmentation.magnified=0.5", "'0.5' does not fit; the preset has 1.0"),
         ("cells.coupling=leak", "'leak' does not fit"),
         ("cells.target.sigma_um.more=2", "'sigma_um' is a value, not a group"),
@@ -122,3 +123,28 @@ def test_presets_survive_json(name: str) -> None:
     preset = with_settings(PRESETS[name], ["cells.target.class_weights=1,2,3", "tissue.optimizer.ema=0.5"])
     document = json.loads(json.dumps(dataclasses.asdict(preset)))
     assert preset_from_json(document) == preset
+
+
+def test_what_networks_take_and_give_follows_from_task_and_coupling() -> None:
+    def shape(*settings: str) -> tuple[int, ...]:
+        preset = with_settings(COMPACT, settings)
+        networks = (preset.tissue.network, preset.cells.network)
+        return tuple(number for n in networks for number in (n.context_channels, n.classes))
+
+    assert shape() == shape("cells.coupling=annotated") == (0, 2, 2, 3)
+    assert shape("cells.coupling=none") == (0, 2, 0, 3)
+    with pytest.raises(UsageError, match="no 'classes' here"):
+        with_settings(COMPACT, ["cells.network.classes=5"])
+
+
+def test_configuration_of_an_earlier_version_is_read() -> None:
+    preset = PRESETS["compact-finetune-scales"]
+    document = json.loads(json.dumps(dataclasses.asdict(preset)))
+    expected = {**copy.deepcopy(document), "start": copy.deepcopy(document)}
+    for task in ("tissue", "cells"):
+        network = document[task]["network"]
+        network["looks"] = network.pop("scales")
+        for name in ("architecture", "context_channels", "classes"):
+            del network[name]
+    assert preset_from_json(document) == preset
+    assert with_defaults({**document, "start": dict(document)}) == expected

@@ -21,14 +21,13 @@ from softctm.cli import main
 from softctm.datasets.folds import read_folds
 from softctm.datasets.ocelot import TISSUE_BACKGROUND, TISSUE_CANCER, AnnotatedPair, load_release
 from softctm.errors import InputError, TrainingError, UsageError
-from softctm.networks import DeepLab
-from softctm.training.arrays import TrainingArrays, read_rgb
+from softctm.networks.deeplab import DeepLab
+from softctm.training.arrays import TrainingArrays
 from softctm.training.augment import augment
 from softctm.training.config import PRESETS, Preset, Task, with_settings
 from softctm.training.cross_validation import EnsembleRun, annotated_tissue
 from softctm.training.initialization import Start, from_encoder
 from softctm.training.loop import LoopConfig
-from softctm.training.specs import network_spec
 from softctm.training.tasks import FoldJob, predict_tissue, train_cells, train_tissue
 
 TINY = [
@@ -63,7 +62,7 @@ def run_of(pairs: Sequence[AnnotatedPair], folder: Path, *settings: str, folds: 
 
 def says(share: float, run: EnsembleRun) -> DeepLab:
     """A tissue network that finds this share of cancer everywhere."""
-    network = DeepLab(network_spec("tissue", run.preset.tissue))
+    network = DeepLab(run.preset.tissue.network)
     head = network.body.segmentation_head[0]
     torch.nn.init.zeros_(head.weight)
     head.bias.data = torch.tensor([0.0, math.log(share / (1 - share))])
@@ -133,8 +132,8 @@ def test_without_coupling_cell_networks_see_the_cell_patch_alone(
     run = run_of(pairs, tmp_path, "cells.coupling=none")
     assert run.cell_arrays().context is None
     network = run.train_cells(1)  # needs no tissue network
-    assert network.spec.context_channels == 0
-    assert run.cell_network(1).spec == network.spec
+    assert network.config.context_channels == 0
+    assert run.cell_network(1).config == network.config
 
 
 def test_cell_networks_wait_for_the_tissue_networks_of_all_folds(
@@ -172,7 +171,7 @@ def test_networks_are_trained_without_their_folds_patients(
     folds = [0, 1, 0, 2, 2]
     for fold in (0, 2):
         watched.seen.clear()
-        job = FoldJob(fold, folds, from_encoder(None), loop, tmp_path / f"{task}{fold}")
+        job = FoldJob(fold, folds, from_encoder(None), loop, tmp_path / f"{task}{fold}", PATIENTS)
         if task == "tissue":
             train_tissue(with_epochs(preset(), 4).tissue, watched, job)
         else:
@@ -317,9 +316,9 @@ def test_a_start_brings_its_own_folds(capsys: pytest.CaptureFixture[str]) -> Non
     for option, value in (("--folds", "5"), ("--folds-file", "file")):
         assert main([*words, option, value]) == UsageError.exit_code
         assert f"{option}: has no effect beside --start" in capsys.readouterr().err
-    for name in ("compact-second-round", "compact-third-round"):
+    for name in ("compact-finetune", "compact-finetune-scales"):
         assert main([*words[:6], "--preset", name]) == UsageError.exit_code
-        assert f"--preset {name}: goes on from trained networks" in capsys.readouterr().err
+        assert f"--preset {name}: fine-tunes trained networks" in capsys.readouterr().err
 
 
 def test_a_start_that_would_mix_folds_or_is_not_there_is_refused(
@@ -349,11 +348,11 @@ def test_a_start_that_would_mix_folds_or_is_not_there_is_refused(
 def test_a_start_lets_its_networks_look_closer(pairs: list[AnnotatedPair], tmp_path: Path) -> None:
     first = run_of(pairs, tmp_path / "first")
     put_tissue_networks(first)
-    closer = preset("tissue.network.looks=1.5", "tissue.optimizer.epochs=0")
+    closer = preset("tissue.network.scales=1.5", "tissue.optimizer.epochs=0")
     second = replace(first, folder=tmp_path / "second", preset=closer, start=Start(first.folder))
     second.prepare(3, 0)
     network = second.train_tissue(1)
-    assert network.spec.looks == (1.5,)
+    assert network.config.scales == (1.5,)
     expected = first.tissue_network(1).state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in network.state_dict().items())
 
@@ -371,7 +370,7 @@ def test_magnified_crops_are_cut_from_the_patches_own_pixels(
         cut.add((image.shape[-1], target.shape[-1], crop, reduction))
         return augment(image, target, config, crop, rng, reduction)
 
-    monkeypatch.setattr("softctm.training.tasks.augment", noting)
+    monkeypatch.setattr("softctm.training.crops.augment", noting)
     watched = replace(run, loop=LoopConfig(bfloat16=False, validate_epochs=1))
     getattr(watched, f"train_{task}")(1)
     downsampling = run.preset.of(task).network.downsampling
@@ -382,13 +381,13 @@ def test_magnified_crops_are_cut_from_the_patches_own_pixels(
 def test_curves_of_magnified_training_score_what_the_detector_would_see(
     pairs: list[AnnotatedPair], tmp_path: Path
 ) -> None:
-    settings = ["tissue.augmentation.magnified=2", "tissue.network.looks=1.5,2"]
+    settings = ["tissue.augmentation.magnified=2", "tissue.network.scales=1.5,2"]
     run = replace(run_of(pairs, tmp_path, *settings), loop=LoopConfig(bfloat16=False, validate_epochs=1))
     network = run.train_tissue(1)
-    kept_out = [pair for pair, fold in zip(pairs, run.fold_of(), strict=True) if fold == 1]
-    maps = predict_tissue(network, [read_rgb(pair.tissue_image) for pair in kept_out])
+    held_out = [pair for pair, fold in zip(pairs, run.fold_of(), strict=True) if fold == 1]
+    maps = predict_tissue(network, [pair.tissue_patch() for pair in held_out])
     losses = []
-    for shown, pair in zip(maps, kept_out, strict=True):
+    for shown, pair in zip(maps, held_out, strict=True):
         labels = pair.tissue_labels()
         is_right = np.stack([labels == TISSUE_BACKGROUND, labels == TISSUE_CANCER])
         losses.append(-np.log(shown[is_right]).mean(dtype=np.float64))
@@ -412,7 +411,7 @@ def test_networks_that_a_start_does_not_fit_begin_with_an_encoder(
     assert not (tmp_path / "without").exists()
 
     encoder = tmp_path / "encoder.safetensors"
-    body = DeepLab(network_spec("tissue", deeper.tissue)).body.encoder.state_dict()
+    body = DeepLab(deeper.tissue.network).body.encoder.state_dict()
     save_file({name: value.contiguous() for name, value in body.items()}, encoder)
     mixed = replace(without, encoder_weights=str(encoder))
     mixed.prepare(3, 0)

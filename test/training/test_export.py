@@ -13,11 +13,13 @@ from onnx import TensorProto
 
 from softctm.cli import main
 from softctm.errors import ModelError
-from softctm.networks import DeepLab, NetworkSpec, ServedNetwork
+from softctm.networks.config import NetworkConfig
+from softctm.networks.deeplab import DeepLab
+from softctm.networks.served import ServedNetwork
 from softctm.training import export
 from softctm.training.export import MAX_DIFFERENCE, export_network, store_as_float16
 
-SPEC = NetworkSpec("resnet18", 4, 16, 2, 3, 8)
+SPEC = NetworkConfig("resnet18", 4, 16, 8, context_channels=2, classes=3)
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from training_cases import TinyNetwork, tiny_batch, tiny_network
+from training_cases import Batch, TinyNetwork, tiny_batch, tiny_feed, tiny_network
 
-from softctm.errors import TrainingError
+from softctm.errors import OutputError, TrainingError
 from softctm.training.config import OptimizerConfig
-from softctm.training.loop import Batch, LoopConfig, learning_rate, train
+from softctm.training.loop import LoopConfig, learning_rate, train
 from softctm.training.losses import tissue_cross_entropy
 
 PER_EPOCH, EPOCHS = 3, 3
@@ -55,7 +55,7 @@ def run(
     validate: Callable[[nn.Module], dict[str, float]] | None = None,
 ) -> nn.Module:
     network = network if network is not None else tiny_network(dropout=0.3, batch_norm=True)
-    return train(network, batch, tissue_cross_entropy, PER_EPOCH, config, loop, folder, validate)
+    return train(network, tiny_feed(batch), tissue_cross_entropy, PER_EPOCH, config, loop, folder, validate)
 
 
 def same_weights(first: nn.Module, second: nn.Module) -> bool:
@@ -229,7 +229,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(tmp_path: Path, accu
 
 
 def test_batch_that_cannot_be_shared_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="a batch of 8 cannot be shared"):
+    with pytest.raises(TrainingError, match="a batch of 8 in 3 parts cannot be shared"):
         run(tmp_path, replace(SGD, accumulation=3))
 
 
@@ -279,8 +279,9 @@ def test_how_often_checkpoints_are_written_may_change(tmp_path: Path) -> None:
 
 
 def test_metrics_have_a_row_an_epoch_and_validation_where_it_was_due(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "softctm")
     modes = []
 
     def validate(network: nn.Module) -> dict[str, float]:
@@ -295,12 +296,82 @@ def test_metrics_have_a_row_an_epoch_and_validation_where_it_was_due(
     rates = [learning_rate(ADAM, step, STEPS, PER_EPOCH) for step in (2, 5, 8)]
     assert [float(row["learning_rate"]) for row in rows] == pytest.approx(rates)
     assert np.isfinite([float(row["loss"]) for row in rows]).all()
-    printed = capsys.readouterr().out.splitlines()
+    printed = caplog.messages
     assert len(printed) == EPOCHS
     assert "epoch 2/3" in printed[1]
     assert "validation_mean_f1 0.25" in printed[1]
     assert "min left" in printed[1]
-    assert list(tmp_path.glob("events.out.tfevents.*"))
+    assert len(list(tmp_path.glob("events.out.tfevents.*"))) == 1
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """What TensorBoard shows of a folder: tag → (step, value) in order."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return {
+        tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]
+    }
+
+
+def test_a_run_that_is_resumed_has_one_event_file_with_each_epoch_once(tmp_path: Path) -> None:
+    run(tmp_path / "whole", ADAM)
+    killed = tmp_path / "killed"
+    for step in (4, 7):  # in the second and in the third epoch
+        with pytest.raises(Killed):
+            run(killed, ADAM, batch=killed_before(step))
+    run(killed, ADAM)
+    assert len(list(killed.glob("events.out.tfevents.*"))) == 1
+    assert [step for step, _ in scalars(killed)["loss"]] == [1, 2, 3]
+    assert scalars(killed) == scalars(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", None], ids=["empty", "foreign", "truncated"])
+def test_damaged_checkpoint_is_named_in_one_line(tmp_path: Path, content: bytes | None) -> None:
+    with pytest.raises(Killed):
+        run(tmp_path, ADAM, batch=killed_before(2))
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(path.read_bytes()[:1000] if content is None else content)
+    with pytest.raises(TrainingError, match=r"checkpoint\.pt: cannot be read \(.*\); delete it") as raised:
+        run(tmp_path, ADAM)
+    assert "\n" not in str(raised.value)
+
+
+def test_full_disk_leaves_the_last_checkpoint_and_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(tmp_path / "whole", ADAM)
+    killed, save = tmp_path / "killed", torch.save
+
+    def full(state: object, path: Path) -> None:
+        save(state, path)
+        if state["step"] == 4:  # type: ignore[index]
+            path.write_bytes(path.read_bytes()[:100])
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(
+        OutputError, match=r"checkpoint\.pt cannot be written \(.*No space left.*\); make room"
+    ):
+        run(killed, ADAM)
+    monkeypatch.undo()
+    assert not list(killed.glob("*.partial*"))
+    assert same_weights(whole, run(killed, ADAM))
+
+
+def test_checkpoint_of_other_data_is_refused(tmp_path: Path) -> None:
+    def train_on(data: str, batch: Batch = tiny_batch) -> nn.Module:
+        network = tiny_network()
+        return train(
+            network, tiny_feed(batch), tissue_cross_entropy, PER_EPOCH, ADAM, EVERY_STEP, tmp_path, data=data
+        )
+
+    with pytest.raises(Killed):
+        train_on("these", killed_before(2))
+    with pytest.raises(TrainingError, match=r"checkpoint\.pt: from a run with another data"):
+        train_on("others")
+    train_on("these")
 
 
 def test_validation_changes_nothing(tmp_path: Path) -> None:
@@ -318,13 +389,13 @@ import sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from training_cases import tiny_batch, tiny_network
+from training_cases import tiny_feed, tiny_network
 from softctm.training.config import OptimizerConfig
 from softctm.training.loop import LoopConfig, train
 from softctm.training.losses import tissue_cross_entropy
 config = OptimizerConfig("sgd", 0.05, 0.01, "exponential", 3, batch=8, accumulation=2, ema=0.9)
 loop, folder = LoopConfig(bfloat16=False), Path(sys.argv[1])
-trained = train(tiny_network(), tiny_batch, tissue_cross_entropy, 3, config, loop, folder)
+trained = train(tiny_network(), tiny_feed(), tissue_cross_entropy, 3, config, loop, folder)
 if torch.distributed.is_initialized():
     torch.distributed.barrier()
     if torch.distributed.get_rank() == 0:

@@ -22,7 +22,7 @@ from softctm.datasets.folds import read_folds
 from softctm.datasets.ocelot import load_release
 from softctm.errors import TrainingError
 from softctm.model import load_model
-from softctm.networks import NetworkSpec
+from softctm.networks.config import NetworkConfig
 from softctm.training.initialization import Start
 
 pytestmark = pytest.mark.slow
@@ -86,7 +86,7 @@ def model(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert main(arguments(release, folder / "run", "all")) == 0
     assert times(folder / "run") == done  # the second time there was nothing left to do
     words = ["--data", str(release), "--run", str(folder / "run"), "--output", str(folder / "weights")]
-    assert main(["export", *words, "--name", "made-up", "--license", "CC0", "--data-name", "phantom"]) == 0
+    assert main(["export", *words, "--name", "synthetic", "--license", "CC0", "--data-name", "phantom"]) == 0
     return folder
 
 
@@ -142,8 +142,8 @@ def test_what_cannot_be_trained_further_is_refused(model: Path, tmp_path: Path) 
     document["cell"]["networks"].append(twice)
     manifest.write_text(json.dumps(document))
     start = Start(tmp_path / "model")
-    with pytest.raises(TrainingError, match=r"model: has 2 cells networks that were kept from fold 0"):
-        start.network("cells", 0)(NetworkSpec("resnet18", 4, 16, 2, 3, 8), [])
+    with pytest.raises(TrainingError, match=r"model: has 2 cells networks that held out fold 0"):
+        start.network("cells", 0)(NetworkConfig("resnet18", 4, 16, 8, context_channels=2, classes=3), [])
     manifest.write_text(json.dumps({**document, "quantization": {"made_from": {}, "pairs": {}}}))
     with pytest.raises(TrainingError, match=r"model: in 8 bits, which cannot be trained"):
         Start(tmp_path / "model")
@@ -177,7 +177,7 @@ def test_detector_runs_the_trained_model(model: Path, release: Path, tmp_path: P
     document = json.loads((tmp_path / "cell_classification.json").read_text())
     assert document["type"] == "Multiple points"
     record = json.loads((tmp_path / "run.json").read_text())
-    assert "made-up" in json.dumps(record)
+    assert "synthetic" in json.dumps(record)
 
 
 def test_run_killed_by_the_system_goes_on_to_the_same_weights(flat_release: Path, tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
-"""Made-up cells, releases and a tiny network, for the tests of training."""
+"""Synthetic cells, releases and a tiny network, for the tests of training."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from softctm.datasets.ocelot import AnnotatedPair
 from softctm.points import CellPoints
+from softctm.training.feeding import Feed, MicroBatch
 
 BC, TC = 1, 2
+Batch = Callable[[int, int, int], tuple[Tensor, Tensor]]
 STROMA, HEMATOXYLIN = (235, 190, 215), (80, 55, 140)
 
 
@@ -127,3 +129,12 @@ def tiny_batch(step: int, first: int, last: int) -> tuple[Tensor, Tensor]:
     random = np.random.default_rng([9, step])
     images = torch.from_numpy(random.random((8, 3, 8, 8), np.float32))[first:last]
     return images, (images.mean(1) > 0.5).long()
+
+
+def tiny_feed(batch: Batch = tiny_batch) -> Feed:
+    """A feed of what `batch` makes for (step, first, last)."""
+
+    def batches(parts: Sequence[MicroBatch]) -> Iterator[tuple[Tensor, Tensor]]:
+        return (batch(*part) for part in parts)
+
+    return batches

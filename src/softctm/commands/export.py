@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from softctm.commands.shared_options import add_release, add_run_folder
+from softctm.commands.shared_options import add_release, add_run_folder, load_pairs, require_training
 from softctm.errors import InputError
 
 
@@ -26,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export every network of the run."""
-    from softctm.datasets.ocelot import load_release
+    require_training()
     from softctm.training.config import OPTIONAL_FACTS, preset_from_json
     from softctm.training.cross_validation import EnsembleRun
     from softctm.training.export import export_ensemble
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
 
     path = args.run_folder / "config.json"
     try:
-        config = json.loads(path.read_text())
+        config = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read; is {args.run_folder} a run's folder? ({error})") from None
     try:
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
             f"{path}: not a run's configuration; {error} is missing or of another kind"
         ) from None
     ensemble = EnsembleRun(
-        pairs=load_release(args.data, args.subset),
+        pairs=load_pairs(args),
         folder=args.run_folder,
         preset=preset,
         loop=LoopConfig(seed=seed),

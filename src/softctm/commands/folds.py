@@ -1,4 +1,4 @@
-"""`softctm folds`: who is in which fold, by patient, written to a file."""
+"""`softctm folds`: assign patients to folds and write them to a file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
-from softctm.commands.shared_options import add_release
+from softctm.commands.shared_options import add_release, load_pairs
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -14,15 +14,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", type=Path, help="the JSON file to write")
     add_release(parser)
     parser.add_argument("--folds", type=int, default=5, help="number of folds (default: 5)")
-    parser.add_argument("--seed", type=int, default=0, help="of the order of equal patients (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="decides between equal patients (default: 0)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Make the folds, write them, and print what is in each."""
     from softctm.datasets.folds import make_folds, write_folds
-    from softctm.datasets.ocelot import load_release
 
-    pairs = load_release(args.data, args.subset)
+    pairs = load_pairs(args)
     folds = make_folds(pairs, args.folds, args.seed)
     write_folds(args.output, folds, pairs, args.seed)
     for fold in sorted(set(folds.values())):

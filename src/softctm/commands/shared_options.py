@@ -1,15 +1,67 @@
-"""Options that several subcommands of training have in common."""
+"""Command-line options that several subcommands of training have in common."""
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from softctm.errors import UsageError
+
+if TYPE_CHECKING:
+    from softctm.datasets.ocelot import AnnotatedPair
+
+_NEEDED = (
+    "torch", "torchvision", "segmentation_models_pytorch", "safetensors", "tensorboard", "onnxscript",
+)  # fmt: skip
 
 
 def add_release(parser: argparse.ArgumentParser, what: str = "an OCELOT release") -> None:
-    """Add `--data` and `--subset`: the pairs to work on."""
+    """Add `--data`, `--dataset`, `--subset` and `--patient-key`: the pairs to work on."""
+    from softctm.datasets.registry import DATASETS
+
     parser.add_argument("--data", type=Path, required=True, help=what)
+    parser.add_argument(
+        "--dataset", choices=sorted(DATASETS), default="ocelot", help="layout of --data (default: ocelot)"
+    )
     parser.add_argument("--subset", default="train", help="of the release (default: train)")
+    parser.add_argument(
+        "--patient-key", default="", metavar="FIELD|PATTERN",
+        help="what tells a pair's patient: a metadata field, such as patient_id, or a regular expression "
+        "with one group, searched in slide_name (default: the first twelve characters of slide_name)",
+    )  # fmt: skip
+
+
+def load_pairs(args: argparse.Namespace) -> list[AnnotatedPair]:
+    """The pairs that the options of `add_release` name; errors as `load_release` and `PatientKey`."""
+    from softctm.datasets.patients import PatientKey
+    from softctm.datasets.registry import DATASETS
+
+    return DATASETS[args.dataset](args.data, args.subset, PatientKey(args.patient_key))
+
+
+def require_training() -> None:
+    """Say what to install where PyTorch and its companions are missing.
+
+    Raises
+    ------
+    UsageError
+        If one is.
+    """
+    needed = (
+        "torch",
+        "torchvision",
+        "segmentation_models_pytorch",
+        "safetensors",
+        "tensorboard",
+        "onnxscript",
+    )
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"{', '.join(missing)}: not installed, but needed for training; pip install 'softctm[train]'"
+        )
 
 
 def add_run_folder(parser: argparse.ArgumentParser, what: str) -> None:

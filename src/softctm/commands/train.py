@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from softctm.commands.shared_options import add_release, add_run_folder
+from softctm.commands.shared_options import add_release, add_run_folder, load_pairs, require_training
 from softctm.errors import UsageError
-from softctm.training.config import LATER_ROUNDS, PRESETS, with_settings
+from softctm.ort.processors import available_processors
+from softctm.training.config import FINETUNING, PRESETS, with_settings
 
 _FOLDS = 5
 
@@ -35,11 +36,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--encoder-weights",
         metavar="FILE|NAME",
-        help="safetensors file, or a name such as imagenet; default: random",
+        help="initialization of encoders: a safetensors file, or a name such as imagenet (default: random)",
     )
     parser.add_argument(
         "--start", type=Path, metavar="RUN|MODEL",
-        help="begin with the networks of this run or model, fold by fold, and keep to its folds",
+        help="initialize networks from this run or model, fold by fold, and keep its folds",
     )  # fmt: skip
     parser.add_argument(
         "--nuclick", type=Path, metavar="ONNX", help="segment nuclei with NuClick, not classically"
@@ -53,27 +54,37 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--validate-epochs", type=int, default=4, help="between validations; 0: never (default: 4)"
     )
+    parser.add_argument(
+        "--workers", type=int, metavar="N",
+        help="processes that prepare batches; 0: the training process does (default: by processors and GPU)",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
     """Train what was asked for."""
-    from softctm.datasets.ocelot import load_release
+    require_training()
     from softctm.training.cross_validation import EnsembleRun
     from softctm.training.initialization import Start
     from softctm.training.loop import LoopConfig
     from softctm.training.segmenters import ClassicalSegmenter, NuClickSegmenter
 
-    if args.preset in LATER_ROUNDS and not args.start:
-        raise UsageError(f"--preset {args.preset}: goes on from trained networks; name them by --start")
+    if args.workers is not None and args.workers < 0:
+        raise UsageError(f"--workers {args.workers}: must be 0 or more")
+    if args.preset in FINETUNING and not args.start:
+        raise UsageError(f"--preset {args.preset}: fine-tunes trained networks; name them by --start")
     if args.start and (args.folds or args.folds_file):
         option = "--folds" if args.folds else "--folds-file"
         raise UsageError(f"{option}: has no effect beside --start, which brings its own; leave one out")
     ensemble = EnsembleRun(
-        pairs=load_release(args.data, args.subset),
+        pairs=load_pairs(args),
         folder=args.run_folder,
         preset=with_settings(PRESETS[args.preset], args.settings),
         loop=LoopConfig(
-            args.seed, args.checkpoint_minutes, args.validate_epochs, args.precision == "bfloat16"
+            args.seed,
+            args.checkpoint_minutes,
+            args.validate_epochs,
+            args.precision == "bfloat16",
+            workers=default_workers() if args.workers is None else args.workers,
         ),
         encoder_weights=args.encoder_weights,
         segmenter=NuClickSegmenter(args.nuclick) if args.nuclick else ClassicalSegmenter(),
@@ -92,3 +103,11 @@ def run(args: argparse.Namespace) -> int:
         for fold in folds:
             ensemble.train_cells(fold)
     return 0
+
+
+def default_workers() -> int:
+    """Worker processes for batches: enough to keep a GPU busy; on processors alone, see docs/training.md."""
+    import torch
+
+    processors = available_processors()
+    return min(8, processors - 1) if torch.cuda.is_available() else min(2, processors - 1)

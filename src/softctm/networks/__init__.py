@@ -1,7 +1,4 @@
-"""What is trained: DeepLabV3+ in PyTorch."""
+"""What is trained, in PyTorch: one file an architecture, a table of them by name, weights on disk.
 
-from softctm.networks.deeplab import DeepLab, NetworkSpec, ServedNetwork
-from softctm.networks.exported import load_exported
-from softctm.networks.weights import load_network, save_network
-
-__all__ = ["DeepLab", "NetworkSpec", "ServedNetwork", "load_exported", "load_network", "save_network"]
+`config` needs no PyTorch; everything else here does.
+"""

@@ -1,6 +1,6 @@
 """A network that was exported, made ready for more training.
 
-Exporting melts each batch normalization into the convolution before it, so that a model holds no batch
+Exporting fuses each batch normalization into the convolution before it, so that a model holds no batch
 statistics. Here they are measured anew: the network computes what the file does, and in training, where
 activations are normalized by their batch, nearly so.
 """
@@ -8,6 +8,7 @@ activations are normalized by their batch, nearly so.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import cast
 
 import numpy as np
 import onnx
@@ -18,21 +19,23 @@ from torch import Tensor, nn
 
 from softctm.errors import ModelError
 from softctm.model.network_file import Network
-from softctm.networks.deeplab import DeepLab, NetworkSpec
+from softctm.networks.architecture import SegmentationNetwork
+from softctm.networks.config import NetworkConfig
 from softctm.networks.encoder_weights import stride_early
 from softctm.networks.fuse_batch_norm import convolutions
+from softctm.networks.registry import build_network
 
 _PREFIX = "network."
 _EARLY_STRIDE = "body.encoder.layer2.0.conv1"
 _HALF = "_float16"
 
 
-def load_exported(spec: NetworkSpec, file: Network, images: Iterable[Tensor]) -> DeepLab:
+def load_exported(config: NetworkConfig, file: Network, images: Iterable[Tensor]) -> SegmentationNetwork:
     """The network that `softctm export` wrote, with batch normalization that can be trained.
 
     Parameters
     ----------
-    spec : NetworkSpec
+    config : NetworkConfig
         What it is made of; `downsampling` may differ.
     file : Network
     images : iterable of (B, 3 + context_channels, H, W) float32
@@ -43,7 +46,7 @@ def load_exported(spec: NetworkSpec, file: Network, images: Iterable[Tensor]) ->
     ModelError
         If the file was not written by `softctm export`, or is of another network.
     """
-    network = DeepLab(spec)
+    network = build_network(config)
     graph = onnx.load_model_from_string(file.read()).graph
     stored = {tensor.name.removesuffix(_HALF): numpy_helper.to_array(tensor) for tensor in graph.initializer}
     nodes = {node.input[1]: node for node in graph.node if node.op_type == "Conv"}
@@ -60,7 +63,7 @@ def load_exported(spec: NetworkSpec, file: Network, images: Iterable[Tensor]) ->
         elif convolution.bias is not None:
             _fill(convolution.bias, bias, f"{name}.bias", file)
         if name == _EARLY_STRIDE and _strides(node) and convolution.stride == (1, 1):
-            stride_early(network.body.encoder)
+            stride_early(cast(nn.Module, network.encoder))
     _measure(network, norms, images)
     return network.eval()
 

@@ -1,4 +1,4 @@
-"""Batch normalization melted into the convolution before it: the same network, with fewer steps."""
+"""Batch normalization fused into the convolution before it: the same network, with fewer steps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import copy
 from torch import nn
 from torch.nn.utils import fuse_conv_bn_eval
 
-from softctm.networks.deeplab import DeepLab
+from softctm.networks.architecture import SegmentationNetwork
 
 
 def convolutions(network: nn.Module) -> list[tuple[str, nn.Conv2d, nn.BatchNorm2d | None]]:
@@ -21,10 +21,10 @@ def convolutions(network: nn.Module) -> list[tuple[str, nn.Conv2d, nn.BatchNorm2
     return found
 
 
-def melted(network: DeepLab) -> DeepLab:
+def fuse_batch_norm(network: SegmentationNetwork) -> SegmentationNetwork:
     """A copy of a trained network without batch normalization, which computes what the network does.
 
-    A network that looks several times keeps one set of weights in its file only where nothing but
+    A network that runs at several scales keeps one set of weights in its file only where nothing but
     convolutions reads them.
     """
     network = copy.deepcopy(network).eval()

@@ -5,39 +5,64 @@ from __future__ import annotations
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from softctm.errors import TrainingError
-from softctm.networks.deeplab import DeepLab, NetworkSpec
-from softctm.networks.encoder_weights import stride_early, strides_early
+from softctm.files import write_bytes_atomically
+from softctm.networks.architecture import SegmentationNetwork
+from softctm.networks.config import NetworkConfig
+from softctm.networks.registry import build_network
 
-_STRIDES = "encoder_strides"
-_EARLY = "in the first convolution"
 
+def save_network(network: SegmentationNetwork, path: Path, facts: dict[str, str] | None = None) -> None:
+    """Write a network's weights, whole or not at all, with its own facts and those that are given.
 
-def save_network(network: DeepLab, path: Path) -> None:
-    """Write a network's weights, whole or not at all, and where its encoder's strides sit.
-
-    That place is no weight, but the same weights with another place are another network.
+    Raises
+    ------
+    OutputError
+        If they cannot be written.
     """
-    partial = path.with_name("partial.safetensors")
     weights = {name: value.contiguous() for name, value in network.state_dict().items()}
-    save_file(weights, partial, {_STRIDES: _EARLY} if strides_early(network.body.encoder) else None)
-    partial.rename(path)
+    write_bytes_atomically(path, save(weights, {**network.facts(), **(facts or {})} or None))
 
 
-def load_network(spec: NetworkSpec, path: Path) -> DeepLab:
-    """The network that `save_network` wrote, in evaluation mode; TrainingError if it cannot be."""
-    network = DeepLab(spec)
+def load_network(config: NetworkConfig, path: Path) -> SegmentationNetwork:
+    """The network that `save_network` wrote, in evaluation mode.
+
+    Raises
+    ------
+    TrainingError
+        If the file cannot be read or is of another configuration.
+    """
+    network = build_network(config)
+    network.apply_facts(stored_facts(path))
     try:
-        with safe_open(path, "pt") as file:
-            if (file.metadata() or {}).get(_STRIDES) == _EARLY:
-                stride_early(network.body.encoder)
         network.load_state_dict(load_file(path))
     except (OSError, SafetensorError) as error:
-        raise TrainingError(f"{path}: cannot be read as a network's weights ({error})") from None
+        raise _unreadable(path, error) from None
     except RuntimeError as error:
         raise TrainingError(
             f"{path}: from another configuration ({str(error).splitlines()[-1].strip()})"
         ) from None
     return network.eval()
+
+
+def stored_facts(path: Path) -> dict[str, str]:
+    """What `save_network` wrote beside the weights.
+
+    Raises
+    ------
+    TrainingError
+        If the file cannot be read.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            return dict(file.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> TrainingError:
+    return TrainingError(
+        f"{path}: cannot be read as a network's weights ({error}); delete it to train the network again"
+    )

@@ -1,31 +1,31 @@
-"""The whole training set as arrays at the network's resolution, built once and kept on disk.
+"""The whole training set as arrays at the network's resolution, made once and kept on disk.
 
-Arrays are memory-mapped: several processes share them, and a resumed run opens them at once.
+Arrays are memory-mapped: several processes share them, and a resumed run opens them at once. They are made
+anew when the data change; see `softctm.derived`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch.nn import functional
 from tqdm import tqdm
 
 from softctm.datasets.ocelot import TISSUE_BACKGROUND, TISSUE_CANCER, AnnotatedPair
-from softctm.errors import InputError
+from softctm.derived import content_digest, derived_array
 from softctm.pair import PATCH_SIZE, WINDOW_SIZE, ZOOM
 from softctm.training.config import TargetConfig
+from softctm.training.feeding import can_share_memory
 from softctm.training.segmenters import NucleusSegmenter
 from softctm.training.targets import circle_target, hard_target, soft_target
 
@@ -44,12 +44,15 @@ class TrainingArrays:
         Cells, or pixels, of each class, for sampling.
     context : (N, K, S, S) float16 or None
         Tissue probabilities seen by cell networks.
+    digest : str
+        Of everything above, so that a checkpoint knows what it was trained on.
     """
 
     images: NDArray[np.uint8]
     targets: NDArray[np.integer]
     counts: NDArray[np.float64]
     context: NDArray[np.float16] | None = None
+    digest: str = ""
 
     def sample(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         """One patch as `augment` takes it: float image (with context) and target."""
@@ -63,34 +66,10 @@ class TrainingArrays:
         return image, torch.cat([1 - cells.sum(0, keepdim=True), cells])
 
 
-def cached(path: Path, build: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-    """Memory-map `path`, building it first where it is absent; a half-written file is never seen."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial_path = path.with_suffix(f".{os.getpid()}.npy")
-        np.save(partial_path, build())
-        partial_path.rename(path)
-    array: NDArray[Any] = np.load(path, mmap_mode="r")
-    return array
-
-
 def key(pairs: Sequence[AnnotatedPair], *settings: object) -> str:
-    """A short name for what an array was made from."""
+    """A short name for the pairs and settings that an array is made of."""
     text = json.dumps([[pair.id for pair in pairs], [repr(setting) for setting in settings]])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """One patch of the release, (1024, 1024, 3) uint8."""
-    try:
-        image = np.asarray(Image.open(path).convert("RGB"))
-    except (OSError, SyntaxError) as error:
-        raise InputError(f"{path}: cannot be read as an image ({error})") from None
-    if image.shape != (PATCH_SIZE, PATCH_SIZE, 3):
-        raise InputError(
-            f"{path}: must be {PATCH_SIZE} × {PATCH_SIZE} pixels, not {image.shape[1]} × {image.shape[0]}"
-        )
-    return image
 
 
 def shrink(planes: NDArray[np.generic], factor: int) -> NDArray[np.float32]:
@@ -101,19 +80,20 @@ def shrink(planes: NDArray[np.generic], factor: int) -> NDArray[np.float32]:
     return means
 
 
-def load_images(pairs: Sequence[AnnotatedPair], kind: str, factor: int, cache: Path) -> NDArray[np.uint8]:
-    """Cell or tissue patches, (N, 3, S, S) uint8."""
-    paths = [pair.cell_image if kind == "cell" else pair.tissue_image for pair in pairs]
+def load_images(
+    pairs: Sequence[AnnotatedPair], kind: Literal["cell", "tissue"], path: Path, factor: int
+) -> NDArray[np.uint8]:
+    """Cell or tissue patches, (N, 3, S, S) uint8, kept at `path`."""
 
     def build() -> NDArray[np.uint8]:
+        patches = (pair.cell_patch() if kind == "cell" else pair.tissue_patch() for pair in pairs)
+        shown = _shown(patches, f"{kind} patches", len(pairs))
         return np.stack(
-            [
-                np.rint(shrink(read_rgb(path).transpose(2, 0, 1), factor)).astype(np.uint8)
-                for path in _shown(paths, kind)
-            ]
+            [np.rint(shrink(patch.transpose(2, 0, 1), factor)).astype(np.uint8) for patch in shown]
         )
 
-    return cached(cache / f"{kind}-images-{key(pairs, factor)}.npy", build)
+    files = [pair.cell_image if kind == "cell" else pair.tissue_image for pair in pairs]
+    return derived_array(path, files, {"downsampling": factor}, build)
 
 
 def load_tissue(pairs: Sequence[AnnotatedPair], factor: int, cache: Path) -> TrainingArrays:
@@ -125,9 +105,13 @@ def load_tissue(pairs: Sequence[AnnotatedPair], factor: int, cache: Path) -> Tra
         )
         return np.select([labels == TISSUE_BACKGROUND, labels == TISSUE_CANCER], [0, 1], -1).astype(np.int8)
 
-    targets = cached(cache / f"tissue-labels-{key(pairs, factor)}.npy", build)
+    name = key(pairs, factor)
+    paths = [cache / f"tissue-images-{name}.npy", cache / f"tissue-labels-{name}.npy"]
+    files = [pair.tissue_png for pair in pairs]
+    targets = derived_array(paths[1], files, {"downsampling": factor}, build)
     counts = np.stack([(targets == 0).sum((1, 2)), (targets == 1).sum((1, 2))], axis=1).astype(float)
-    return TrainingArrays(load_images(pairs, "tissue", factor, cache), targets, counts)
+    images = load_images(pairs, "tissue", paths[0], factor)
+    return TrainingArrays(images, targets, counts, digest=_digest(paths))
 
 
 def load_cells(
@@ -138,23 +122,58 @@ def load_cells(
     context: NDArray[np.float16] | None,
     cache: Path,
     processes: int = 2,
+    context_made_of: str = "",
 ) -> TrainingArrays:
-    """Everything a cell network is trained on."""
+    """Everything a cell network is trained on.
+
+    Parameters
+    ----------
+    pairs : sequence of AnnotatedPair
+    factor : int
+        Downsampling of the arrays.
+    target : TargetConfig
+    segmenter : NucleusSegmenter
+    context : (N, K, S, S) float16 or None
+        The tissue probabilities that cell networks see.
+    cache : Path
+        Folder of the arrays.
+    processes : int
+        How many render targets at once.
+    context_made_of : str
+        Identifies the context in the digest: predictions differ in their last bits between machines.
+    """
 
     def build() -> NDArray[np.uint8]:
-        paint = partial(paint_target, target=target, segmenter=segmenter, factor=factor)
+        render = partial(render_target, target=target, segmenter=segmenter, factor=factor)
+        if processes == 1 or not can_share_memory():
+            return np.stack(list(_shown(map(render, pairs), "targets", len(pairs))))
         with ProcessPoolExecutor(processes) as pool:
-            return np.stack(list(_shown(pool.map(paint, pairs, chunksize=4), "targets", len(pairs))))
+            return np.stack(list(_shown(pool.map(render, pairs, chunksize=4), "targets", len(pairs))))
 
-    made_from = (factor, target.kind, target.circle_radius_um, target.sigma_um, segmenter)
-    name = f"cell-targets-{key(pairs, *made_from)}.npy"
+    made_of = {
+        "downsampling": factor,
+        "kind": target.kind,
+        "circle_radius_um": target.circle_radius_um,
+        "sigma_um": target.sigma_um,
+        "segmenter": repr(segmenter),
+    }
+    paths = [
+        cache / f"cell-images-{key(pairs, factor)}.npy",
+        cache / f"cell-targets-{key(pairs, *made_of.values())}.npy",
+    ]
+    files = [path for pair in pairs for path in (pair.cell_csv, pair.cell_image)]
+    targets = derived_array(paths[1], files, made_of, build)
     labels = [pair.cells().label for pair in pairs]
     counts = np.array([[np.sum(label == 1), np.sum(label == 2)] for label in labels], float)
-    images = load_images(pairs, "cell", factor, cache)
-    return TrainingArrays(images, cached(cache / name, build), counts, context)
+    images = load_images(pairs, "cell", paths[0], factor)
+    return TrainingArrays(images, targets, counts, context, _digest(paths, context_made_of))
 
 
-def paint_target(
+def _digest(paths: Iterable[Path], more: str = "") -> str:
+    return hashlib.sha256("".join([*map(content_digest, paths), more]).encode()).hexdigest()
+
+
+def render_target(
     pair: AnnotatedPair, target: TargetConfig, segmenter: NucleusSegmenter, factor: int
 ) -> NDArray[np.uint8]:
     """Both cell channels of one patch's target at working resolution, × 255: (2, S, S) uint8."""
@@ -162,7 +181,7 @@ def paint_target(
     if target.kind == "circle":
         planes = circle_target((PATCH_SIZE, PATCH_SIZE), points, target.circle_radius_um)
     else:
-        nuclei = segmenter(read_rgb(pair.cell_image), points)
+        nuclei = segmenter(pair.cell_patch(), points)
         planes = (
             hard_target(nuclei, points)
             if target.kind == "hard"

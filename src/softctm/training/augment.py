@@ -1,4 +1,4 @@
-"""Random crops, scale, flips, quarter turns, brightness, contrast and strength of the dyes."""
+"""Random crops, scale, flips, quarter turns, brightness, contrast and stain strength."""
 
 from __future__ import annotations
 
@@ -79,7 +79,8 @@ def change_color(rgb: Tensor, config: AugmentationConfig, rng: np.random.Generat
     """Scale each channel's brightness and its contrast about the channel's mean; (3, H, W) in [0, 1]."""
     brightness = torch.tensor(rng.uniform(1 - config.brightness, 1 + config.brightness, (3, 1, 1))).float()
     contrast = torch.tensor(rng.uniform(1 - config.contrast, 1 + config.contrast, (3, 1, 1))).float()
-    mean = rgb.mean((1, 2), keepdim=True)
+    # Not PyTorch's mean, whose last bits depend on the number of threads, and so on the process.
+    mean = torch.from_numpy(rgb.numpy().mean((1, 2), dtype=np.float64, keepdims=True)).float()
     return ((rgb - mean) * contrast + mean * brightness).clamp(0, 1)
 
 

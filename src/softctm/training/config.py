@@ -8,26 +8,16 @@ from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replac
 from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 from softctm.errors import UsageError
+from softctm.networks.config import NetworkConfig
+from softctm.points import CellClass
 
 Task = Literal["tissue", "cells"]
 Target = Literal["circle", "hard", "soft"]
 Coupling = Literal["predicted", "annotated", "none"]
-Loss = Literal["generalized-dice", "square-error", "cross-entropy"]
+LossName = Literal["generalized-dice", "square-error", "cross-entropy"]
 
-
-@dataclass(frozen=True)
-class NetworkConfig:
-    """The encoder and what surrounds it; see `softctm.networks.NetworkSpec`."""
-
-    encoder: str
-    depth: int
-    decoder_channels: int
-    downsampling: int  # 2: works at 0.4 mpp for cells, at 1.6 mpp for tissue
-    looks: tuple[float, ...] = (1.0,)  # magnifications at which a trained network looks at a patch
-
-    def __post_init__(self) -> None:
-        if not self.looks or not all(0 < look <= 4 for look in self.looks):
-            raise ValueError(f"looks must be some, in 0 … 4 (0 excluded), not {self.looks}")
+TISSUE_OUTPUTS = ("background", "cancer")
+"""What a tissue network gives; unknown tissue is no class to learn."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +45,7 @@ class AugmentationConfig:
     brightness: float = 0.2
     contrast: float = 0.2
     stain: float = 0.0  # of each dye's strength
-    magnified: float = 1.0  # crops are always seen at magnifications from 1 to this, every ratio alike
+    magnified: float = 1.0  # crops are magnified by a factor from 1 to this, every ratio equally likely
     probability: float = 0.7
 
     def __post_init__(self) -> None:
@@ -65,12 +55,12 @@ class AugmentationConfig:
 
 @dataclass(frozen=True)
 class TargetConfig:
-    """What a cell network is taught to paint."""
+    """What is rendered from point annotations for a cell network to learn, and by which loss."""
 
     kind: Target = "soft"
     circle_radius_um: float = 1.4
     sigma_um: float = 3.0
-    loss: Loss = "square-error"
+    loss: LossName = "square-error"
     class_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)  # none, background cell, tumor cell
 
 
@@ -92,10 +82,20 @@ class TaskConfig:
 
 @dataclass(frozen=True)
 class Preset:
-    """Both tasks of one ensemble."""
+    """Both tasks of one ensemble. What networks take and give follows from the task and the coupling."""
 
     tissue: TaskConfig
     cells: TaskConfig
+
+    def __post_init__(self) -> None:
+        context = 0 if self.cells.coupling == "none" else len(TISSUE_OUTPUTS)
+        for task, channels, classes in (
+            ("tissue", 0, len(TISSUE_OUTPUTS)),
+            ("cells", context, 1 + len(CellClass)),
+        ):
+            config = getattr(self, task)
+            network = replace(config.network, context_channels=channels, classes=classes)
+            object.__setattr__(self, task, replace(config, network=network))
 
     def of(self, task: Task) -> TaskConfig:
         """The task's part."""
@@ -125,14 +125,14 @@ def _compact(epochs: tuple[int, int], learning_rate: float, encoder_factor: floa
     )
 
 
-_SECOND_ROUND = _compact((14, 18), 2e-3, 0.05, stain=0.2)
+_FINETUNED = _compact((14, 18), 2e-3, 0.05, stain=0.2)
 
 
-def _touched_up(before: Preset, look: float) -> Preset:
-    """A few steps at low rates: tissue around the magnification `look`, and cells on what that shows."""
+def _at_scale(before: Preset, scale: float) -> Preset:
+    """A few steps at low rates: tissue around one scale, and cells on what tissue networks find there."""
     tissue = replace(
         before.tissue,
-        network=replace(before.tissue.network, looks=(look,)),
+        network=replace(before.tissue.network, scales=(scale,)),
         optimizer=replace(before.tissue.optimizer, learning_rate=3e-4, epochs=2),
         augmentation=replace(before.tissue.augmentation, stain=0.2, magnified=2.0),
     )
@@ -154,19 +154,21 @@ PRESETS = {
             AugmentationConfig(),
         ),
     ),
-    # What two processor cores can train in an hour and a quarter; a second round, which starts from the first
-    # one's networks and takes as long again; and a short third: together, the default weights.
+    # Made for two processor cores. The default weights are these three in turn, each started from the one
+    # before: the first two take an hour and a quarter each, the third less.
     "compact": _compact((12, 12), 4e-3, 0.025, stain=0.0),
-    "compact-second-round": _SECOND_ROUND,
-    "compact-third-round": _touched_up(_SECOND_ROUND, look=1.4),
+    "compact-finetune": _FINETUNED,
+    "compact-finetune-scales": _at_scale(_FINETUNED, scale=1.4),
 }
-
 
 OPTIONAL_FACTS = ("segmenter", "precision", "start")
 """What a run's config.json, and the manifest of a model made of it, say only where it is not the usual."""
 
-LATER_ROUNDS = {"compact-second-round", "compact-third-round"}
-"""Presets for networks that have been trained before; their rates are too low to begin with."""
+FINETUNING = {"compact-finetune", "compact-finetune-scales"}
+"""Presets for networks that have been trained before; their learning rates are too low for a first one."""
+
+_FORMER_NAMES = {"looks": "scales"}
+"""Names in older config.json files → today's."""
 
 
 def with_settings(preset: Preset, settings: Sequence[str]) -> Preset:
@@ -186,7 +188,7 @@ def with_settings(preset: Preset, settings: Sequence[str]) -> Preset:
 
 
 def _replaced(config: Any, path: list[str], text: str, setting: str) -> Any:
-    names = [field.name for field in fields(config)]
+    names = [field.name for field in fields(config) if not field.metadata.get("follows")]
     if path[0] not in names:
         raise UsageError(f"--set {setting}: no '{path[0]}' here; there are {', '.join(names)}")
     current = getattr(config, path[0])
@@ -218,7 +220,7 @@ def preset_from_json(document: dict[str, Any]) -> Preset:
 
 
 def with_defaults(document: dict[str, Any]) -> dict[str, Any]:
-    """A run's configuration, with what has come to presets since it was written at its default.
+    """A run's configuration in today's names, with settings that are newer than it at their defaults.
 
     What is no configuration comes back as it is.
     """
@@ -226,15 +228,17 @@ def with_defaults(document: dict[str, Any]) -> dict[str, Any]:
         preset = json.loads(json.dumps(asdict(preset_from_json(document))))
     except (KeyError, TypeError, ValueError):
         return document
-    return {**document, **preset}
+    start = {"start": with_defaults(document["start"])} if "start" in document else {}
+    return {**document, **preset, **start}
 
 
 def _built(kind: type, document: dict[str, Any]) -> Any:
+    document = {_FORMER_NAMES.get(name, name): value for name, value in document.items()}
     hints = get_type_hints(kind)
     values = {}
     for field in fields(kind):
         if field.name not in document and field.default is not MISSING:
-            continue  # younger than the document
+            continue  # newer than the document
         value = document[field.name]
         if is_dataclass(hints[field.name]):
             value = _built(cast(type, hints[field.name]), value)

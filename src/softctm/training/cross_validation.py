@@ -1,48 +1,43 @@
 """The whole ensemble in one run folder: folds, tissue networks, their predictions, cell networks.
 
-Every stage leaves a file behind and is skipped where that file lies, so that the same command goes on
+Every stage leaves a file behind and is skipped where that file lies, so that the same command resumes
 where a killed one stopped.
 
     RUN/config.json            what is trained; another configuration is refused
-    RUN/commit                 of the source that the run was begun with
+    RUN/commit                 of the source that started the run
     RUN/folds.json             who is in which fold
-    RUN/cache/                 arrays made from the data
-    RUN/tissue/fold<k>/        checkpoint, metrics, network of the tissue network that never saw fold k
+    RUN/cache/                 arrays made from the data (see `softctm.derived`)
+    RUN/tissue/fold<k>/        checkpoint, metrics, weights of the tissue network that held out fold k
     RUN/cells/fold<k>/         likewise for cells
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from softctm.datasets.folds import folds_of, make_folds, read_folds, write_folds
 from softctm.datasets.ocelot import TISSUE_BACKGROUND, TISSUE_CANCER, AnnotatedPair
+from softctm.derived import derived_array
 from softctm.errors import TrainingError
-from softctm.files import write_json_atomically
+from softctm.files import prepare_folder, write_bytes_atomically, write_json_atomically
 from softctm.geometry import tissue_window
-from softctm.networks import DeepLab, NetworkSpec, load_network
-from softctm.training.arrays import (
-    TrainingArrays,
-    cached,
-    key,
-    load_cells,
-    load_tissue,
-    read_rgb,
-    tissue_context,
-)
+from softctm.networks.architecture import SegmentationNetwork
+from softctm.networks.registry import architecture_of
+from softctm.networks.weights import load_network
+from softctm.training.arrays import TrainingArrays, key, load_cells, load_tissue, tissue_context
 from softctm.training.config import Preset, Task, with_defaults
 from softctm.training.initialization import Start, from_encoder
 from softctm.training.loop import LoopConfig
 from softctm.training.segmenters import ClassicalSegmenter, NucleusSegmenter
-from softctm.training.specs import network_spec
 from softctm.training.tasks import FoldJob, predict_tissue, train_cells, train_tissue
 
 
@@ -58,12 +53,12 @@ class EnsembleRun:
     preset : Preset
     loop : LoopConfig
     encoder_weights : str or None
-        What encoders begin with; see `DeepLab`.
+        Initialization of encoders; see `SegmentationNetwork`.
     segmenter : NucleusSegmenter
         For the cell targets.
     start : Start or None
-        What these networks begin with, fold by fold; tasks whose networks it does not fit begin with
-        `encoder_weights`.
+        Initialization of whole networks, fold by fold; tasks whose networks it does not fit are initialized
+        by `encoder_weights`.
     """
 
     pairs: Sequence[AnnotatedPair]
@@ -78,16 +73,19 @@ class EnsembleRun:
         """Write configuration and folds (made, or those of `folds_file`), or check that they are this run's.
 
         A run that starts from trained networks leaves their patients in their folds: networks would otherwise
-        begin with what they learned from the patients they are scored on. Patients who are new to them are
-        dealt out.
+        start from what they learned from the patients they are scored on. New patients are assigned to folds.
 
         Raises
         ------
         TrainingError
             If the folder belongs to another configuration, or its folds are not those that `start` had, or
-            encoder weights are wanted beside it or have no use.
+            encoder weights are missing or have no use.
+        OutputError
+            If the folder cannot be written to.
         """
-        self._check_beginnings()
+        for task in get_args(Task):
+            architecture_of(self.preset.of(task).network)
+        self._check_initialization()
         settings = {**asdict(self.preset), "seed": self.loop.seed, "encoder_weights": self._encoder_name()}
         if not isinstance(self.segmenter, ClassicalSegmenter):
             settings["segmenter"] = repr(self.segmenter)
@@ -100,16 +98,16 @@ class EnsembleRun:
         path = self.folder / "config.json"
         is_new = not self.folds_path.exists()
         made = self._folds(folds, seed, folds_file) if is_new or self.start else {}
-        if path.exists() and with_defaults(json.loads(path.read_text())) != document:
+        if path.exists() and with_defaults(read_config(path)) != document:
             raise TrainingError(
                 f"{path}: this folder is of another configuration; choose another --run folder"
             )
-        self.folder.mkdir(parents=True, exist_ok=True)
+        prepare_folder(self.folder)
         if not path.exists():
             # At once or not at all: other folds may be starting in other processes.
             write_json_atomically(path, document, indent=1)
         if not self._commit_path.exists():
-            self._commit_path.write_text(source_commit() + "\n")
+            write_bytes_atomically(self._commit_path, f"{source_commit()}\n".encode())
         if is_new:
             before = self.start.folds if self.start else None
             source = before or (read_folds(folds_file) if folds_file else None)
@@ -128,15 +126,15 @@ class EnsembleRun:
             return {pair.id: fold for pair, fold in zip(self.pairs, folds_of(self.pairs, given), strict=True)}
         return make_folds(self.pairs, count, seed)
 
-    def _check_beginnings(self) -> None:
+    def _check_initialization(self) -> None:
         """Refuse encoder weights without use, and a start that needs some and has none."""
         if not self.start:
             return
-        strange = [task for task in get_args(Task) if not self.start.fits(task, self._spec(task))]
+        strange = [task for task in get_args(Task) if not self.start.fits(task, self.preset.of(task).network)]
         if strange and not self.encoder_weights:
             raise TrainingError(
                 f"{self.start.folder}: its {' and '.join(strange)} networks are of another shape (encoder, "
-                "depth, decoder, coupling) than this run's; name what these begin with by --encoder-weights"
+                "depth, decoder, coupling) than this run's; name their initialization by --encoder-weights"
             )
         if self.encoder_weights and not strange:
             raise TrainingError(
@@ -144,11 +142,8 @@ class EnsembleRun:
                 "their own; leave it out"
             )
 
-    def _spec(self, task: Task) -> NetworkSpec:
-        return network_spec(task, self.preset.of(task))
-
     def commit(self) -> str:
-        """The commit of the source that the run was begun with, or "unknown"."""
+        """The commit of the source that started the run, or "unknown"."""
         return self._commit_path.read_text().strip() if self._commit_path.exists() else "unknown"
 
     @property
@@ -165,33 +160,34 @@ class EnsembleRun:
 
     @property
     def cache(self) -> Path:
-        """Where arrays made from the data lie."""
+        """Where arrays made from the data (see `softctm.derived`) lie."""
         return self.folder / "cache"
 
     def fold_of(self) -> list[int]:
         """The fold of every pair, in the order of `pairs`."""
         return folds_of(self.pairs, self.folds_path)
 
-    def train_tissue(self, fold: int) -> DeepLab:
-        """Train the tissue network that never sees `fold`, or load it."""
+    def train_tissue(self, fold: int) -> SegmentationNetwork:
+        """Train the tissue network that holds out `fold`, or load it."""
         config = self.preset.tissue
         arrays = load_tissue(self.pairs, config.stored_downsampling, self.cache)
         return train_tissue(config, arrays, self._job("tissue", fold))
 
-    def train_cells(self, fold: int) -> DeepLab:
-        """Train the cell network that never sees `fold`, or load it; its tissue networks must be there."""
+    def train_cells(self, fold: int) -> SegmentationNetwork:
+        """Train the cell network that holds out `fold`, or load it; its tissue networks must be there."""
         points = [pair.cells() for pair in self.pairs]
         return train_cells(self.preset.cells, self.cell_arrays(), points, self._job("cells", fold))
 
     def _job(self, task: Task, fold: int) -> FoldJob:
         place = Path(task) / f"fold{fold}"
-        begin = from_encoder(self.encoder_weights)
-        if self.start and self.start.fits(task, self._spec(task)):
-            begin = self.start.network(task, fold)
-        return FoldJob(fold, self.fold_of(), begin, self.loop, self.folder / place)
+        initialize = from_encoder(self.encoder_weights)
+        if self.start and self.start.fits(task, self.preset.of(task).network):
+            initialize = self.start.network(task, fold)
+        patients = [pair.patient for pair in self.pairs]
+        return FoldJob(fold, self.fold_of(), initialize, self.loop, self.folder / place, patients)
 
-    def tissue_network(self, fold: int) -> DeepLab:
-        """The trained tissue network that never saw `fold`.
+    def tissue_network(self, fold: int) -> SegmentationNetwork:
+        """The trained tissue network that held out `fold`.
 
         Raises
         ------
@@ -200,59 +196,73 @@ class EnsembleRun:
         """
         return self._load("tissue", fold)
 
-    def cell_network(self, fold: int) -> DeepLab:
-        """The trained cell network that never saw `fold`; errors as `tissue_network`."""
+    def cell_network(self, fold: int) -> SegmentationNetwork:
+        """The trained cell network that held out `fold`; errors as `tissue_network`."""
         return self._load("cells", fold)
 
-    def _load(self, task: Task, fold: int) -> DeepLab:
+    def _load(self, task: Task, fold: int) -> SegmentationNetwork:
         path = self.folder / task / f"fold{fold}" / "network.safetensors"
         if not path.exists():
             raise TrainingError(f"{path}: is not there yet; run `softctm train {task} --fold {fold}` first")
-        return load_network(self._spec(task), path)
+        return load_network(self.preset.of(task).network, path)
 
     def cell_arrays(self) -> TrainingArrays:
         """Patches, targets and tissue context of all pairs."""
         config = self.preset.cells
-        context = None if config.coupling == "none" else self._context()
+        context, made_of = (None, "") if config.coupling == "none" else self._context()
         return load_cells(
-            self.pairs, config.stored_downsampling, config.target, self.segmenter, context, self.cache
+            self.pairs,
+            config.stored_downsampling,
+            config.target,
+            self.segmenter,
+            context,
+            self.cache,
+            context_made_of=made_of,
         )
 
-    def _context(self) -> NDArray[np.float16]:
-        """What the cell networks see of the tissue.
+    def _context(self) -> tuple[NDArray[np.float16], str]:
+        """What the cell networks see of the tissue, and what tells it from another one.
 
         Predictions are out of fold: each patient's come from the tissue network that never saw that
         patient, as they will at inference. Annotations instead are the paper's upper bound (its tissue-label
         leaking model): unknown tissue is shared evenly between both classes.
         """
-        factor = self.preset.cells.stored_downsampling
+        coupling, factor = self.preset.cells.coupling, self.preset.cells.stored_downsampling
+        is_annotated = coupling == "annotated"
         folds = self.fold_of()
-        networks = (
-            "" if self.preset.cells.coupling == "annotated" else self._tissue_identity(sorted(set(folds)))
-        )
-        name = f"context-{key(self.pairs, self.preset.cells.coupling, factor, networks, folds)}.npy"
+        networks = [] if is_annotated else self._tissue_files(sorted(set(folds)))
+        windows = [tissue_window(pair.metadata, pair.id) for pair in self.pairs]
+        made_of = {
+            "coupling": coupling,
+            "downsampling": factor,
+            "folds": [] if is_annotated else folds,
+            "windows": [asdict(window) for window in windows],
+            "tissue": {} if is_annotated else asdict(self.preset.tissue.network),
+            "networks": [hashlib.sha256(file.read_bytes()).hexdigest() for file in networks],
+        }
+        files = [pair.tissue_png if is_annotated else pair.tissue_image for pair in self.pairs]
+        path = self.cache / f"context-{key(self.pairs, coupling, factor)}.npy"
 
         def build() -> NDArray[np.float16]:
-            windows = [tissue_window(pair.metadata, pair.id) for pair in self.pairs]
             maps: dict[int, NDArray[np.float16]] = {}
-            if self.preset.cells.coupling == "annotated":
-                for index, pair in enumerate(self.pairs):
-                    maps[index] = tissue_context(
-                        annotated_tissue(pair), windows[index].x, windows[index].y, factor
-                    )
-            else:
-                for fold in sorted(set(folds)):
-                    chosen = [index for index, own in enumerate(folds) if own == fold]
-                    images = (read_rgb(self.pairs[index].tissue_image) for index in chosen)
-                    predicted = predict_tissue(self.tissue_network(fold), images)
-                    for index, tissue in zip(chosen, predicted, strict=True):
-                        maps[index] = tissue_context(tissue, windows[index].x, windows[index].y, factor)
+            for index, tissue in self._tissue_maps(folds):
+                maps[index] = tissue_context(tissue, windows[index].x, windows[index].y, factor)
             return np.stack([maps[index] for index in range(len(self.pairs))])
 
-        return cached(self.cache / name, build)
+        return derived_array(path, files, made_of, build), json.dumps(made_of)
 
-    def _tissue_identity(self, folds: Sequence[int]) -> str:
-        """Changes whenever a tissue network does."""
+    def _tissue_maps(self, folds: Sequence[int]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Index of a pair, and its tissue as the coupling has it."""
+        if self.preset.cells.coupling == "annotated":
+            yield from ((index, annotated_tissue(pair)) for index, pair in enumerate(self.pairs))
+            return
+        for fold in sorted(set(folds)):
+            chosen = [index for index, own in enumerate(folds) if own == fold]
+            images = (self.pairs[index].tissue_patch() for index in chosen)
+            yield from zip(chosen, predict_tissue(self.tissue_network(fold), images), strict=True)
+
+    def _tissue_files(self, folds: Sequence[int]) -> list[Path]:
+        """The weights of every fold's tissue network."""
         paths = [self.folder / "tissue" / f"fold{fold}" / "network.safetensors" for fold in folds]
         missing = [fold for fold, path in zip(folds, paths, strict=True) if not path.exists()]
         if missing:
@@ -260,7 +270,7 @@ class EnsembleRun:
                 f"tissue networks of fold {', '.join(map(str, missing))} are not there yet: cell networks "
                 "see out-of-fold tissue predictions; run `softctm train tissue` for every fold first"
             )
-        return " ".join(str(path.stat().st_mtime_ns) for path in paths)
+        return paths
 
 
 def annotated_tissue(pair: AnnotatedPair) -> NDArray[np.float32]:
@@ -270,6 +280,20 @@ def annotated_tissue(pair: AnnotatedPair) -> NDArray[np.float32]:
         np.float32
     )
     return np.stack([1 - cancer, cancer])
+
+
+def read_config(path: Path) -> Any:
+    """A run's config.json.
+
+    Raises
+    ------
+    TrainingError
+        If it is damaged, or its folder is a file.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{path}: cannot be read; is {path.parent} a run's folder? ({error})") from None
 
 
 def source_commit() -> str:

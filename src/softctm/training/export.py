@@ -28,8 +28,9 @@ from softctm.model.manifest import (
     StageInput,
 )
 from softctm.model.tasks import CELL_CLASSES, TISSUE_CLASSES
-from softctm.networks import DeepLab, ServedNetwork
-from softctm.networks.fuse_batch_norm import melted
+from softctm.networks.architecture import SegmentationNetwork
+from softctm.networks.fuse_batch_norm import fuse_batch_norm
+from softctm.networks.served import ServedNetwork
 from softctm.pair import CELL_MPP, PATCH_SIZE, TISSUE_MPP
 from softctm.training.cross_validation import EnsembleRun
 
@@ -39,7 +40,7 @@ MAX_DIFFERENCE = 5e-3
 """Largest difference in probability between PyTorch and the exported file that is accepted."""
 
 
-def export_network(network: DeepLab, path: Path) -> float:
+def export_network(network: SegmentationNetwork, path: Path) -> float:
     """Write one network as ONNX: dynamic batch, 16-bit weights, 32-bit arithmetic, logits out.
 
     Returns
@@ -53,8 +54,8 @@ def export_network(network: DeepLab, path: Path) -> float:
     ModelError
         If the difference is larger.
     """
-    served = ServedNetwork(melted(network.cpu())).eval()
-    channels = 3 + network.spec.context_channels
+    served = ServedNetwork(fuse_batch_norm(network.cpu())).eval()
+    channels = 3 + network.config.context_channels
     example = torch.rand(2, channels, PATCH_SIZE, PATCH_SIZE, generator=torch.Generator().manual_seed(0))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

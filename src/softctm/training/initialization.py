@@ -1,4 +1,4 @@
-"""What training begins with: an encoder's weights, or networks that were trained before, fold by fold."""
+"""Initialization: an encoder's weights, or networks that were trained before, fold by fold."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ from softctm.datasets.folds import Folds, read_folds
 from softctm.errors import TrainingError
 from softctm.model import Model, load_model
 from softctm.model.network_file import MANIFEST, Network
-from softctm.networks import DeepLab, NetworkSpec, load_exported, load_network
-from softctm.training.config import OPTIONAL_FACTS, Task, preset_from_json
-from softctm.training.specs import network_spec
+from softctm.networks.architecture import SegmentationNetwork
+from softctm.networks.config import NetworkConfig
+from softctm.networks.exported import load_exported
+from softctm.networks.registry import build_network
+from softctm.networks.weights import load_network
+from softctm.training.config import OPTIONAL_FACTS, Task, preset_from_json, with_defaults
 
-Beginning = Callable[[NetworkSpec, Iterable[Tensor]], DeepLab]
-"""(what to build, batches of training images) → the network that training begins with."""
+Initializer = Callable[[NetworkConfig, Iterable[Tensor]], SegmentationNetwork]
+"""(what to build, batches of training images) → the initialized network."""
 
 
-def from_encoder(weights: str | None) -> Beginning:
-    """Random weights around an encoder's; see `DeepLab`."""
-    return lambda spec, _: DeepLab(spec, weights)
+def from_encoder(weights: str | None) -> Initializer:
+    """Random weights around an encoder's; see `SegmentationNetwork`."""
+    return lambda config, _: build_network(config, weights)
 
 
 class Start:
@@ -60,6 +63,7 @@ class Start:
         try:
             self.config = _config_of(self._model) if self._model else json.loads(path.read_text())
             self._preset = preset_from_json(self.config)
+            self.config = with_defaults(self.config)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise TrainingError(
                 f"{path}: does not say what was trained; --start takes a run's folder, or that of a model "
@@ -82,34 +86,34 @@ class Start:
             )
         return read_folds(self.folder / name)
 
-    def fits(self, task: Task, spec: NetworkSpec) -> bool:
-        """Whether the task's networks have the weights of this one; resolutions and looks may differ."""
-        own = network_spec(task, self._preset.of(task))
-        return replace(own, downsampling=spec.downsampling, looks=spec.looks) == spec
+    def fits(self, task: Task, config: NetworkConfig) -> bool:
+        """Whether the task's networks have the weights of this one; resolution and scales may differ."""
+        own = self._preset.of(task).network
+        return replace(own, downsampling=config.downsampling, scales=config.scales) == config
 
-    def network(self, task: Task, fold: int) -> Beginning:
+    def network(self, task: Task, fold: int) -> Initializer:
         """The task's network that never saw the fold.
 
         Where a run has not trained it, or a model holds none or several, what is returned raises
         TrainingError or ModelError.
         """
 
-        def begin(spec: NetworkSpec, images: Iterable[Tensor]) -> DeepLab:
+        def initialize(config: NetworkConfig, images: Iterable[Tensor]) -> SegmentationNetwork:
             if self._model:
-                return load_exported(spec, self._file(self._model, task, fold), images)
+                return load_exported(config, self._file(self._model, task, fold), images)
             path = self.folder / task / f"fold{fold}" / "network.safetensors"
             if not path.exists():
                 raise TrainingError(f"{path}: is not there; --start takes a finished run")
-            return load_network(spec, path)
+            return load_network(config, path)
 
-        return begin
+        return initialize
 
     def _file(self, model: Model, task: Task, fold: int) -> Network:
         part = model.held_out(fold)
         networks = (part.tissue if task == "tissue" else part.cells).networks
         if len(networks) > 1:
             raise TrainingError(
-                f"{self.folder}: has {len(networks)} {task} networks that were kept from fold {fold}; "
+                f"{self.folder}: has {len(networks)} {task} networks that held out fold {fold}; "
                 "--start takes a model with one"
             )
         return networks[0]

@@ -7,6 +7,8 @@ killed and resumed ends with the same weights as one that was not.
 from __future__ import annotations
 
 import csv
+import io
+import logging
 import math
 import os
 import time
@@ -20,12 +22,16 @@ import torch
 from torch import Tensor, nn
 
 from softctm.errors import TrainingError
+from softctm.files import write_bytes_atomically
+from softctm.training.checkpoint import resume, save_checkpoint
 from softctm.training.config import OptimizerConfig
+from softctm.training.curves import Curves
+from softctm.training.feeding import Feed, MicroBatch
 
-Batch = Callable[[int, int, int], tuple[Tensor, Tensor]]
-"""(step, first, last) → the images and targets of that part of the step's batch."""
+logger = logging.getLogger(__name__)
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+LossFunction = Callable[[Any, Any], Tensor]
+"""(what the network returns, targets) → a scalar."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,7 @@ class LoopConfig:
     checkpoint_minutes: float = 2.0
     validate_epochs: int = 0  # validate after every so many epochs; 0: never
     bfloat16: bool = True
+    workers: int = 0  # processes that make batches; 0: the training process does
 
 
 def learning_rate(config: OptimizerConfig, step: int, steps: int, steps_per_epoch: int) -> float:
@@ -56,24 +63,34 @@ def learning_rate(config: OptimizerConfig, step: int, steps: int, steps_per_epoc
 
 def train(
     network: nn.Module,
-    batch: Batch,
-    loss: Loss,
+    feed: Feed,
+    loss: LossFunction,
     steps_per_epoch: int,
     optimizer_config: OptimizerConfig,
     config: LoopConfig,
     folder: Path,
     validate: Callable[[nn.Module], dict[str, float]] | None = None,
+    data: str = "",
 ) -> nn.Module:
-    """Train, or go on training, until all epochs are done; returns the averaged (or last) network.
+    """Train, or resume training, until all epochs are done; returns the averaged (or last) network.
 
     Under torchrun every process takes its part of each batch. `folder` gets `checkpoint.pt`, `metrics.csv`
     and TensorBoard events.
 
+    Parameters
+    ----------
+    feed : Feed
+        Makes the batches; see `softctm.training.feeding`.
+    data : str
+        Digest of what is learned from; a checkpoint of other data is refused.
+
     Raises
     ------
     TrainingError
-        If a gradient is not finite (names step and parameter), or `folder` holds a checkpoint of another
-        configuration.
+        If a gradient is not finite (names step and parameter), or `folder` holds a checkpoint that is
+        damaged or of another configuration or other data.
+    OutputError
+        If the folder cannot be written to.
     """
     rank, world, device = _place()
     folder.mkdir(parents=True, exist_ok=True)
@@ -82,14 +99,15 @@ def train(
     optimizer = _make_optimizer(network, optimizer_config)
     steps = steps_per_epoch * optimizer_config.epochs
     identity = {**asdict(optimizer_config), "seed": config.seed, "steps": steps, "bfloat16": config.bfloat16}
-    step, rows, losses = _resume(folder, network, averaged, optimizer, identity, device)
+    identity["data"] = data
+    step, rows, losses = resume(folder, network, averaged, optimizer, identity, device)
     model: nn.Module = network
     if world > 1:
         synchronized = nn.SyncBatchNorm.convert_sync_batchnorm(network) if device.type == "cuda" else network
         model = nn.parallel.DistributedDataParallel(synchronized)
-    share = optimizer_config.batch // (world * optimizer_config.accumulation)
-    if share * world * optimizer_config.accumulation != optimizer_config.batch:
-        raise TrainingError(f"a batch of {optimizer_config.batch} cannot be shared by {world} processes")
+    parts = _parts(optimizer_config, step, steps, rank, world)
+    batches = feed(parts)
+    curves = Curves(folder, rows) if rank == 0 and step < steps else None
     saved = began = time.monotonic()
     first = step
     while step < steps:
@@ -99,13 +117,11 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = group["factor"] * learning_rate(optimizer_config, step, steps, steps_per_epoch)
         optimizer.zero_grad(set_to_none=True)
-        for part in range(optimizer_config.accumulation):
-            begin = (part * world + rank) * share
-            images, targets = batch(step, begin, begin + share)
-            images, targets = images.to(device, non_blocking=True), targets.to(device, non_blocking=True)
+        for _ in range(optimizer_config.accumulation):
+            images, targets = (_moved(part, device) for part in next(batches))
             with torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16):
-                logits = model(images)
-            value = loss(logits, targets)
+                output = model(images)
+            value = loss(output, targets)
             (value / optimizer_config.accumulation).backward()
             losses.append(value.item())
         _check_gradients(network, step)
@@ -114,7 +130,7 @@ def train(
         if optimizer_config.ema:
             _average(averaged, network, min(optimizer_config.ema, step / (step + 10)))
         epoch_ends = step % steps_per_epoch == 0
-        if epoch_ends and rank == 0:
+        if epoch_ends and curves is not None:
             epoch = step // steps_per_epoch
             row = {
                 "epoch": epoch,
@@ -127,17 +143,20 @@ def train(
                 row |= validate(averaged)
             rows.append(row)
             _write_metrics(folder, rows)
+            curves.add(row)
             left = (time.monotonic() - began) / (step - first) * (steps - step)
             shown = ", ".join(f"{name} {number:.4g}" for name, number in row.items() if name != "epoch")
-            print(
-                f"{folder.name}: epoch {epoch}/{optimizer_config.epochs}, {shown}, {left / 60:.1f} min left",
-                flush=True,
-            )
+            logger.info(
+                "%s: epoch %d/%d, %s, %.1f min left",
+                folder.name, epoch, optimizer_config.epochs, shown, left / 60,
+            )  # fmt: skip
         if epoch_ends:
             losses.clear()
         if rank == 0 and (step == steps or time.monotonic() - saved > config.checkpoint_minutes * 60):
-            _save(folder, network, averaged, optimizer, identity, step, rows, losses)
+            save_checkpoint(folder, network, averaged, optimizer, identity, step, rows, losses)
             saved = time.monotonic()
+    if curves is not None:
+        curves.close()
     return averaged.eval()
 
 
@@ -150,6 +169,26 @@ def wait_for_all() -> None:
     """Let every process of torchrun's group get here before any goes on."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.barrier()
+
+
+def _parts(config: OptimizerConfig, step: int, steps: int, rank: int, world: int) -> list[MicroBatch]:
+    """This process's parts of the batches from `step` on."""
+    share = config.batch // (world * config.accumulation)
+    if share * world * config.accumulation != config.batch:
+        raise TrainingError(
+            f"a batch of {config.batch} in {config.accumulation} parts cannot be shared by {world} processes"
+        )
+    begins = [(part * world + rank) * share for part in range(config.accumulation)]
+    return [MicroBatch(now, begin, begin + share) for now in range(step, steps) for begin in begins]
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    """Tensors, and dicts and sequences of them, on the device."""
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, dict):
+        return {name: _moved(part, device) for name, part in value.items()}
+    return [_moved(part, device) for part in value]
 
 
 def _place() -> tuple[int, int, torch.device]:
@@ -213,64 +252,10 @@ def _check_gradients(network: nn.Module, step: int) -> None:
         )
 
 
-def _resume(
-    folder: Path,
-    network: nn.Module,
-    averaged: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    identity: dict[str, Any],
-    device: torch.device,
-) -> tuple[int, list[dict[str, float]], list[float]]:
-    path = folder / "checkpoint.pt"
-    if not path.exists():
-        return 0, [], []
-    state = torch.load(path, map_location=device, weights_only=True)
-    if state["identity"] != identity:
-        different = sorted(name for name in identity if state["identity"].get(name) != identity[name])
-        raise TrainingError(
-            f"{path}: from a run with another {', '.join(different)}; choose another --run folder"
-        )
-    network.load_state_dict(state["network"])
-    averaged.load_state_dict(state["averaged"])
-    optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"]), list(state["rows"]), list(state["losses"])
-
-
-def _save(
-    folder: Path,
-    network: nn.Module,
-    averaged: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    identity: dict[str, Any],
-    step: int,
-    rows: list[dict[str, float]],
-    losses: list[float],
-) -> None:
-    """Write the checkpoint beside the old one, then take its place."""
-    state = {
-        "identity": identity,
-        "step": step,
-        "rows": rows,
-        "losses": losses,
-        "network": network.state_dict(),
-        "averaged": averaged.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
-    partial = folder / "checkpoint.partial.pt"
-    torch.save(state, partial)
-    partial.replace(folder / "checkpoint.pt")
-
-
 def _write_metrics(folder: Path, rows: list[dict[str, float]]) -> None:
-    """All epochs to CSV (rewritten whole: columns may join later), the newest to TensorBoard."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    with (folder / "metrics.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, names, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-    from torch.utils.tensorboard import SummaryWriter
-
-    with SummaryWriter(str(folder), purge_step=int(rows[-1]["epoch"])) as board:
-        for name, value in rows[-1].items():
-            if name != "epoch":
-                board.add_scalar(name, value, int(rows[-1]["epoch"]))
+    """All epochs to CSV, rewritten whole: columns may join later."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_bytes_atomically(folder / "metrics.csv", text.getvalue().encode())

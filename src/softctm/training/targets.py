@@ -1,4 +1,4 @@
-"""What a cell network is taught to paint, from annotated points.
+"""Targets of cell networks, rendered from point annotations.
 
 Each function returns (3, H, W) float32 at 0.2 mpp: none, background cell, tumor cell; non-negative, and
 summing to 1 at every pixel.

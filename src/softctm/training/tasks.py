@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +17,21 @@ from softctm.datasets.ocelot import TISSUE_UNKNOWN, tissue_labels_of
 from softctm.errors import TrainingError
 from softctm.evaluation.scores import pair_counts, precision_recall_f1
 from softctm.evaluation.tissue import tissue_counts
-from softctm.networks import DeepLab, NetworkSpec, ServedNetwork, load_network, save_network
+from softctm.networks.architecture import SegmentationNetwork
+from softctm.networks.registry import architecture_of
+from softctm.networks.served import ServedNetwork
+from softctm.networks.weights import load_network, save_network, stored_facts
 from softctm.pair import PATCH_SIZE
-from softctm.points import CellPoints
+from softctm.points import CellClass, CellPoints
 from softctm.postprocessing.peaks import Peaks
 from softctm.postprocessing.registry import find_cells
 from softctm.training.arrays import TrainingArrays
-from softctm.training.augment import augment
-from softctm.training.config import TargetConfig, TaskConfig
-from softctm.training.initialization import Beginning
-from softctm.training.loop import LoopConfig, Loss, is_first_process, train, wait_for_all
+from softctm.training.config import TISSUE_OUTPUTS, TargetConfig, Task, TaskConfig
+from softctm.training.crops import CropDataset
+from softctm.training.feeding import Draw, feed_from
+from softctm.training.initialization import Initializer
+from softctm.training.learnable import check_learnable
+from softctm.training.loop import LoopConfig, LossFunction, is_first_process, train, wait_for_all
 from softctm.training.losses import (
     generalized_dice,
     soft_cross_entropy,
@@ -33,16 +39,26 @@ from softctm.training.losses import (
     weighted_square_error,
 )
 from softctm.training.sampling import balanced_weights, draw
-from softctm.training.specs import network_spec
+
+logger = logging.getLogger(__name__)
 
 CURVE_RULE = Peaks(sigma_px=4.5, distance_px=7, threshold=0.3)
 """How learning curves find cells: one fixed rule for all runs, chosen on none of them."""
+
+_LEARNED = {
+    "tissue": (TISSUE_OUTPUTS, "pixels of known tissue"),
+    "cells": ([f"{kind.name.lower()} cell" for kind in CellClass], "cells"),
+}
+"""Task → the names of what is counted in its annotations, and what that is."""
+
+_DATA = "trained_on"
+"""A weights file's fact: the digest of the arrays."""
 
 _FIRST_BATCHES = 16
 """Batches that an exported network's batch statistics are measured on."""
 
 
-def cell_loss(target: TargetConfig) -> Loss:
+def cell_loss(target: TargetConfig) -> LossFunction:
     """The loss that a target is trained with: generalized Dice, unless the target is soft."""
     weights = torch.tensor(target.class_weights)
     if target.loss == "generalized-dice":
@@ -58,21 +74,24 @@ class FoldJob:
     Attributes
     ----------
     fold : int
-        The fold that the network never sees.
+        The fold that is held out.
     fold_of : sequence of int
         The fold of every patch.
-    begin : Beginning
-        Makes the network that training begins with.
+    initialize : Initializer
+        Makes the network that training starts from.
     loop : LoopConfig
     folder : Path
         Gets the checkpoint, the metrics and the weights.
+    patients : sequence of str
+        The patient of every patch.
     """
 
     fold: int
     fold_of: Sequence[int]
-    begin: Beginning
+    initialize: Initializer
     loop: LoopConfig
     folder: Path
+    patients: Sequence[str]
 
     @property
     def training(self) -> NDArray[np.int64]:
@@ -86,13 +105,13 @@ class FoldJob:
 
 
 def train_network(
+    task: Task,
     config: TaskConfig,
-    spec: NetworkSpec,
-    loss: Loss,
+    loss: LossFunction,
     arrays: TrainingArrays,
     job: FoldJob,
     count: Callable[[Tensor, int], NDArray[np.int64]],
-) -> DeepLab:
+) -> SegmentationNetwork:
     """Train one network on the patches outside a fold, or load it where the folder has it already.
 
     Parameters
@@ -100,18 +119,18 @@ def train_network(
     arrays : TrainingArrays
         The patches of all folds, at `config.stored_downsampling`.
     count : callable
-        (class probabilities (classes, S, S) at the arrays' resolution, index) → (2, 3) hits, false alarms and
-        misses of both classes in that patch; their F1s, pooled over the fold, are logged.
+        (class probabilities (classes, S, S) at the arrays' resolution, index) → (2, 3) TP, FP and FN of both
+        classes in that patch; their F1s, pooled over the fold, are logged.
 
     Returns
     -------
-    DeepLab
+    SegmentationNetwork
         In evaluation mode, on the CPU; its weights lie in `job.folder`/network.safetensors.
 
     Raises
     ------
     TrainingError
-        If the batch is too small for batch normalization, or as `train` says.
+        If the batch is too small for batch normalization, there is nothing to learn, or as `train` says.
     """
     micro_batch = config.optimizer.batch // config.optimizer.accumulation
     if micro_batch < 2:
@@ -122,31 +141,32 @@ def train_network(
     folder, loop, training, validation = job.folder, job.loop, job.training, job.validation
     path = folder / "network.safetensors"
     if path.exists():
-        return load_network(spec, path)
+        return _finished(config, path, arrays.digest)
+    classes, unit = _LEARNED[task]
+    patients = len({job.patients[index] for index in training})
+    check_learnable(f"{task} network of fold {job.fold}", arrays.counts[training], classes, unit, patients)
     weights = balanced_weights(arrays.counts[training])
-    crop = min(config.augmentation.crop, PATCH_SIZE) // spec.downsampling // 16 * 16
-    reduction = spec.downsampling // config.stored_downsampling
 
-    def batch(step: int, first: int, last: int) -> tuple[Tensor, Tensor]:
-        chosen = training[draw(weights, config.optimizer.batch, loop.seed, step)]
-        drawn = []
-        for position in range(first, last):
-            rng = np.random.default_rng([loop.seed, step, 1 + position])
-            stored = arrays.sample(int(chosen[position]))
-            drawn.append(augment(*stored, config.augmentation, crop, rng, reduction))
-        images, targets = zip(*drawn, strict=True)
-        return torch.stack(images), torch.stack(targets)
+    def choose(step: int) -> NDArray[np.int64]:
+        return training[draw(weights, config.optimizer.batch, loop.seed, step)]
 
+    dataset = _crops(config, arrays, loop.seed)
+    first_batches = (
+        torch.stack([dataset[Draw(step, i, int(choose(step)[i]))][0] for i in range(micro_batch)])
+        for step in range(_FIRST_BATCHES)
+    )
     torch.manual_seed(loop.seed)
-    network = job.begin(spec, (batch(step, 0, micro_batch)[0] for step in range(_FIRST_BATCHES))).train()
-    if not torch.cuda.is_available():
+    network = job.initialize(config.network, first_batches).train()
+    if network.encoder is not None and not torch.cuda.is_available():
         # A tenth faster on the CPU; the decoder stays contiguous (see FullPrecision).
-        network.body.encoder.to(memory_format=torch.channels_last)
+        network.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def validate(current: nn.Module) -> dict[str, float]:
         device = next(current.parameters()).device
-        # Whole patches are seen as the detector will show them, at the network's own looks.
-        seeing = ServedNetwork(cast(DeepLab, current)) if config.stored_downsampling == 1 else current
+        # Whole patches are seen as the detector will show them, at the network's own scales.
+        seeing = (
+            ServedNetwork(cast(SegmentationNetwork, current)) if config.stored_downsampling == 1 else current
+        )
         losses, counts = [], np.zeros((2, 3), np.int64)
         for index in validation.tolist():
             image, target = arrays.sample(index)
@@ -157,18 +177,42 @@ def train_network(
         first, second = precision_recall_f1(counts)[2]
         return {"validation_loss": float(np.mean(losses)), "validation_mean_f1": float((first + second) / 2)}
 
-    steps = -(-len(training) // config.optimizer.batch)
     trained = train(
-        network, batch, loss, steps, config.optimizer, loop, folder, validate if len(validation) else None
+        network,
+        feed_from(dataset, choose, loop.workers),
+        loss,
+        -(-len(training) // config.optimizer.batch),
+        config.optimizer,
+        loop,
+        folder,
+        validate if len(validation) else None,
+        arrays.digest,
     )
     trained.cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     if is_first_process():
-        save_network(cast(DeepLab, trained), path)
+        save_network(cast(SegmentationNetwork, trained), path, {_DATA: arrays.digest})
     wait_for_all()  # the next stage looks for the file
-    return cast(DeepLab, trained)
+    return cast(SegmentationNetwork, trained)
 
 
-def train_tissue(config: TaskConfig, arrays: TrainingArrays, job: FoldJob) -> DeepLab:
+def _crops(config: TaskConfig, arrays: TrainingArrays, seed: int) -> CropDataset:
+    downsampling, multiple = config.network.downsampling, architecture_of(config.network).multiple
+    crop = min(config.augmentation.crop, PATCH_SIZE) // downsampling // multiple * multiple
+    reduction = downsampling // config.stored_downsampling
+    return CropDataset(arrays, config.augmentation, crop, reduction, seed)
+
+
+def _finished(config: TaskConfig, path: Path, digest: str) -> SegmentationNetwork:
+    """The network that was trained before; a warning where the data have changed since."""
+    if stored_facts(path).get(_DATA, digest) != digest:
+        logger.warning(
+            "%s: was trained on data that have changed since; delete its folder to train it again",
+            path,
+        )
+    return load_network(config.network, path)
+
+
+def train_tissue(config: TaskConfig, arrays: TrainingArrays, job: FoldJob) -> SegmentationNetwork:
     """Train a tissue network."""
 
     def count(probability: Tensor, index: int) -> NDArray[np.int64]:
@@ -177,29 +221,29 @@ def train_tissue(config: TaskConfig, arrays: TrainingArrays, job: FoldJob) -> De
         annotated[annotated == 0] = TISSUE_UNKNOWN
         return tissue_counts(tissue_labels_of(probability.numpy()), annotated)
 
-    spec = network_spec("tissue", config)
-    return train_network(config, spec, tissue_cross_entropy, arrays, job, count)
+    return train_network("tissue", config, tissue_cross_entropy, arrays, job, count)
 
 
 def train_cells(
     config: TaskConfig, arrays: TrainingArrays, points: Sequence[CellPoints], job: FoldJob
-) -> DeepLab:
+) -> SegmentationNetwork:
     """Train a cell network; `points` are the annotated cells of every patch."""
 
     def count(probability: Tensor, index: int) -> NDArray[np.int64]:
         full = nn.functional.interpolate(probability[None], (PATCH_SIZE, PATCH_SIZE), mode="bilinear")[0]
         return pair_counts(find_cells(full.numpy(), CURVE_RULE), points[index])
 
-    spec = network_spec("cells", config)
-    return train_network(config, spec, cell_loss(config.target), arrays, job, count)
+    return train_network("cells", config, cell_loss(config.target), arrays, job, count)
 
 
-def predict_tissue(network: DeepLab, images: Iterable[NDArray[np.uint8]]) -> Iterable[NDArray[np.float32]]:
+def predict_tissue(
+    network: SegmentationNetwork, images: Iterable[NDArray[np.uint8]]
+) -> Iterable[NDArray[np.float32]]:
     """Class probabilities over whole tissue patches, one view, as the detector computes them.
 
     Parameters
     ----------
-    network : DeepLab
+    network : SegmentationNetwork
     images : iterable of (1024, 1024, 3) uint8
         Tissue patches.
 

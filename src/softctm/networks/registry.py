@@ -1,0 +1,32 @@
+"""Network architectures by name. A new one is one file beside `deeplab` and a line here."""
+
+from __future__ import annotations
+
+from softctm.errors import UsageError
+from softctm.networks.architecture import SegmentationNetwork
+from softctm.networks.config import NetworkConfig
+from softctm.networks.deeplab import DeepLab
+
+ARCHITECTURES: dict[str, type[SegmentationNetwork]] = {"deeplabv3plus": DeepLab}
+"""`NetworkConfig.architecture` → its class. One contract test runs over all entries."""
+
+
+def architecture_of(config: NetworkConfig) -> type[SegmentationNetwork]:
+    """The class that a configuration names.
+
+    Raises
+    ------
+    UsageError
+        If there is none of that name.
+    """
+    try:
+        return ARCHITECTURES[config.architecture]
+    except KeyError:
+        raise UsageError(
+            f"architecture '{config.architecture}': unknown; choose one of {', '.join(sorted(ARCHITECTURES))}"
+        ) from None
+
+
+def build_network(config: NetworkConfig, encoder_weights: str | None = None) -> SegmentationNetwork:
+    """A new network; errors as `architecture_of` and the architecture's own say."""
+    return architecture_of(config)(config, encoder_weights)
