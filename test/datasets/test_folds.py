@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from training_cases import PairInMemory, pair_in_memory
 
 from softctm.cli import main
-from softctm.commands.validate import pairs_of_folds
 from softctm.datasets.folds import make_folds, read_folds, write_folds
 from softctm.datasets.ocelot import load_release
 from softctm.errors import InputError, UsageError
@@ -138,19 +137,3 @@ def test_real_release_is_split_evenly(
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == 5
     assert printed[0].startswith(f"fold 0: {sizes[0]} pairs, ")
-
-
-def test_validation_takes_the_pairs_of_the_folds_and_tells_what_it_leaves_out(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    pairs = release([[("kidney", 1, 1)]] * 5)
-    folds = {pair.id: 0 for pair in pairs}
-    assert pairs_of_folds(pairs, folds, Path("data")) == pairs
-    assert not capsys.readouterr().out
-    assert pairs_of_folds(pairs, {pairs[3].id: 0, "gone": 1}, Path("data")) == [pairs[3]]
-    assert capsys.readouterr().out.splitlines() == [
-        "4 of 5 pairs are in none of the model's folds and left out",
-        "1 of the 2 pairs of the model's folds are not there",
-    ]
-    with pytest.raises(UsageError, match=r"data: none of its 5 pairs is in the model's folds"):
-        pairs_of_folds(pairs, {"gone": 0}, Path("data"))

@@ -82,7 +82,7 @@ def test_folds_of_a_command_follow_the_key_and_are_not_mixed_with_others(tmp_pat
     path = tmp_path / "folds.json"
     words = ["folds", str(path), "--data", str(release), "--folds", "3"]
     assert main(words) == UsageError.exit_code
-    assert main([*words, "--patient-key", r"-(\d+)$"]) == 0
+    assert main([*words, r"--patient-key=-(\d+)$"]) == 0
     assert set(read_folds(path).of_patient) == {"1", "2", "3"}
     with pytest.raises(InputError, match=r"pair 001 is of patient 'hospital-nor' now"):
         folds_of(load_release(release), path)

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from softctm.commands.validate import table
 from softctm.evaluation.out_of_fold import AUTHORS_RULE, RULES, count_by_rule, out_of_fold
 from softctm.evaluation.scores import pair_counts
+from softctm.jobs.validate import table
 from softctm.points import CellPoints
 from softctm.postprocessing.peaks import Peaks
 from softctm.postprocessing.registry import find_cells

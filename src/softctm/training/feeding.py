@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import shutil
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -96,8 +98,13 @@ def feed_from(dataset: Dataset[Any], choose: Callable[[int], NDArray[np.int64]],
             prefetch_factor=PREFETCHED if number else None,
             pin_memory=torch.cuda.is_available(),
         )
+        handler = signal.getsignal(signal.SIGCHLD)
+        iterator = iter(loader)
+        if number and handler is not None and threading.current_thread() is threading.main_thread():
+            # PyTorch's handler raises its error wherever this process is; fetching a batch notices too.
+            signal.signal(signal.SIGCHLD, handler)
         try:
-            yield from loader
+            yield from iterator
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
                 raise

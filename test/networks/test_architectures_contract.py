@@ -1,0 +1,107 @@
+"""What every architecture in the table can do; `SMALL` is a small one of each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from softctm.errors import UsageError
+from softctm.networks.architecture import SegmentationNetwork
+from softctm.networks.config import NetworkConfig
+from softctm.networks.registry import ARCHITECTURES, build_network
+from softctm.networks.served import ServedNetwork
+from softctm.networks.weights import load_network, save_network
+from softctm.training.export import MAX_DIFFERENCE, export_network
+
+SMALL = {"deeplabv3plus": NetworkConfig("resnet18", 4, 16, 8, context_channels=2, classes=3)}
+"""Architecture → a configuration that is quick to run."""
+
+by_name = pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+
+
+def image(*shape: int) -> Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(0))
+
+
+def trained(name: str) -> SegmentationNetwork:
+    """A network whose batch statistics are not the initial ones."""
+    torch.manual_seed(0)
+    network = build_network(SMALL[name]).train()
+    side = 4 * network.multiple
+    with torch.no_grad():
+        for _ in range(3):
+            network(image(4, 5, side, side))
+    return network.eval()
+
+
+def test_every_architecture_is_tested() -> None:
+    assert SMALL.keys() == ARCHITECTURES.keys()
+    assert all(config.architecture == name for name, config in SMALL.items())
+
+
+def test_unknown_architecture_is_refused_with_those_that_are_known() -> None:
+    with pytest.raises(UsageError, match="architecture 'unet': unknown; choose one of .*deeplabv3plus"):
+        build_network(replace(SMALL["deeplabv3plus"], architecture="unet"))
+
+
+@by_name
+def test_logits_have_the_size_of_any_input_that_is_a_multiple(name: str) -> None:
+    network = trained(name)
+    for rows, columns in ((2, 3), (5, 2), (7, 7)):
+        shown = image(2, 5, rows * network.multiple, columns * network.multiple)
+        with torch.inference_mode():
+            logits = network(shown)
+        assert logits.shape == (2, 3, *shown.shape[-2:])
+        assert logits.isfinite().all()
+
+
+@by_name
+@pytest.mark.parametrize("context", [0, 3])
+def test_channels_and_classes_are_those_of_the_configuration(name: str, context: int) -> None:
+    config = replace(SMALL[name], context_channels=context, classes=4)
+    network = build_network(config).eval()
+    assert network.config == config
+    side = 2 * network.multiple
+    with torch.inference_mode():
+        assert network(image(1, 3 + context, side, side)).shape == (1, 4, side, side)
+
+
+@by_name
+def test_every_parameter_learns_and_the_encoder_is_found_by_name(name: str) -> None:
+    network = build_network(SMALL[name]).train()
+    side = 4 * network.multiple
+    network(image(2, 5, side, side)).square().mean().backward()
+    assert [key for key, parameter in network.named_parameters() if parameter.grad is None] == []
+    named = {id(value) for key, value in network.named_parameters() if ".encoder." in key}
+    encoder = network.encoder.parameters() if network.encoder is not None else ()
+    assert named == {id(value) for value in encoder}
+
+
+@by_name
+def test_a_saved_network_computes_the_same(name: str, tmp_path: Path) -> None:
+    network = trained(name)
+    save_network(network, tmp_path / "network.safetensors", {"more": "facts"})
+    loaded = load_network(SMALL[name], tmp_path / "network.safetensors")
+    side = 4 * network.multiple
+    with torch.inference_mode():
+        assert torch.equal(loaded(image(1, 5, side, side)), network(image(1, 5, side, side)))
+    assert [path.name for path in tmp_path.iterdir()] == ["network.safetensors"]
+
+
+@by_name
+def test_served_at_several_scales_it_keeps_the_size(name: str) -> None:
+    network = trained(name)
+    network.config = replace(SMALL[name], scales=(1.0, 1.3))
+    with torch.inference_mode():
+        assert ServedNetwork(network)(image(1, 5, 512, 256)).shape == (1, 3, 512, 256)
+
+
+@by_name
+def test_exported_it_agrees_with_onnx_runtime(name: str, tmp_path: Path) -> None:
+    # The export compares the file's answer in ONNX Runtime with PyTorch's, and raises if they differ.
+    assert export_network(trained(name), tmp_path / "network.onnx") <= MAX_DIFFERENCE
+    assert (tmp_path / "network.onnx").stat().st_size > 1000
