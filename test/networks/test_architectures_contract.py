@@ -44,7 +44,7 @@ def test_every_architecture_is_tested() -> None:
 
 
 def test_unknown_architecture_is_refused_with_those_that_are_known() -> None:
-    with pytest.raises(UsageError, match="architecture 'unet': unknown; choose one of .*deeplabv3plus"):
+    with pytest.raises(UsageError, match=r"architecture .unet.: unknown; choose one of .*deeplabv3plus"):
         build_network(replace(SMALL["deeplabv3plus"], architecture="unet"))
 
 

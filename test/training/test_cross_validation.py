@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 from training_cases import BC, TC, write_release
@@ -148,7 +151,7 @@ def test_cell_networks_wait_for_the_tissue_networks_of_all_folds(
 
 @dataclass(frozen=True)
 class WatchedArrays(TrainingArrays):
-    """Remembers which patches were looked at."""
+    """Remembers which patches were seen."""
 
     seen: list[int] = field(default_factory=list)
 
@@ -345,7 +348,7 @@ def test_a_start_that_would_mix_folds_or_is_not_there_is_refused(
         Start(first.folder)
 
 
-def test_a_start_lets_its_networks_look_closer(pairs: list[AnnotatedPair], tmp_path: Path) -> None:
+def test_a_start_takes_networks_to_other_scales(pairs: list[AnnotatedPair], tmp_path: Path) -> None:
     first = run_of(pairs, tmp_path / "first")
     put_tissue_networks(first)
     closer = preset("tissue.network.scales=1.5", "tissue.optimizer.epochs=0")
@@ -423,3 +426,99 @@ def test_pair_without_a_fold_is_named(pairs: list[AnnotatedPair], tmp_path: Path
     run = run_of(pairs[:4], tmp_path)
     with pytest.raises(InputError, match=r"folds\.json: has no fold for pair 005"):
         replace(run, pairs=pairs).fold_of()
+
+
+def test_a_run_that_is_a_file_is_named(
+    pairs: list[AnnotatedPair], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(UsageError, match=r"--run .*run: is a file; name a folder"):
+        run_of(pairs, tmp_path / "run")
+    assert (tmp_path / "run").read_text() == "mine"
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights", None], ids=["empty", "foreign", "truncated"])
+def test_damaged_weights_are_named_in_one_line(
+    pairs: list[AnnotatedPair], tmp_path: Path, content: bytes | None
+) -> None:
+    run = run_of(pairs, tmp_path)
+    put_tissue_networks(run)
+    path = tmp_path / "tissue/fold0/network.safetensors"
+    path.write_bytes(path.read_bytes()[:-100] if content is None else content)
+    for load in (run.tissue_network, run.train_tissue):
+        with pytest.raises(TrainingError, match=r"network\.safetensors: cannot be read .*delete") as raised:
+            load(0)
+        assert "\n" not in str(raised.value)
+
+
+def test_a_corrected_label_is_trained_on_or_spoken_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pairs = load_release(write_release(tmp_path / "release", ROWS, PATIENTS))
+    run = run_of(pairs, tmp_path / "run", "cells.coupling=none")
+    run.train_cells(0)
+    caplog.clear()
+    run.train_cells(0)
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+    pairs[3].cell_csv.write_text("700,800,2\n")
+    run.train_cells(0)
+    assert "cell-targets" in caplog.text
+    assert "network.safetensors: was trained on data that have changed since" in caplog.text
+    caplog.clear()
+    (tmp_path / "run/cells/fold0/network.safetensors").unlink()
+    with pytest.raises(TrainingError, match=r"checkpoint\.pt: from a run with another data"):
+        run.train_cells(0)
+    run.train_cells(1)  # of the new data
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_what_there_is_to_learn_is_counted_and_nothing_is_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "softctm")
+    rows = [[(50, 60, TC)], [], [], [(10, 10, TC)]]
+    pairs = load_release(write_release(tmp_path / "release", rows, PATIENTS[:1] + PATIENTS[3:] + ["a", "b"]))
+    run = run_of(pairs, tmp_path / "run", "cells.coupling=none", folds=2)
+    given = {"001": 0, "002": 1, "003": 1, "004": 0}
+    entries = {pair.id: {"fold": given[pair.id], "patient": pair.patient} for pair in pairs}
+    run.folds_path.write_text(json.dumps({"pairs": entries}))
+    with pytest.raises(
+        TrainingError, match=r"cells network of fold 0: there is nothing to learn: its 2 pairs"
+    ):
+        run.train_cells(0)
+    assert not (tmp_path / "run/cells").exists()
+    run.train_cells(1)
+    assert "2 pairs of 2 patients; cells: background cell 0, tumor cell 2" in caplog.text
+    assert "no cells of the class background cell among its 2 pairs" in caplog.text
+    for pair in pairs:
+        Image.fromarray(np.full((1024, 1024), 255, np.uint8)).save(pair.tissue_png)
+    with pytest.raises(TrainingError, match="no annotated pixels of known tissue"):
+        run.train_tissue(1)
+
+
+@pytest.mark.parametrize("command", ["train", "export"])
+def test_without_pytorch_one_line_says_what_to_install(tmp_path: Path, command: str) -> None:
+    words = {
+        "train": ["train", "all", "--data", str(tmp_path), "--run", str(tmp_path / "run")],
+        "export": ["export", "--data", str(tmp_path), "--output", str(tmp_path / "out"), "--name", "x"],
+    }[command]
+    code = (
+        "import sys; sys.modules['torch'] = None\nfrom softctm.cli import main\nsys.exit(main(sys.argv[1:]))"
+    )
+    result = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert result.returncode == UsageError.exit_code
+    (line,) = result.stderr.splitlines()
+    assert line == "error: torch: not installed, but needed for training; pip install 'softctm[train]'"
+
+
+def test_folds_need_no_pytorch(pairs: list[AnnotatedPair], tmp_path: Path) -> None:
+    release = pairs[0].cell_image.parents[3]
+    code = (
+        "import sys; sys.modules['torch'] = None\nfrom softctm.cli import main\nsys.exit(main(sys.argv[1:]))"
+    )
+    words = ["folds", str(tmp_path / "folds.json"), "--data", str(release), "--folds", "2"]
+    subprocess.run([sys.executable, "-c", code, *words], check=True)
+    subprocess.run(
+        [sys.executable, "-c", "import sys; sys.modules['torch'] = None\nimport softctm.jobs.validate"],
+        check=True,
+    )

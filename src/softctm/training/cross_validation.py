@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from softctm.datasets.folds import folds_of, make_folds, read_folds, write_folds
 from softctm.datasets.ocelot import TISSUE_BACKGROUND, TISSUE_CANCER, AnnotatedPair
 from softctm.derived import derived_array
-from softctm.errors import TrainingError
+from softctm.errors import TrainingError, UsageError
 from softctm.files import prepare_folder, write_bytes_atomically, write_json_atomically
 from softctm.geometry import tissue_window
 from softctm.networks.architecture import SegmentationNetwork
@@ -80,9 +80,13 @@ class EnsembleRun:
         TrainingError
             If the folder belongs to another configuration, or its folds are not those that `start` had, or
             encoder weights are missing or have no use.
+        UsageError
+            If the folder is a file, or the network's architecture unknown.
         OutputError
             If the folder cannot be written to.
         """
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UsageError(f"--run {self.folder}: is a file; name a folder")
         for task in get_args(Task):
             architecture_of(self.preset.of(task).network)
         self._check_initialization()
@@ -130,13 +134,13 @@ class EnsembleRun:
         """Refuse encoder weights without use, and a start that needs some and has none."""
         if not self.start:
             return
-        strange = [task for task in get_args(Task) if not self.start.fits(task, self.preset.of(task).network)]
-        if strange and not self.encoder_weights:
+        others = [task for task in get_args(Task) if not self.start.fits(task, self.preset.of(task).network)]
+        if others and not self.encoder_weights:
             raise TrainingError(
-                f"{self.start.folder}: its {' and '.join(strange)} networks are of another shape (encoder, "
+                f"{self.start.folder}: its {' and '.join(others)} networks are of another shape (encoder, "
                 "depth, decoder, coupling) than this run's; name their initialization by --encoder-weights"
             )
-        if self.encoder_weights and not strange:
+        if self.encoder_weights and not others:
             raise TrainingError(
                 f"--encoder-weights: has no effect beside --start {self.start.folder}, whose networks bring "
                 "their own; leave it out"

@@ -7,6 +7,7 @@ in a run that was stopped and resumed.
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import signal
 import threading
@@ -118,7 +119,7 @@ def feed_from(dataset: Dataset[Any], choose: Callable[[int], NDArray[np.int64]],
 def can_share_memory(size: int = 0) -> bool:
     """Whether processes can hand over so many bytes; a container may have no /dev/shm, or a small one."""
     try:
-        return SHARED_MEMORY.is_dir() and shutil.disk_usage(SHARED_MEMORY).free > size
+        return os.access(SHARED_MEMORY, os.W_OK) and shutil.disk_usage(SHARED_MEMORY).free > size
     except OSError:
         return False
 
