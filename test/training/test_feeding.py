@@ -49,7 +49,7 @@ def test_batches_are_the_same_with_workers_without_and_from_any_step_on(crops: C
     expected = list(feed_from(crops, choose, 0)(PARTS))
     assert [images.shape for images, _ in expected] == [(2, 3, 48, 48)] * 10
     assert not torch.equal(expected[0][0], expected[1][0])
-    for workers, start in ((1, 0), (2, 0), (3, 6), (0, 6)):
+    for workers, start in ((1, 0), (2, 0), (2, 6), (0, 6)):
         found = list(feed_from(crops, choose, workers)(PARTS[start:]))
         assert len(found) == len(PARTS) - start
         for ours, theirs in zip(found, expected[start:], strict=True):

@@ -98,6 +98,7 @@ def feed_from(dataset: Dataset[Any], choose: Callable[[int], NDArray[np.int64]],
             num_workers=number,
             prefetch_factor=PREFETCHED if number else None,
             pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),  # leaves the step's own randomness alone
         )
         handler = signal.getsignal(signal.SIGCHLD)
         iterator = iter(loader)
@@ -106,8 +107,8 @@ def feed_from(dataset: Dataset[Any], choose: Callable[[int], NDArray[np.int64]],
             signal.signal(signal.SIGCHLD, handler)
         try:
             yield from iterator
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+        except (ConnectionError, EOFError, RuntimeError) as error:
+            if not number or (isinstance(error, RuntimeError) and "DataLoader worker" not in str(error)):
                 raise
             raise TrainingError(
                 "a worker process died, perhaps for lack of memory; train with fewer --workers, or 0"
