@@ -233,6 +233,8 @@ def with_defaults(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _built(kind: type, document: dict[str, Any]) -> Any:
+    if not isinstance(document, dict):
+        raise TypeError(kind.__name__)
     document = {_FORMER_NAMES.get(name, name): value for name, value in document.items()}
     hints = get_type_hints(kind)
     values = {}
