@@ -59,9 +59,7 @@ def validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Validation:
     pairs = load_release(write_release(tmp_path / "release", ROWS, PATIENTS))
     folds = {pair.id: {"fold": i // 2, "patient": pair.patient} for i, pair in enumerate(pairs)}
     (tmp_path / "folds.json").write_text(json.dumps({"pairs": folds}))
-    model: Any = Model(
-        version="a", folder=tmp_path, manifest=SimpleNamespace(folds="folds.json"), hashes={}
-    )
+    model: Any = Model(version="a", folder=tmp_path, manifest=SimpleNamespace(folds="folds.json"), hashes={})
     return prepare_validation(model, pairs, tmp_path / "release", 1, "cpu", tmp_path / "work")
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from softctm import __version__
-from softctm.choices import DeviceWish
+from softctm.choices import DeviceChoice
 from softctm.datasets.folds import Folds, check_patients, read_folds
 from softctm.datasets.ocelot import AnnotatedPair, tissue_labels_of
 from softctm.derived import derived_array
@@ -51,7 +51,7 @@ class Validation:
     pairs: Sequence[AnnotatedPair]
     folds: Folds
     views: int = 8
-    device: DeviceWish = "auto"
+    device: DeviceChoice = "auto"
     work: Path | None = None
 
     @property
@@ -118,7 +118,7 @@ def prepare_validation(
     dataset: Sequence[AnnotatedPair],
     data: Path,
     views: int = 8,
-    device: DeviceWish = "auto",
+    device: DeviceChoice = "auto",
     work: Path | None = None,
 ) -> Validation:
     """Find the pairs of a model's folds in a dataset.

@@ -8,16 +8,13 @@ from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replac
 from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 from softctm.errors import UsageError
+from softctm.model.tasks import CELL_CLASSES, TISSUE_CLASSES
 from softctm.networks.config import NetworkConfig
-from softctm.points import CellClass
 
 Task = Literal["tissue", "cells"]
 Target = Literal["circle", "hard", "soft"]
 Coupling = Literal["predicted", "annotated", "none"]
 LossName = Literal["generalized-dice", "square-error", "cross-entropy"]
-
-TISSUE_OUTPUTS = ("background", "cancer")
-"""What a tissue network gives; unknown tissue is no class to learn."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +85,10 @@ class Preset:
     cells: TaskConfig
 
     def __post_init__(self) -> None:
-        context = 0 if self.cells.coupling == "none" else len(TISSUE_OUTPUTS)
+        context = 0 if self.cells.coupling == "none" else len(TISSUE_CLASSES)
         for task, channels, classes in (
-            ("tissue", 0, len(TISSUE_OUTPUTS)),
-            ("cells", context, 1 + len(CellClass)),
+            ("tissue", 0, len(TISSUE_CLASSES)),
+            ("cells", context, len(CELL_CLASSES)),
         ):
             config = getattr(self, task)
             network = replace(config.network, context_channels=channels, classes=classes)

@@ -17,6 +17,7 @@ from softctm.datasets.ocelot import TISSUE_UNKNOWN, tissue_labels_of
 from softctm.errors import TrainingError
 from softctm.evaluation.scores import pair_counts, precision_recall_f1
 from softctm.evaluation.tissue import tissue_counts
+from softctm.model.tasks import TISSUE_CLASSES
 from softctm.networks.architecture import SegmentationNetwork
 from softctm.networks.registry import architecture_of
 from softctm.networks.served import ServedNetwork
@@ -26,7 +27,7 @@ from softctm.points import CellClass, CellPoints
 from softctm.postprocessing.peaks import Peaks
 from softctm.postprocessing.registry import find_cells
 from softctm.training.arrays import TrainingArrays
-from softctm.training.config import TISSUE_OUTPUTS, TargetConfig, Task, TaskConfig
+from softctm.training.config import TargetConfig, Task, TaskConfig
 from softctm.training.crops import CropDataset
 from softctm.training.feeding import Draw, feed_from
 from softctm.training.initialization import Initializer
@@ -46,7 +47,7 @@ CURVE_RULE = Peaks(sigma_px=4.5, distance_px=7, threshold=0.3)
 """How learning curves find cells: one fixed rule for all runs, chosen on none of them."""
 
 _LEARNED = {
-    "tissue": (TISSUE_OUTPUTS, "pixels of known tissue"),
+    "tissue": (TISSUE_CLASSES, "pixels of known tissue"),
     "cells": ([f"{kind.name.lower()} cell" for kind in CellClass], "cells"),
 }
 """Task → the names of what is counted in its annotations, and what that is."""
