@@ -101,16 +101,17 @@ def test_trains_on_the_other_targets(release: Path, tmp_path: Path, kind: str, l
 
 
 def test_manifest_says_how_the_model_came_about(model: Path, release: Path) -> None:
-    manifest = load_model(model / "weights").manifest  # which checks it against the schema
-    assert [entry["file"] for entry in manifest["tissue"]["networks"]] == ["tissue_fold0.onnx"]
-    assert [entry["fold"] for entry in manifest["cell"]["networks"]] == [0, 1]
-    assert manifest["validation"]["tissue"][0]["file"] == "validation/tissue_fold1.onnx"
-    assert manifest["license"] == manifest["training"]["license"] == "CC0"
-    assert manifest["training"]["data"] == "phantom"
-    assert manifest["training"]["pairs"] == 4
-    assert manifest["training"]["patients"] == 2
-    assert manifest["training"]["preset"]["cells"]["network"]["decoder_channels"] == 16
-    assert 0 < manifest["training"]["largest_difference_from_pytorch"] <= 5e-3
+    manifest = load_model(model / "weights").manifest  # which checks it
+    tissue, cells = manifest.stages["tissue"], manifest.stages["cells"]
+    assert [entry.files["float32"].path for entry in tissue.networks] == ["tissue_fold0.onnx"]
+    assert [entry.fold for entry in cells.networks] == [0, 1]
+    assert tissue.validation[0].files["float32"].path == "validation/tissue_fold1.onnx"
+    assert manifest.licenses == ("CC0",)
+    assert manifest.training["data"] == "phantom"
+    assert manifest.training["pairs"] == 4
+    assert manifest.training["patients"] == 2
+    assert manifest.training["preset"]["cells"]["network"]["decoder_channels"] == 16
+    assert 0 < manifest.training["largest_difference_from_pytorch"] <= 5e-3
     folds = read_folds(model / "weights/validation/folds.json").of_pair
     assert sorted(folds) == [pair.id for pair in load_release(release)]
     assert folds["001"] == folds["002"] != folds["003"] == folds["004"]
@@ -137,16 +138,12 @@ def test_what_cannot_be_trained_further_is_refused(model: Path, tmp_path: Path) 
     shutil.copytree(model / "weights", tmp_path / "model")
     manifest = tmp_path / "model/model.json"
     document = json.loads(manifest.read_text())
-    twice = {**document["cell"]["networks"][0], "file": "cell_fold1.onnx"}
-    twice["sha256"] = document["cell"]["networks"][1]["sha256"]
-    document["cell"]["networks"].append(twice)
+    networks = document["stages"]["cells"]["networks"]
+    networks.append({**networks[1], "fold": 0})
     manifest.write_text(json.dumps(document))
     start = Start(tmp_path / "model")
     with pytest.raises(TrainingError, match=r"model: has 2 cells networks that held out fold 0"):
         start.network("cells", 0)(NetworkConfig("resnet18", 4, 16, 8, context_channels=2, classes=3), [])
-    manifest.write_text(json.dumps({**document, "quantization": {"made_from": {}, "pairs": {}}}))
-    with pytest.raises(TrainingError, match=r"model: in 8 bits, which cannot be trained"):
-        Start(tmp_path / "model")
     del document["training"]
     manifest.write_text(json.dumps(document))
     with pytest.raises(TrainingError, match=r"model\.json: does not say what was trained; --start takes"):
@@ -167,8 +164,8 @@ def test_validation_prints_the_table_and_fills_the_manifest(
     assert [entry["pairs"] for entry in figures["folds"].values()] == [2, 2]
     assert capsys.readouterr().out.splitlines()[1].startswith("all")
     manifest = load_model(model / "weights").manifest
-    assert manifest["scores"]["out_of_fold"] == figures
-    assert manifest["postprocessing"] == {"method": "peaks", **figures["rule"]}
+    assert manifest.scores["float32"]["out_of_fold"] == figures
+    assert manifest.postprocessing == {"method": "peaks", **figures["rule"]}
 
 
 def test_detector_runs_the_trained_model(model: Path, release: Path, tmp_path: Path) -> None:

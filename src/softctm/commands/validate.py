@@ -51,6 +51,6 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         write_json_atomically(args.json, figures, indent=1)
     if args.update:
-        update_manifest(model.folder, figures)
+        update_manifest(model, figures)
     print(table(figures))
     return 0

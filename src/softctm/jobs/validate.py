@@ -21,7 +21,7 @@ from softctm.derived import derived_array
 from softctm.errors import ModelError, UsageError
 from softctm.evaluation.out_of_fold import RULES, OutOfFold, count_by_rule, out_of_fold
 from softctm.evaluation.tissue import tissue_counts
-from softctm.files import prepare_folder, write_json_atomically
+from softctm.files import prepare_folder
 from softctm.inference.detector import Detector
 from softctm.model import Model
 
@@ -150,13 +150,11 @@ def prepare_validation(
     return Validation(model, pairs, folds, views, device, work)
 
 
-def update_manifest(folder: Path, figures: Mapping[str, Any]) -> None:
-    """Write out-of-fold scores and the best rule into a model's model.json."""
-    path = folder / "model.json"
-    document = json.loads(path.read_text(encoding="utf-8-sig"))
-    document["postprocessing"] = {"method": "peaks", **figures["rule"]}
-    document["scores"] = {"out_of_fold": dict(figures)}
-    write_json_atomically(path, document, indent=1)
+def update_manifest(model: Model, figures: Mapping[str, Any]) -> None:
+    """Write out-of-fold scores, of the model's precision, and the best rule into its model.json."""
+    scores = {**model.manifest.scores, model.precision: {"out_of_fold": json.loads(json.dumps(figures))}}
+    rule = {"method": "peaks", **figures["rule"]}
+    model.manifest.model_copy(update={"postprocessing": rule, "scores": scores}).write(model.folder)
 
 
 def pairs_of_folds(
