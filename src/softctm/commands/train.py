@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def default_workers() -> int:
-    """Worker processes for batches: enough to keep a GPU busy; on processors alone, see docs/training.md."""
+    """Worker processes for batches; `python -m benchmarks.feeding` shows what is fastest on a machine."""
     import torch
 
     processors = available_processors()
