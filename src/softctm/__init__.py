@@ -7,6 +7,7 @@
 
 __version__ = "0.1.0"
 
+import logging
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,9 @@ from softctm.points import CellClass, CellPoints
 
 if TYPE_CHECKING:
     from softctm.inference.load import load_detector
+
+# As a library it says nothing, unless its user configures logging.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 # Newer ONNX Runtimes report their use to their makers, unless told not to before they are imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

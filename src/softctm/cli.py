@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from softctm import __version__
-from softctm.errors import SoftCTMError
+from softctm.console import LEVELS, check_stdout, guarded_streams, log_shown
+from softctm.unexpected import as_expected
+
+_logger = logging.getLogger(__name__)
 
 COMMANDS = {
     "predict": "find cells in paired patches and write the challenge's JSON",
@@ -27,41 +30,84 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand and return its exit code; an expected error becomes one line on stderr."""
+    """Run one subcommand and return its exit code; an error becomes one line on stderr."""
+    return run_program(_parser, argv)
+
+
+def run_program(
+    make_parser: Callable[[Sequence[str]], argparse.ArgumentParser], argv: Sequence[str] | None = None
+) -> int:
+    """Parse the command line, show the log, run, and turn errors into their line and exit code.
+
+    Parameters
+    ----------
+    make_parser : callable
+        From the words of the command line to their parser, which sets `run`, `debug` and `log_level`.
+    argv : sequence of str, optional
+        By default the process's own.
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
+    with guarded_streams(), log_shown() as log:
+        log.tracebacks = "--debug" in argv
+        try:
+            args = _parse(make_parser(argv), argv)
+            log.show_from("debug" if args.debug else args.log_level)
+            log.tracebacks = args.debug
+            return int(args.run(args))
+        except KeyboardInterrupt:
+            _logger.error("interrupted")
+            return 130
+        except Exception as error:
+            expected = as_expected(error)
+            _logger.error("%s", expected, exc_info=error)
+            return expected.exit_code
+
+
+def add_log_options(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
+    """Add `--log-level` and `--debug`.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+    again : bool
+        Whether a parser above this one has them too: then there is no default here to undo its value.
+    """
+    parser.add_argument(
+        "--log-level",
+        choices=LEVELS,
+        default=argparse.SUPPRESS if again else "info",
+        help="least important messages to show (default: info)",
+    )
+    parser.add_argument(
+        "--debug",
+        action="store_true",
+        default=argparse.SUPPRESS if again else False,
+        help="show all messages, and where errors come from (tracebacks)",
+    )
+
+
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser of all subcommands, with the options of the one that is called."""
     parser = argparse.ArgumentParser(prog="softctm", description="Find and name cells in H&E tissue.")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    add_log_options(parser)
     parser.add_argument("--version", action="version", version=f"softctm {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    called = next((word for word in argv if not word.startswith("-")), None)
+    called = next((word for word in argv if word in COMMANDS), None)
     for name, text in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         if name == called:
             module = importlib.import_module(f"softctm.commands.{name}")
             module.configure(subparser)
             subparser.set_defaults(run=module.run)
-            # Also after the subcommand; without a default, so that it does not undo the one before it.
-            subparser.add_argument(
-                "--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks"
-            )
-    args = parser.parse_args(argv)
-    return run_reporting_errors(args)
+            add_log_options(subparser, again=True)
+    return parser
 
 
-def run_reporting_errors(args: argparse.Namespace) -> int:
-    """Call `args.run(args)`; turn a `SoftCTMError` into its one line and exit code, unless `args.debug`."""
+def _parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    """Parse; where `--help` or `--version` cannot be printed, the program has not done what it should."""
     try:
-        return int(args.run(args))
-    except SoftCTMError as error:
-        if args.debug:
-            raise
-        sys.stdout.flush()
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:
-        # The reader went away (`softctm … | head`): nothing to report, and nobody to report it to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        return 130
+        return parser.parse_args(argv)
+    except SystemExit as end:
+        if not end.code:
+            check_stdout()
+        raise

@@ -61,3 +61,9 @@ class TrainingError(SoftCTMError):
     """Training cannot go on: gradients that are not finite, or a run folder of another configuration."""
 
     exit_code = 9
+
+
+class MissingPackageError(SoftCTMError):
+    """A package that this command needs is not installed."""
+
+    exit_code = 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import tempfile
@@ -22,7 +23,7 @@ def write_bytes_atomically(path: Path, data: bytes) -> None:
     """
     temporary = None
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        handle, temporary = tempfile.mkstemp(prefix=".softctm-", suffix=".tmp", dir=path.parent)
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
@@ -33,9 +34,9 @@ def write_bytes_atomically(path: Path, data: bytes) -> None:
         temporary = None
         _flush_folder(path.parent)
     except OSError as error:
-        raise OutputError(
-            f"{path} cannot be written ({error.strerror}); make room, or choose another output folder"
-        ) from error
+        too_long = error.errno == errno.ENAMETOOLONG
+        remedy = "shorten its name" if too_long else "make room, or choose another output folder"
+        raise OutputError(f"{path} cannot be written ({error.strerror}); {remedy}") from error
     finally:
         if temporary is not None:
             with contextlib.suppress(OSError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -18,6 +19,7 @@ from PIL import Image
 from tiny_networks import write_folder
 
 from softctm import __version__
+from softctm.console import ConsoleProgress, log_shown
 from softctm.errors import (
     DeviceError,
     InputError,
@@ -31,7 +33,8 @@ from softctm.errors import (
 from softctm.inference.detector import Prediction
 from softctm.jobs import pairs as container
 from softctm.jobs.options import JobOptions
-from softctm.jobs.pairs import JobResult, load_detector, run_job
+from softctm.jobs.pair_result import JobResult
+from softctm.jobs.pairs import load_detector, run_job
 from softctm.pair import CellTissuePair
 from softctm.points import CellPoints
 
@@ -79,7 +82,14 @@ def written(output: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
 
 
 def run(tmp_path: Path, detector: FakeDetector | None = None, **options: Any) -> JobResult:
-    return run_job(tmp_path, tmp_path / "out", JobOptions(**options), detector or FakeDetector())
+    with log_shown():
+        return run_job(
+            tmp_path,
+            tmp_path / "out",
+            JobOptions(**options),
+            detector or FakeDetector(),
+            progress=ConsoleProgress(),
+        )
 
 
 def failing_for(name: str, error: BaseException) -> FakeDetector:
@@ -175,16 +185,6 @@ def test_a_failure_in_the_detector_does_not_lose_the_others(tmp_path: Path, erro
     message = record["failures"][0]["error"]
     assert message.startswith("pair 001: ")
     assert "\n" not in message
-
-
-def test_debug_shows_where_an_unexpected_error_comes_from(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_pairs(tmp_path, 2)
-    for debug in (False, True):
-        with pytest.raises(PartialResultError):
-            run(tmp_path, failing_for("001", RuntimeError("a bug")), debug=debug)
-        assert ("Traceback" in capsys.readouterr().err) == debug
 
 
 @pytest.mark.parametrize("allow_partial", [False, True])
@@ -375,19 +375,64 @@ def test_files_for_viewers_are_written_while_the_next_pair_computes(
     assert record.seconds["write_for_viewers"] > 0
 
 
-@pytest.mark.parametrize("pairs", [1, 2])
-def test_files_for_viewers_that_cannot_be_written_end_the_job_and_lose_no_points(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pairs: int
+@pytest.mark.parametrize("allow_partial", [False, True])
+@pytest.mark.parametrize("unwritable", ["000", "002"], ids=["first", "last"])
+def test_a_further_file_that_cannot_be_written_is_its_pairs_failure_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unwritable: str, allow_partial: bool
 ) -> None:
+    done = []
+
     def write(folder: Path, name: str, pair: CellTissuePair, prediction: Prediction) -> None:
-        raise OutputError("no room")
+        if (pair.name, name) == (unwritable, "csv"):
+            raise OutputError(f"{name}/{pair.name}.csv cannot be written")
+        done.append((pair.name, name))
 
     monkeypatch.setattr(container, "write_for_viewers", write)
-    with pytest.raises(OutputError, match="no room"):
-        run(write_pairs(tmp_path, pairs), also=("csv",))
+    with contextlib.ExitStack() as expected_error:
+        if not allow_partial:
+            message = f"1 of 3 pairs lack a file that --also asked for: {unwritable}; run.json says why"
+            expected_error.enter_context(pytest.raises(PartialResultError, match=message))
+        run(write_pairs(tmp_path, 3), also=("csv", "geojson"), allow_partial=allow_partial)
     points, record = written(tmp_path / "out")
-    assert points == expected(*range(pairs))
-    assert (record["status"], record["error"]) == ("failed", "no room")
+    assert points == expected(0, 1, 2)
+    assert len(done) == 5, "the pair's other file and the other pairs' files are written"
+    assert (record["status"], record["error"]) == ("partial", None)
+    (failure,) = record["failures"]
+    assert failure["error"] == f"pair {unwritable}: csv/{unwritable}.csv cannot be written"
+    assert failure["background_cells"] + failure["tumor_cells"] == 1, "its cells are in the result"
+
+
+@pytest.mark.parametrize(
+    ("stem", "fits"),
+    [("n" * 235, True), ("界" * 80, True), ("n" * 250, False)],
+    ids=["235 letters", "80 Chinese characters", "250 letters"],
+)
+def test_a_long_name_takes_only_the_files_that_it_does_not_fit(tmp_path: Path, stem: str, fits: bool) -> None:
+    write_pairs(tmp_path, 2)
+    for kind in ("cell", "tissue"):
+        folder = tmp_path / "images" / f"{kind}_patches"
+        (folder / "001.png").rename(folder / f"{stem}.png")
+    result = run(tmp_path, also=("geojson",), allow_partial=True)
+    assert written(tmp_path / "out")[0] == expected(0, 1)
+    assert (tmp_path / "out" / "geojson" / "000.geojson").exists()
+    assert (tmp_path / "out" / "geojson" / f"{stem[:247]}.geojson").exists() == fits
+    assert [failure["name"] for failure in result.record.failures] == ([] if fits else [stem])
+    if not fits:
+        assert "(File name too long); shorten its name" in result.record.failures[0]["error"]
+
+
+def test_pairs_that_failed_and_files_that_are_missing_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(write_pairs(tmp_path, 3) / "images/cell_patches/000.png")
+    monkeypatch.setattr(container, "write_for_viewers", lambda *arguments: 1 / 0)
+    with pytest.raises(
+        PartialResultError,
+        match=r"1 of 3 pairs failed and are missing from .*: 000, "
+        r"2 of 3 pairs lack a file that --also asked for: 001, 002; run\.json says why",
+    ):
+        run(tmp_path, also=("csv",))
+    assert written(tmp_path / "out")[0] == expected(1, 2)
 
 
 @pytest.mark.parametrize("option", [{"views": 3}, {"quality": "best"}, {"device": "tpu"}, {"also": ("xml",)}])

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from softctm.console import log_shown
 from softctm.errors import InputError, ModelError, OutputError, UsageError
 from softctm.jobs.server import InvokeServer, Job
 
@@ -112,7 +113,7 @@ def test_a_failed_job_answers_with_its_message_and_the_next_one_runs(
             raise outcome
         return outcome
 
-    with serving(lambda: job) as server:
+    with log_shown(), serving(lambda: job) as server:
         wait_until_ready(server)
         got, answer, _ = ask(server, "POST", "/invoke")
         assert (got, answer["exit_code"]) == (status, exit_code)
@@ -212,11 +213,11 @@ def _start(body: str) -> subprocess.Popen[str]:
     """Run a server whose `load` is the given function body, in a process of its own."""
     program = (
         "import sys, time\nfrom softctm.errors import ModelError\n"
-        "from softctm.jobs.server import InvokeServer\n"
+        "from softctm.console import log_shown\nfrom softctm.jobs.server import InvokeServer\n"
         f"def load():\n{body}\n"
         "server = InvokeServer(('127.0.0.1', 0), load)\n"
         "print(server.server_address[1], flush=True)\n"
-        "server.serve_until_stopped()\n"
+        "with log_shown():\n    server.serve_until_stopped()\n"
     )
     return subprocess.Popen(
         [sys.executable, "-c", program],

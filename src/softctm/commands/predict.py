@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
+from softctm.console import ConsoleProgress, show
 from softctm.jobs.options import JobOptions
 from softctm.jobs.pairs import run_job
 from softctm.options import add_options, options_from
-from softctm.progress import write_line
 
 
 def configure(
@@ -49,8 +48,8 @@ def job_options(args: argparse.Namespace) -> JobOptions:
 def run(args: argparse.Namespace) -> int:
     """Run the job; an interruption or SIGTERM still writes what is done."""
     with _interrupted_by_sigterm():
-        result = run_job(args.input, args.output, job_options(args))
-    write_line(f"wrote {result.summary}", sys.stdout)
+        result = run_job(args.input, args.output, job_options(args), progress=ConsoleProgress())
+    show(f"wrote {result.summary}")
     return 0
 
 

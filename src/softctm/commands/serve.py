@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 
 from softctm.commands import predict
+from softctm.console import ConsoleProgress
 from softctm.jobs.pairs import load_detector, run_job
 from softctm.jobs.server import HOST, PORT, InvokeServer, Job
+
+_logger = logging.getLogger(__name__)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -27,10 +31,10 @@ def run(args: argparse.Namespace) -> int:
 
     def load() -> Job:
         detector = load_detector(options)
-        print(f"ready: model {detector.model.name} on {detector.device}", flush=True)
-        return lambda: run_job(args.input, args.output, options, detector).summary
+        _logger.info("ready: model %s on %s", detector.model.name, detector.device)
+        return lambda: run_job(args.input, args.output, options, detector, progress=ConsoleProgress()).summary
 
     server = InvokeServer((args.host, args.port), load)
-    print(f"listening on {args.host}:{args.port}, loading the networks", flush=True)
+    _logger.info("listening on %s:%s, loading the networks", args.host, args.port)
     server.serve_until_stopped()
     return 0

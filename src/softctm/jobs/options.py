@@ -21,4 +21,3 @@ class JobOptions(DetectorOptions):
         choices=tuple(FORMATS),
     )
     allow_partial: bool = option(False, "exit with 0 although some pairs failed and are missing")
-    debug: bool = False

@@ -9,24 +9,24 @@ half minute's.
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
-import traceback
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from softctm.errors import InputError, ModelError, OutputError, PartialResultError, SoftCTMError
-from softctm.files import prepare_folder, write_json_atomically
+from softctm.errors import ModelError, OutputError, PartialResultError, SoftCTMError
+from softctm.files import prepare_folder
 from softctm.jobs import run_record
 from softctm.jobs.background import Background
 from softctm.jobs.options import JobOptions
+from softctm.jobs.pair_result import JobResult
+from softctm.jobs.prefetch import read_ahead
 from softctm.jobs.run_record import RunRecord
 from softctm.options import recorded
 from softctm.pair import CellTissuePair
-from softctm.points import CellClass, CellPoints
-from softctm.progress import Progress
+from softctm.points import CellClass
+from softctm.progress import SILENT, Progress
 from softctm.readers import PairSource, open_pairs
 from softctm.writers import grand_challenge
 from softctm.writers.viewers import FROM_MAPS, write_for_viewers
@@ -34,6 +34,8 @@ from softctm.writers.viewers import FROM_MAPS, write_for_viewers
 if TYPE_CHECKING:
     from softctm.inference.detector import Prediction
     from softctm.model import Model
+
+_logger = logging.getLogger(__name__)
 
 
 class PairDetector(Protocol):
@@ -55,39 +57,6 @@ _WRITE_EVERY_S = 30.0
 """How often what is done is written while the job goes on: a process may be killed without a word."""
 
 
-@dataclass
-class JobResult:
-    """The outcome of a job.
-
-    Attributes
-    ----------
-    points : list of CellPoints or None
-        One a pair in input order; None for a pair that failed.
-    record : RunRecord
-        What `run.json` says.
-    result_file : Path
-        Where the points were written.
-    failures : list of exception types
-        One a pair that failed. The exceptions themselves would keep their pairs' images in memory.
-    """
-
-    points: list[CellPoints | None]
-    record: RunRecord
-    result_file: Path
-    failures: list[type[Exception]] = field(default_factory=list)
-
-    @property
-    def summary(self) -> str:
-        """One line for the user."""
-        found = [cells for cells in self.points if cells is not None]
-        counts = {kind: sum(cells.count(kind) for cells in found) for kind in CellClass}
-        return (
-            f"{self.result_file}: {len(found)} of {len(self.record.pairs)} pairs, "
-            f"{counts[CellClass.BACKGROUND]} background cells, {counts[CellClass.TUMOR]} tumor cells, "
-            f"{self.record.seconds.get('total', 0.0):.1f} s"
-        )
-
-
 def load_detector(options: JobOptions) -> PairDetector:
     """Load the networks that `options` ask for; see `softctm.inference.load.open_detector`."""
     from softctm.inference.load import open_detector  # slow to import: bad input is told before
@@ -102,6 +71,7 @@ def run_job(
     options: JobOptions,
     detector: PairDetector | None = None,
     load: Callable[[JobOptions], PairDetector] = load_detector,
+    progress: Progress = SILENT,
 ) -> JobResult:
     """Find the cells of every pair under `input_dir` and write the result to `output_dir`.
 
@@ -116,26 +86,28 @@ def run_job(
         The user's choices.
     detector : PairDetector, optional
         Loaded networks to use, for several jobs in a row; by default `load(options)`.
+    progress : Progress
+        Gets a step a pair.
 
     Raises
     ------
     InputError, ModelError, DeviceError, OutputError
         If the job as a whole fails, or no pair could be processed.
     PartialResultError
-        If the result was written but lacks a pair, unless `options.allow_partial`.
+        If the result was written but lacks a pair, or a pair's further files, unless
+        `options.allow_partial`.
     KeyboardInterrupt
         If it was interrupted, after what was done has been written.
     """
-    start = time.perf_counter()
     record = RunRecord(_recorded(options))
     result = JobResult([], record, output_dir / grand_challenge.FILE_NAME)
     prepare_folder(output_dir)
     try:
-        with _timed(record, "open_input"):
+        with record.timed("open_input"):
             source = open_pairs(input_dir, options.subset)
         record.input = {"folder": str(input_dir), "layout": source.layout, "pairs": len(source)}
         result.points = [None] * len(source)
-        with _timed(record, "load_model"):
+        with record.timed("load_model"):
             detector = detector or load(options)
         record.device = {
             "asked": options.device,
@@ -145,16 +117,16 @@ def run_job(
         }
         record.model = run_record.model_entry(detector.model)
         before = dict(detector.seconds)
-        with Progress(len(source), "pair") as progress:
-            progress.say(f"{len(source)} pairs ({source.layout}), model {record.model['name']}")
-            progress.say(detector.notice or f"running on {detector.device}")
-            try:
-                _detect(source, detector, options, result, progress, start)
-            finally:
-                record.detect_seconds = {k: v - before[k] for k, v in detector.seconds.items()}
-        if not any(points is not None for points in result.points):
-            raise _nothing_done(result)
-        record.status = "partial" if result.failures else "complete"
+        _logger.info("%d pairs (%s), model %s", len(source), source.layout, record.model["name"])
+        _logger.info("%s", detector.notice or f"running on {detector.device}")
+        try:
+            _detect(source, detector, options, result, progress)
+        finally:
+            record.detect_seconds = {k: v - before[k] for k, v in detector.seconds.items()}
+        lack = result.error()
+        if lack is not None and not isinstance(lack, PartialResultError):
+            raise lack
+        record.status = "partial" if lack else "complete"
     except KeyboardInterrupt:
         record.status = "interrupted"
         raise
@@ -164,138 +136,81 @@ def run_job(
             record.error = str(error)
         raise
     finally:
-        _write(result, start)
-    if result.failures and not options.allow_partial:
-        raise PartialResultError(_partial_message(result))
+        result.write()
+    if lack is not None and not options.allow_partial:
+        raise lack
     return result
 
 
 def _detect(
-    source: PairSource,
-    detector: PairDetector,
-    options: JobOptions,
-    result: JobResult,
-    progress: Progress,
-    start: float,
+    source: PairSource, detector: PairDetector, options: JobOptions, result: JobResult, progress: Progress
 ) -> None:
     """Process every pair; a failure is noted and told, and does not stop the others."""
     record, told, written = result.record, 0, time.perf_counter()
-    with contextlib.closing(_read_ahead(source, record)) as pairs, Background("write") as writing:
-        for index, (name, read) in enumerate(pairs):
+    unwritten: list[tuple[int, str, Exception]] = []
+
+    def read(index: int) -> CellTissuePair:
+        with record.timed("read"):
+            return source.read(index)
+
+    def write_further(index: int, pair: CellTissuePair, prediction: Prediction) -> None:
+        with record.timed("write_for_viewers"):
+            for name in options.also:
+                try:
+                    write_for_viewers(result.result_file.parent, name, pair, prediction)
+                except Exception as error:
+                    unwritten.append((index, pair.name, error))
+
+    def fail(index: int, name: str, error: Exception) -> None:
+        message = result.fail(index, name, error)
+        # Tracebacks hold the pair's images: only where somebody wants them.
+        _logger.warning("%s", message, exc_info=error if _logger.isEnabledFor(logging.DEBUG) else None)
+
+    def fail_unwritten() -> None:
+        while unwritten:
+            fail(*unwritten.pop(0))
+
+    with (
+        contextlib.closing(read_ahead(source.names, read)) as pairs,
+        progress.task(len(source), "pair") as task,
+        contextlib.ExitStack() as at_end,
+    ):
+        at_end.callback(fail_unwritten)  # after the last has been written
+        writing = at_end.enter_context(Background("write"))
+        for index in range(len(source)):
+            with record.timed("wait_for_input"):
+                name, reading = next(pairs)
             begin = time.perf_counter()
             try:
-                pair = read.result()
-                with _timed(record, "detect"):
+                pair = reading.result()
+                with record.timed("detect"):
                     prediction = detector.predict(pair, maps=bool(FROM_MAPS.intersection(options.also)))
             except ModelError:  # of the model, and so of every pair
                 raise
             except Exception as error:
-                message = _failure_message(name, error)
-                result.failures.append(type(error))
-                record.add_failure(index, name, message)
-                progress.complain(f"warning: {message}")
-                if options.debug:
-                    progress.complain("".join(traceback.format_exception(error)).rstrip())
+                fail(index, name, error)
                 outcome = "failed"
             else:
                 cells = result.points[index] = prediction.points
-                if options.also:
-                    writing.begin(_write_for_viewers, result, options.also, pair, prediction)
                 record.add_cells(index, name, cells, time.perf_counter() - begin)
                 outcome = f"{cells.count(CellClass.BACKGROUND)} BC, {cells.count(CellClass.TUMOR)} TC"
+                if options.also:
+                    writing.begin(write_further, index, pair, prediction)
+            fail_unwritten()
             record.warnings = list(source.warnings)
             for warning in record.warnings[told:]:
-                progress.complain(f"warning: {warning}")
+                _logger.warning("%s", warning)
             told = len(record.warnings)
-            progress.step(f"{name}: {outcome}")
+            task.step(f"{name}: {outcome}")
             if time.perf_counter() - written > _WRITE_EVERY_S:
                 record.status = "unfinished"
                 try:
-                    _write(result, start)
+                    result.write()
                 except OutputError as error:  # the disk may have room again by the end
-                    progress.complain(f"warning: {error}")
+                    _logger.warning("%s", error)
                 written = time.perf_counter()
-
-
-def _read_ahead(
-    source: PairSource, record: RunRecord
-) -> Generator[tuple[str, Future[CellTissuePair]], None, None]:
-    """Each pair's name and its reading, the next one already begun in a thread while this one is used."""
-
-    def read(index: int) -> CellTissuePair:
-        with _timed(record, "read"):
-            return source.read(index)
-
-    executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="read")
-    try:
-        following = executor.submit(read, 0)
-        for index, name in enumerate(source.names):
-            current = following
-            with _timed(record, "wait_for_input"):
-                current.exception()  # wait, so that no third pair is ever in memory
-            if index + 1 < len(source):
-                following = executor.submit(read, index + 1)
-            yield name, current
-    finally:
-        executor.shutdown(wait=False, cancel_futures=True)
-
-
-def _write_for_viewers(
-    result: JobResult, formats: Sequence[str], pair: CellTissuePair, prediction: Prediction
-) -> None:
-    with _timed(result.record, "write_for_viewers"):
-        for name in formats:
-            write_for_viewers(result.result_file.parent, name, pair, prediction)
-
-
-def _write(result: JobResult, start: float) -> None:
-    """Write the points, if any pair was done, and the record."""
-    with _timed(result.record, "write"):
-        if any(points is not None for points in result.points):
-            write_json_atomically(result.result_file, grand_challenge.points_document(result.points))
-    result.record.seconds["total"] = time.perf_counter() - start
-    record_file = result.result_file.with_name(run_record.FILE_NAME)
-    write_json_atomically(record_file, result.record.document(), indent=1)
-
-
-def _failure_message(name: str, error: Exception) -> str:
-    """One line that names the pair."""
-    text = str(error) or type(error).__name__
-    if not isinstance(error, SoftCTMError):
-        text = f"unexpected {type(error).__name__}: {' '.join(text.split())} (--debug shows where)"
-    return text if f"pair {name}" in text else f"pair {name}: {text}"
-
-
-def _nothing_done(result: JobResult) -> SoftCTMError:
-    """The error of a job in which every pair failed: of the pairs' own kind where they agree."""
-    kinds = set(result.failures)
-    kind = kinds.pop() if len(kinds) == 1 else InputError
-    first = result.record.failures[0]["error"]
-    others = f" (and {len(result.failures) - 1} more, see run.json)" if len(result.failures) > 1 else ""
-    if not issubclass(kind, SoftCTMError):
-        kind = SoftCTMError
-    return kind(f"no pair could be processed: {first}{others}")
-
-
-def _partial_message(result: JobResult) -> str:
-    """Name the pairs that are missing."""
-    names = [str(failure["name"]) for failure in result.record.failures]
-    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return (
-        f"{len(names)} of {len(result.points)} pairs failed and are missing from {result.result_file}: "
-        f"{shown}; run.json says why (--allow-partial accepts this)"
-    )
 
 
 def _recorded(options: JobOptions) -> dict[str, Any]:
     """Options as `run.json` holds them."""
     return recorded(options) | {"views": options.chosen_quality.views}
-
-
-@contextlib.contextmanager
-def _timed(record: RunRecord, stage: str) -> Iterator[None]:
-    begin = time.perf_counter()
-    try:
-        yield
-    finally:
-        record.add_seconds(stage, time.perf_counter() - begin)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -65,16 +67,25 @@ class RunRecord:
         )
 
     def add_failure(self, index: int, name: str, message: str) -> None:
-        """Note a pair that failed."""
+        """Note a pair that failed, or whose cells were found but whose further files were not written."""
+        for pair in self.pairs:
+            if pair["index"] == index:
+                pair["error"] = message
+                return
         self.pairs.append({"index": index, "name": name, "error": message})
 
-    def add_seconds(self, stage: str, seconds: float) -> None:
-        """Add to a stage's time."""
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+    @contextlib.contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the block's wall time to a stage, one stage in one thread at a time."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - begin
 
     @property
     def failures(self) -> list[dict[str, Any]]:
-        """The pairs that failed."""
+        """The pairs that failed; one that has counts of cells lacks only further files."""
         return [pair for pair in self.pairs if "error" in pair]
 
     def document(self) -> dict[str, Any]:
@@ -84,7 +95,7 @@ class RunRecord:
             "status": self.status,
             "error": self.error,
             "started": self.started,
-            "seconds": _rounded(self.seconds),
+            "seconds": _rounded(dict(self.seconds)),  # a copy: threads add to it
             "detect_seconds": _rounded(self.detect_seconds),
             "options": dict(self.options),
             "device": self.device,

@@ -8,9 +8,9 @@ remembered between calls but the loaded networks.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
@@ -20,6 +20,9 @@ from types import FrameType
 from typing import Any
 
 from softctm.errors import InputError, SoftCTMError, UsageError
+from softctm.unexpected import as_expected
+
+_logger = logging.getLogger(__name__)
 
 HOST, PORT = "127.0.0.1", 4743
 """Where the platform looks for the server: from inside the container."""
@@ -117,14 +120,17 @@ class InvokeServer(ThreadingHTTPServer):
         if wait(unfinished, timeout=GRACE_SECONDS).not_done:
             # A network's arithmetic cannot be interrupted, and the interpreter would wait for its thread.
             what = "a job was running; its result is not complete" if self.ready else "networks were loading"
-            sys.stdout.flush()
-            print(f"error: stopped while {what}", file=sys.stderr, flush=True)
+            _logger.error("stopped while %s", what)
             os._exit(128 + signal.SIGTERM)
 
     def server_close(self) -> None:
         """Stop listening and take no more jobs; one that runs is left to finish."""
         super().server_close()
         self._worker.shutdown(wait=False, cancel_futures=True)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Note a request that could not be answered; the next one may be."""
+        _logger.warning("a request from %s failed", client_address, exc_info=True)
 
     def _stop(self) -> None:
         # `shutdown` waits for the serving loop to end, so the thread that runs the loop must not call it.
@@ -177,19 +183,17 @@ class _Handler(BaseHTTPRequestHandler):
     def _invoke(self) -> None:
         try:
             summary = self.server.run_job()
-        except SoftCTMError as error:
-            self._fail(str(error), error)
-        except Exception as error:  # a bug must not end the server: the next input may be fine
-            self._fail(f"unexpected {type(error).__name__}: {error}", error)
+        except Exception as error:  # not even a bug ends the server: the next input may be fine
+            self._fail(error)
         else:
             self._answer(HTTPStatus.CREATED, {"status": "done", "summary": summary})
 
-    def _fail(self, message: str, error: Exception) -> None:
-        by_input = isinstance(error, InputError)
+    def _fail(self, error: Exception) -> None:
+        expected = as_expected(error)
+        by_input = isinstance(expected, InputError)
         status = HTTPStatus.BAD_REQUEST if by_input else HTTPStatus.INTERNAL_SERVER_ERROR
-        sys.stdout.flush()
-        print(f"error: {message}", file=sys.stderr, flush=True)
-        self._answer(status, {"error": message, "exit_code": getattr(error, "exit_code", 1)})
+        _logger.error("%s", expected, exc_info=error)
+        self._answer(status, {"error": str(expected), "exit_code": expected.exit_code})
 
     def _discard_body(self) -> bool:
         """Read and drop what the client sends, so that its next request on the connection is understood."""
@@ -227,4 +231,4 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         # Standard error is for the message that a user will see; health is asked every few seconds.
         if getattr(self, "path", "").partition("?")[0] != "/health":
-            print(format % args, flush=True)
+            _logger.info(format, *args)

@@ -1,0 +1,50 @@
+"""Packages that only some commands need: which extra of SoftCTM brings them, and what to say without."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from softctm.errors import MissingPackageError
+
+EXTRA_OF = {
+    "onnxruntime": "cpu",
+    "jinja2": "report",
+    "markupsafe": "report",
+    "matplotlib": "report",
+    "onnxscript": "train",
+    "safetensors": "train",
+    "segmentation_models_pytorch": "train",
+    "tensorboard": "train",
+    "timm": "train",
+    "torch": "train",
+    "torchvision": "train",
+}
+"""Importable name → extra of pyproject.toml."""
+
+
+def require(*modules: str) -> None:
+    """Make sure that packages are installed, without importing them: before slow imports that need them.
+
+    Parameters
+    ----------
+    *modules : str
+        Importable names.
+
+    Raises
+    ------
+    MissingPackageError
+        If one is not; the message says how to install it.
+    """
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise missing(module)
+
+
+def missing(module: str) -> MissingPackageError:
+    """The error of a package that is not installed."""
+    package = module.partition(".")[0]
+    extra = EXTRA_OF.get(package)
+    remedy = f"pip install 'softctm[{extra}]'" if extra else "pip install softctm"
+    if package == "onnxruntime":
+        remedy += " (softctm[gpu] for CUDA)"
+    return MissingPackageError(f"{package} is not installed; install it: {remedy}")

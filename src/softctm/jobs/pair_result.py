@@ -1,0 +1,104 @@
+"""The outcome of a job over pairs: what was found, what failed, and how both are written and told."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from softctm.errors import InputError, PartialResultError, SoftCTMError
+from softctm.files import write_json_atomically
+from softctm.jobs import run_record
+from softctm.jobs.run_record import RunRecord
+from softctm.points import CellClass, CellPoints
+from softctm.unexpected import as_expected
+from softctm.writers import grand_challenge
+
+
+@dataclass
+class JobResult:
+    """The outcome of a job.
+
+    Attributes
+    ----------
+    points : list of CellPoints or None
+        One a pair in input order; None for a pair that failed.
+    record : RunRecord
+        What `run.json` says.
+    result_file : Path
+        Where the points were written.
+    failures : list of exception types
+        One a pair that failed. The exceptions themselves would keep their pairs' images in memory.
+    """
+
+    points: list[CellPoints | None]
+    record: RunRecord
+    result_file: Path
+    failures: list[type[SoftCTMError]] = field(default_factory=list)
+    start: float = field(default_factory=time.perf_counter)
+
+    @property
+    def summary(self) -> str:
+        """One line for the user."""
+        found = [cells for cells in self.points if cells is not None]
+        counts = {kind: sum(cells.count(kind) for cells in found) for kind in CellClass}
+        return (
+            f"{self.result_file}: {len(found)} of {len(self.record.pairs)} pairs, "
+            f"{counts[CellClass.BACKGROUND]} background cells, {counts[CellClass.TUMOR]} tumor cells, "
+            f"{self.record.seconds.get('total', 0.0):.1f} s"
+        )
+
+    def fail(self, index: int, name: str, error: Exception) -> str:
+        """Note a pair's failure; return the line that names it."""
+        expected = as_expected(error)
+        message = str(expected) if f"pair {name}" in str(expected) else f"pair {name}: {expected}"
+        self.failures.append(type(expected))
+        self.record.add_failure(index, name, message)
+        return message
+
+    def write(self) -> None:
+        """Write the points, if any pair was done, and the record.
+
+        Raises
+        ------
+        OutputError
+            If one of them cannot be written.
+        """
+        with self.record.timed("write"):
+            if any(points is not None for points in self.points):
+                write_json_atomically(self.result_file, grand_challenge.points_document(self.points))
+        self.record.seconds["total"] = time.perf_counter() - self.start
+        write_json_atomically(
+            self.result_file.with_name(run_record.FILE_NAME), self.record.document(), indent=1
+        )
+
+    def error(self) -> SoftCTMError | None:
+        """What is wrong with the result: no pair was done, pairs or their further files are missing."""
+        if not self.failures:
+            return None
+        if all(points is None for points in self.points):
+            return self._nothing_done()
+        failed = self.record.failures
+        # A pair without counts was not done; one with counts lacks files that `--also` asked for.
+        absent = [str(pair["name"]) for pair in failed if "tumor_cells" not in pair]
+        unwritten = [str(pair["name"]) for pair in failed if "tumor_cells" in pair]
+        parts = []
+        if absent:
+            parts.append(f"pairs failed and are missing from {self.result_file}: {_some(absent)}")
+        if unwritten:
+            parts.append(f"pairs lack a file that --also asked for: {_some(unwritten)}")
+        numbers = [len(names) for names in (absent, unwritten) if names]
+        told = ", ".join(f"{n} of {len(self.points)} {p}" for n, p in zip(numbers, parts, strict=True))
+        return PartialResultError(f"{told}; run.json says why (--allow-partial accepts this)")
+
+    def _nothing_done(self) -> SoftCTMError:
+        """The error of a job in which every pair failed: of the pairs' own kind where they agree."""
+        kinds = set(self.failures)
+        kind = kinds.pop() if len(kinds) == 1 else InputError
+        first = self.record.failures[0]["error"]
+        others = f" (and {len(self.failures) - 1} more, see run.json)" if len(self.failures) > 1 else ""
+        return kind(f"no pair could be processed: {first}{others}")
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,0 +1,28 @@
+"""Any exception as one line for the user and an exit code."""
+
+from __future__ import annotations
+
+import errno
+
+from softctm.errors import OutputError, SoftCTMError
+from softctm.extras import missing
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+def as_expected(error: Exception) -> SoftCTMError:
+    """The error itself if it is a `SoftCTMError`, else one that says what kind of surprise it was."""
+    if isinstance(error, SoftCTMError):
+        return error
+    text = " ".join(str(error).split())
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "softctm").startswith("softctm"):
+        return missing(str(error.name))
+    if isinstance(error, MemoryError):
+        return SoftCTMError("out of memory; free some, or do less at once" + (f" ({text})" if text else ""))
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        where = error.filename or "a file"
+        return OutputError(
+            f"{where} cannot be written ({error.strerror}); make room, or choose another place"
+        )
+    what = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return SoftCTMError(f"unexpected {what}; this is a bug, please report it (--debug shows where)")
