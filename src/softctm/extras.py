@@ -40,6 +40,11 @@ def require(*modules: str) -> None:
             raise missing(module)
 
 
+def require_extra(extra: str) -> None:
+    """`require` everything that an extra of pyproject.toml brings."""
+    require(*(module for module, name in EXTRA_OF.items() if name == extra))
+
+
 def missing(module: str) -> MissingPackageError:
     """The error of a package that is not installed."""
     package = module.partition(".")[0]

@@ -295,6 +295,9 @@ def test_an_output_that_becomes_unwritable(tmp_path: Path) -> None:
 
     with pytest.raises(OutputError, match="cannot be written"):
         run(write_pairs(tmp_path, 1), FakeDetector(before))
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["status"] == "failed"
+    assert "cell_classification.json cannot be written" in record["error"]
 
 
 def test_the_notice_of_the_detector_is_told_and_recorded(

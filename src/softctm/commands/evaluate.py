@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from softctm.commands.truth_options import add_truth_options, predictions_of, short_names, truth_of
+from softctm.console import show
 from softctm.errors import ScoreTooLowError, UsageError
 from softctm.evaluation.analysis import evaluate
 from softctm.evaluation.bootstrap import RESAMPLES, Bootstrap, Estimate
@@ -70,13 +71,13 @@ def run(args: argparse.Namespace) -> int:
             evaluate(predictions, truth, name=name, tissue_maps=maps, resamples=args.resamples)
         )
         for line in summary(evaluations[-1]):
-            print(line)
+            show(line, is_result=not args.output)
     comparison = None
     if len(evaluations) > 1 and args.resamples:
         counts = [evaluation.pair_counts for evaluation in evaluations]
         comparison = compare(names, counts, Bootstrap(len(truth), args.resamples))
         for line in ranking(comparison):
-            print(line)
+            show(line, is_result=not args.output)
     if args.output:
         _write(evaluations, comparison, args.output)
     _judge(evaluations, args.fail_under)
@@ -104,7 +105,7 @@ def _write(evaluations: list[Evaluation], comparison: Comparison | None, folder:
         write_evaluation(evaluation, own)
     if comparison:
         write_comparison(comparison, folder)
-    print(f"written to {folder}")
+    show(f"written to {folder}")
 
 
 def _judge(evaluations: list[Evaluation], least: float | None) -> None:

@@ -6,8 +6,9 @@ import argparse
 import json
 from pathlib import Path
 
-from softctm.commands.shared_options import add_release, add_run_folder, load_pairs, require_training
+from softctm.commands.shared_options import add_release, add_run_folder, load_pairs
 from softctm.errors import InputError
+from softctm.extras import require_extra
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export every network of the run."""
-    require_training()
+    require_extra("train")
     from softctm.training.config import OPTIONAL_FACTS, preset_from_json
     from softctm.training.cross_validation import EnsembleRun
     from softctm.training.export import export_ensemble

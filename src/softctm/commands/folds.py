@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from softctm.commands.shared_options import add_release, load_pairs
+from softctm.console import show
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -27,5 +28,5 @@ def run(args: argparse.Namespace) -> int:
     for fold in sorted(set(folds.values())):
         members = [pair for pair in pairs if folds[pair.id] == fold]
         organs = ", ".join(f"{organ} {n}" for organ, n in sorted(Counter(p.organ for p in members).items()))
-        print(f"fold {fold}: {len(members)} pairs, {len({p.patient for p in members})} patients; {organs}")
+        show(f"fold {fold}: {len(members)} pairs, {len({p.patient for p in members})} patients; {organs}")
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from softctm.console import show
 from softctm.phantom.sample_folders import LAYOUTS, draw_pairs
 
 
@@ -24,5 +25,5 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Draw, write, and say where."""
     count = LAYOUTS[args.layout](args.out, draw_pairs(args.pairs, args.seed))
-    print(f"{count} pairs drawn to {args.out}")
+    show(f"{count} pairs drawn to {args.out}")
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from softctm.console import ConsoleProgress, show
 from softctm.errors import InputError, UsageError
 
 
@@ -37,10 +38,13 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"{args.calibrate}: no such folder; give one with pairs to --calibrate")
     model = load_model(find_weights(args.weights))
     source = open_pairs(args.calibrate, args.subset)
-    for file, difference in quantize_model(model, source, args.pairs, overwrite=args.overwrite).items():
-        print(
+    differences = quantize_model(
+        model, source, args.pairs, overwrite=args.overwrite, progress=ConsoleProgress()
+    )
+    for file, difference in differences.items():
+        show(
             f"{file}: probabilities off by {difference.mean:.4f} on average, {difference.largest:.3f} at "
             f"most; {difference.same_class:.2%} of the pixels keep their class"
         )
-    print(f"{model.folder}: int8 networks added; `softctm validate --precision int8 --update` scores them")
+    show(f"{model.folder}: int8 networks added; `softctm validate --precision int8 --update` scores them")
     return 0

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from softctm.commands.truth_options import add_truth_options, predictions_of, short_names, truth_of
-from softctm.errors import InputError, SoftCTMError, UsageError
+from softctm.console import show
+from softctm.errors import InputError, UsageError
 from softctm.evaluation.analysis import evaluate
 from softctm.evaluation.bootstrap import RESAMPLES, Bootstrap
 from softctm.evaluation.comparison import compare
@@ -15,6 +16,7 @@ from softctm.evaluation.predictions import read_json
 from softctm.evaluation.scores import count_pairs
 from softctm.evaluation.tissue import find_tissue_maps
 from softctm.evaluation.truth import TruePair, Truth
+from softctm.extras import require
 from softctm.files import prepare_folder, write_bytes_atomically
 from softctm.points import CellPoints
 from softctm.readers import PairSource, open_pairs
@@ -62,14 +64,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read, evaluate, draw, write, and say where."""
-    try:
-        from softctm.report.build import ReportInput, build_report, place_in_source
-    except ModuleNotFoundError as error:
-        if error.name not in ("jinja2", "markupsafe", "matplotlib"):
-            raise
-        raise SoftCTMError(
-            f"the report needs {error.name}; install softctm with its extra 'report'"
-        ) from None
+    require("jinja2", "markupsafe", "matplotlib")
+    from softctm.report.build import ReportInput, build_report, place_in_source
+
     names = short_names(args.predictions)
     _check(args)
     prepare_folder(args.out.parent)
@@ -118,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
     )
     data = page.encode("utf-8", errors="replace")
     write_bytes_atomically(args.out, data)
-    print(f"{args.out}: {len(named)} pairs, {len(data) / 1e6:.1f} MB")
+    show(f"{args.out}: {len(named)} pairs, {len(data) / 1e6:.1f} MB")
     return 0
 
 
@@ -171,5 +168,7 @@ def _run_record(predictions: Path) -> tuple[list[str], list[str]]:
     failures = record.get("failures")
     for failed in failures if isinstance(failures, list) else []:
         if isinstance(failed, dict):
-            warnings.append(f"Not predicted, counted as no cells: {failed.get('error')}")
+            # A pair with counts was predicted; only further files of it are missing.
+            what = "Incomplete" if "tumor_cells" in failed else "Not predicted, counted as no cells"
+            warnings.append(f"{what}: {failed.get('error')}")
     return facts, warnings

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from softctm.errors import UsageError
-
 if TYPE_CHECKING:
     from softctm.datasets.ocelot import AnnotatedPair
-
-_NEEDED = (
-    "torch", "torchvision", "segmentation_models_pytorch", "safetensors", "tensorboard", "onnxscript",
-)  # fmt: skip
 
 
 def add_release(parser: argparse.ArgumentParser, what: str = "an OCELOT release") -> None:
@@ -39,29 +32,6 @@ def load_pairs(args: argparse.Namespace) -> list[AnnotatedPair]:
     from softctm.datasets.registry import DATASETS
 
     return DATASETS[args.dataset](args.data, args.subset, PatientKey(args.patient_key))
-
-
-def require_training() -> None:
-    """Say what to install where PyTorch and its companions are missing.
-
-    Raises
-    ------
-    UsageError
-        If one is.
-    """
-    needed = (
-        "torch",
-        "torchvision",
-        "segmentation_models_pytorch",
-        "safetensors",
-        "tensorboard",
-        "onnxscript",
-    )
-    missing = [name for name in needed if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UsageError(
-            f"{', '.join(missing)}: not installed, but needed for training; pip install 'softctm[train]'"
-        )
 
 
 def add_run_folder(parser: argparse.ArgumentParser, what: str) -> None:

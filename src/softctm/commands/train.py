@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from softctm.commands.shared_options import add_release, add_run_folder, load_pairs, require_training
+from softctm.commands.shared_options import add_release, add_run_folder, load_pairs
 from softctm.errors import UsageError
+from softctm.extras import require_extra
 from softctm.ort.processors import available_processors
 from softctm.training.config import FINETUNING, PRESETS, with_settings
 
@@ -62,7 +63,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train what was asked for."""
-    require_training()
+    require_extra("train")
     from softctm.training.cross_validation import EnsembleRun
     from softctm.training.initialization import Start
     from softctm.training.loop import LoopConfig

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from softctm.choices import VIEW_COUNTS
 from softctm.commands.shared_options import add_release, load_pairs
+from softctm.console import show
 from softctm.errors import UsageError
 
 
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(f"--fold {min(absent)}: {args.data} holds no pair of it")
         for fold in args.fold:
             validation.counts(fold)
-        print(f"folds {args.fold} are counted; run again without --fold for the table")
+        show(f"folds {args.fold} are counted; run again without --fold for the table")
         return 0
     if args.update and len(validation.pairs) < len(validation.folds.of_pair):
         raise UsageError("--update: needs all pairs of the model's folds, or its scores would be of a part")
@@ -52,5 +53,5 @@ def run(args: argparse.Namespace) -> int:
         write_json_atomically(args.json, figures, indent=1)
     if args.update:
         update_manifest(model, figures)
-    print(table(figures))
+    show(table(figures), is_result=not (args.json or args.update))
     return 0

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from softctm.errors import InputError, PartialResultError, SoftCTMError
+from softctm.errors import InputError, OutputError, PartialResultError, SoftCTMError
 from softctm.files import write_json_atomically
 from softctm.jobs import run_record
 from softctm.jobs.run_record import RunRecord
@@ -29,6 +29,8 @@ class JobResult:
         Where the points were written.
     failures : list of exception types
         One a pair that failed. The exceptions themselves would keep their pairs' images in memory.
+    start : float
+        When the job began, by `time.perf_counter`.
     """
 
     points: list[CellPoints | None]
@@ -64,13 +66,19 @@ class JobResult:
         OutputError
             If one of them cannot be written.
         """
-        with self.record.timed("write"):
-            if any(points is not None for points in self.points):
-                write_json_atomically(self.result_file, grand_challenge.points_document(self.points))
+        try:
+            with self.record.timed("write"):
+                if any(points is not None for points in self.points):
+                    write_json_atomically(self.result_file, grand_challenge.points_document(self.points))
+        except OutputError as error:
+            self._write_record(status="failed", error=str(error))
+            raise
+        self._write_record()
+
+    def _write_record(self, **changes: str) -> None:
         self.record.seconds["total"] = time.perf_counter() - self.start
-        write_json_atomically(
-            self.result_file.with_name(run_record.FILE_NAME), self.record.document(), indent=1
-        )
+        path = self.result_file.with_name(run_record.FILE_NAME)
+        write_json_atomically(path, self.record.document() | changes, indent=1)
 
     def error(self) -> SoftCTMError | None:
         """What is wrong with the result: no pair was done, pairs or their further files are missing."""

@@ -21,6 +21,7 @@ from softctm.model.network_file import MANIFEST, Network
 from softctm.ort.quantization import Image, quantize_network
 from softctm.ort.runtime import Runtime
 from softctm.pair import CellTissuePair
+from softctm.progress import SILENT, Progress
 from softctm.readers.source import PairSource
 
 MAX_MEAN_DIFFERENCE = 0.02
@@ -64,7 +65,7 @@ class NetworkInputs:
 
 
 def quantize_model(
-    model: Model, source: PairSource, count: int, *, overwrite: bool = False
+    model: Model, source: PairSource, count: int, *, overwrite: bool = False, progress: Progress = SILENT
 ) -> dict[str, Difference]:
     """Add int8 networks to a model, those for validation included, and name them in its manifest.
 
@@ -79,6 +80,8 @@ def quantize_model(
         Pairs for each network, spread evenly over those that it may use.
     overwrite : bool
         Whether int8 networks that are there already are replaced.
+    progress : Progress
+        Gets a step a network.
 
     Returns
     -------
@@ -106,27 +109,31 @@ def quantize_model(
     shown: dict[str, list[str]] = {}
     made: dict[str, NetworkFile] = {}
     contents: dict[str, bytes] = {}
-    for stage in model.stages.values():
-        for network in (*stage.networks, *stage.validation):
-            numbers = _chosen(source, fold_of, network, count)
-            original = network.read()
-            content = quantize_network(
-                original,
-                (inputs.of(stage.name, source.read(number)) for number in numbers),
-                network.path.name,
+    work = [
+        (stage, network)
+        for stage in model.stages.values()
+        for network in (*stage.networks, *stage.validation)
+    ]
+    for stage, network in progress.over(work, "network"):
+        numbers = _chosen(source, fold_of, network, count)
+        original = network.read()
+        content = quantize_network(
+            original,
+            (inputs.of(stage.name, source.read(number)) for number in numbers),
+            network.path.name,
+        )
+        first = inputs.of(stage.name, source.read(numbers[0]))
+        difference = _difference(original, content, first, stage.head.activation)
+        if not difference.mean <= MAX_MEAN_DIFFERENCE:
+            raise ModelError(
+                f"{network.path}: 8 bits change its probabilities by {difference.mean:.2g} on average; "
+                "calibrate on more pairs, or keep it as it is"
             )
-            first = inputs.of(stage.name, source.read(numbers[0]))
-            difference = _difference(original, content, first, stage.head.activation)
-            if not difference.mean <= MAX_MEAN_DIFFERENCE:
-                raise ModelError(
-                    f"{network.path}: 8 bits change its probabilities by {difference.mean:.2g} on average; "
-                    "calibrate on more pairs, or keep it as it is"
-                )
-            place = f"int8/{network.path.relative_to(model.folder).as_posix()}"
-            contents[place] = content
-            made[network.sha256] = NetworkFile(path=place, sha256=hashlib.sha256(content).hexdigest())
-            differences[place] = difference
-            shown[place] = [source.names[number] for number in numbers]
+        place = f"int8/{network.path.relative_to(model.folder).as_posix()}"
+        contents[place] = content
+        made[network.sha256] = NetworkFile(path=place, sha256=hashlib.sha256(content).hexdigest())
+        differences[place] = difference
+        shown[place] = [source.names[number] for number in numbers]
     for place, content in contents.items():
         (model.folder / place).parent.mkdir(parents=True, exist_ok=True)
         write_bytes_atomically(model.folder / place, content)

@@ -219,7 +219,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(body)
-        except ConnectionError:
+        except OSError:
             self.close_connection = True  # the client did not wait; the result is written all the same
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
