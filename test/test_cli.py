@@ -65,6 +65,12 @@ def raising(error: BaseException) -> Callable[[Namespace], int]:
             1,
             "error: unexpected ModuleNotFoundError: x; this is",
         ),
+        (
+            ImportError("libtorch.so: cannot open", name="torch._C"),
+            10,
+            "error: torch is installed but cannot be imported (libtorch.so: cannot open); install it",
+        ),
+        (ImportError("cannot import name 'x'", name="softctm.y"), 1, "error: unexpected ImportError: cannot"),
         (KeyboardInterrupt(), 130, "error: interrupted"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,

@@ -48,8 +48,18 @@ def require_extra(extra: str) -> None:
 def missing(module: str) -> MissingPackageError:
     """The error of a package that is not installed."""
     package = module.partition(".")[0]
+    return MissingPackageError(f"{package} is not installed; install it: {_remedy(package)}")
+
+
+def broken(module: str, reason: str) -> MissingPackageError:
+    """The error of a package that is installed but cannot be imported."""
+    package = module.partition(".")[0]
+    return MissingPackageError(
+        f"{package} is installed but cannot be imported ({reason}); install it again: {_remedy(package)}"
+    )
+
+
+def _remedy(package: str) -> str:
     extra = EXTRA_OF.get(package)
     remedy = f"pip install 'softctm[{extra}]'" if extra else "pip install softctm"
-    if package == "onnxruntime":
-        remedy += " (softctm[gpu] for CUDA)"
-    return MissingPackageError(f"{package} is not installed; install it: {remedy}")
+    return f"{remedy} (softctm[gpu] for CUDA)" if package == "onnxruntime" else remedy

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from softctm.errors import OutputError, SoftCTMError
-from softctm.extras import missing
+from softctm.extras import EXTRA_OF, broken, missing
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -17,6 +17,8 @@ def as_expected(error: Exception) -> SoftCTMError:
     text = " ".join(str(error).split())
     if isinstance(error, ModuleNotFoundError) and not (error.name or "softctm").startswith("softctm"):
         return missing(str(error.name))
+    if isinstance(error, ImportError) and (error.name or "").partition(".")[0] in EXTRA_OF:
+        return broken(str(error.name), text)
     if isinstance(error, MemoryError):
         return SoftCTMError("out of memory; free some, or do less at once" + (f" ({text})" if text else ""))
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
