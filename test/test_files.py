@@ -46,6 +46,19 @@ def test_names_that_are_no_unicode_are_escaped(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "a.json").read_bytes()) == [name]
 
 
+@pytest.mark.parametrize("name", ["n" * 255, "界" * 85], ids=["letters", "Chinese characters"])
+def test_the_longest_name_that_a_folder_takes(tmp_path: Path, name: str) -> None:
+    """The temporary file's name is no longer than the file's own."""
+    write_bytes_atomically(tmp_path / name, b"x")
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_a_name_that_is_too_long(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"cannot be written \(File name too long\); shorten its name"):
+        write_bytes_atomically(tmp_path / ("n" * 256), b"x")
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_folder_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "a.json" / "b").mkdir(parents=True)
     with pytest.raises(OutputError, match=r"a\.json cannot be written"):
@@ -56,7 +69,8 @@ def test_a_folder_in_the_way(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(
-        OutputError, match=r"output folder .*file/out cannot be written to \(Not a directory\)"
+        OutputError,
+        match=r"output folder .*file/out cannot be written to \(Not a directory\); a file is in the way",
     ):
         prepare_folder(tmp_path / "file" / "out")
 

@@ -71,9 +71,11 @@ def prepare_folder(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
+        in_the_way = isinstance(error, FileExistsError | NotADirectoryError)
+        remedy = "a file is in the way, remove it" if in_the_way else f"let user {os.geteuid()} write there"
         raise OutputError(
-            f"output folder {folder} cannot be written to ({error.strerror}); make it writable for user "
-            f"{os.geteuid()} or choose another output folder"
+            f"output folder {folder} cannot be written to ({error.strerror}); "
+            f"{remedy} or choose another output folder"
         ) from error
 
 

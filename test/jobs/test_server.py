@@ -209,6 +209,14 @@ def test_a_taken_port_is_named() -> None:
         InvokeServer(("127.0.0.1", server.server_address[1]), lambda: lambda: "done")
 
 
+@pytest.mark.parametrize(
+    "address", [("127.0.0.1", 70_000), ("127.0.0.1", -1), ("no.such.host.invalid", 0), ("a" * 70, 0)]
+)
+def test_an_address_that_is_none_is_named(address: tuple[str, int]) -> None:
+    with pytest.raises(UsageError, match=rf"cannot listen on {address[0]}:{address[1]}: .*--host or --port"):
+        InvokeServer(address, lambda: lambda: "done")
+
+
 def _start(body: str) -> subprocess.Popen[str]:
     """Run a server whose `load` is the given function body, in a process of its own."""
     program = (

@@ -63,10 +63,10 @@ class InvokeServer(ThreadingHTTPServer):
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="job")
         try:
             super().__init__(address, _Handler)
-        except OSError as error:
+        except (OSError, OverflowError, UnicodeError) as error:  # taken, out of range, no name of a host
             raise UsageError(
-                f"cannot listen on {address[0]}:{address[1]}: {error.strerror}; "
-                "stop what listens there or choose another --port"
+                f"cannot listen on {address[0]}:{address[1]}: {getattr(error, 'strerror', None) or error}; "
+                "stop what listens there, or choose another --host or --port"
             ) from error
         self._jobs: set[Future[str]] = set()
         self._load_error: BaseException | None = None
