@@ -14,9 +14,10 @@ import pytest
 from inputs import write_pairs
 
 from softctm.cli import main
-from softctm.console import ConsoleLog, ConsoleProgress, GuardedStream, guarded_streams, log_shown, show
+from softctm.console import ConsoleLog, ConsoleProgress, log_shown, show
 from softctm.errors import InputError, OutputError
 from softctm.progress import SILENT
+from softctm.streams import GuardedStream, guarded_streams
 
 TEST = Path(__file__).resolve().parent
 SOURCE = TEST.parent / "src"
@@ -97,7 +98,7 @@ def test_a_reader_that_goes_away_has_what_it_wanted(monkeypatch: pytest.MonkeyPa
 def test_files_do_not_get_the_number_of_a_closed_stream(tmp_path: Path) -> None:
     """Else what a library prints from C would end up in a result."""
     code = (
-        "import os\nfrom softctm.console import guarded_streams\n"
+        "import os\nfrom softctm.streams import guarded_streams\n"
         "with guarded_streams():\n"
         "    file = open('result', 'w')\n"
         "    for number in (1, 2):\n"

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Callable, Sequence
 
 from softctm import __version__
-from softctm.console import LEVELS, check_stdout, guarded_streams, log_shown
+from softctm.console import LEVELS, check_stdout, log_shown
+from softctm.streams import guarded_streams
 from softctm.unexpected import as_expected
 
 _logger = logging.getLogger(__name__)
