@@ -10,6 +10,7 @@ import hashlib
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -68,12 +69,14 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folds = {f"00{i + 1}": {"fold": i // 2, "patient": f"p{i // 2}", "organ": "kidney"} for i in range(4)}
     (model / "validation/folds.json").write_text(json.dumps({"pairs": folds}))
     digest = hashlib.sha256(tissue.read_bytes()).hexdigest()
-    entry = {"file": "validation/tissue_fold1.onnx", "sha256": digest, "fold": 1}
-    write_manifest(
+    document = write_manifest(
         model,
         postprocessing={"method": "peaks", "sigma_px": 2.0, "distance_px": 4, "threshold": 0.3},
-        validation={"folds": "validation/folds.json", "tissue": [entry]},
+        folds="validation/folds.json",
     )
+    entry = {"fold": 1, "files": {"float32": {"path": "validation/tissue_fold1.onnx", "sha256": digest}}}
+    document["stages"]["tissue"]["validation"] = [entry]
+    (model / "model.json").write_text(json.dumps(document))
     return folder
 
 
@@ -84,7 +87,8 @@ def environment() -> dict[str, str]:
 def commands(given: Path, out: Path) -> dict[str, list[str]]:
     """Every quick command that needs no PyTorch, in an order in which each finds what it reads."""
     release = ["--data", str(given / "release")]
-    model = ["--weights", str(given / "model"), "--device", "cpu", "--views", "1"]
+    weights = ["--weights", str(out / "model")]
+    model = [*weights, "--device", "cpu", "--views", "1"]
     scored = ["--predictions", str(out / "predict/cell_classification.json"), "--resamples", "2"]
     scored += ["--truth", str(given / "release")]
     return {
@@ -101,13 +105,13 @@ def commands(given: Path, out: Path) -> dict[str, list[str]]:
         "evaluate, printed": ["evaluate", *scored],
         "report": ["report", str(out / "report.html"), *scored, "--each", "1"],
         "validate": ["validate", *release, *model, "--json", str(out / "validate.json")],
-        "quantize": ["quantize", "--weights", str(given / "model"), "--calibrate", str(given / "release"),
-                     "--output", str(out / "quantized"), "--pairs", "1"],
+        "quantize": ["quantize", *weights, "--calibrate", str(given / "release"), "--pairs", "1"],
     }  # fmt: skip
 
 
 def run_all(given: Path, out: Path, streams: str) -> tuple[dict[str, int], set[str]]:
     """Exit codes by command, and the files that were written."""
+    shutil.copytree(given / "model", out / "model")
     variables, redirections = (streams, "") if "=" in streams else ("", streams)
     script = f'{variables} "$@" {redirections}'
     words = [sys.executable, "-c", DRIVER, json.dumps(commands(given, out)), str(out / "codes.json")]
@@ -132,7 +136,7 @@ def test_with_good_streams_every_command_works(good: tuple[dict[str, int], set[s
     codes, files = good
     assert {name: code for name, code in codes.items() if code} == {"no such command": 2, "bad input": 3}
     assert {"predict/cell_classification.json", "predict/csv/001.csv", "folds.json"} <= files
-    assert {"report.html", "validate.json", "quantized/model.json"} <= files
+    assert {"report.html", "validate.json", "model/int8/cell_fold0.onnx"} <= files
     assert any(name.startswith("evaluate/") for name in files)
 
 
