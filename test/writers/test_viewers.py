@@ -80,7 +80,13 @@ def test_files_are_named_after_the_pair(tmp_path: Path) -> None:
     for name in FORMATS:
         write_for_viewers(tmp_path, name, PAIR, FOUND)
     files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")}
-    assert files == {"geojson/A 17.geojson", "csv/A 17.csv", "overlay/A 17.png", "tissue/A 17.png"}
+    assert files == {
+        "geojson/A 17.geojson",
+        "csv/A 17.csv",
+        "overlay/A 17.png",
+        "overview/A 17.png",
+        "tissue/A 17.png",
+    }
 
 
 def test_a_file_in_the_way(tmp_path: Path) -> None:

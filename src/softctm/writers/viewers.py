@@ -1,4 +1,4 @@
-"""One file a pair for other programs: GeoJSON (QuPath, GIS), CSV (spreadsheets), a picture, a tissue map."""
+"""One file a pair for other programs: GeoJSON (QuPath, GIS), CSV (spreadsheets), pictures, a tissue map."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from softctm.datasets.ocelot import tissue_labels_of
 from softctm.files import prepare_folder, write_bytes_atomically
 from softctm.pair import CellTissuePair
 from softctm.points import CellClass, CellPoints
+from softctm.writers.marks import mark_cells
+from softctm.writers.overview import overview
 
 if TYPE_CHECKING:
     from softctm.inference.detector import Prediction
 
 _NAMES = {CellClass.BACKGROUND: "Background cell", CellClass.TUMOR: "Tumor cell"}
-_RADIUS = 9
-"""Of a mark, pixels: about a nucleus."""
 
 
 def geojson(pair: CellTissuePair, prediction: Prediction) -> bytes:
@@ -52,36 +52,30 @@ def table(pair: CellTissuePair, prediction: Prediction) -> bytes:
 
 def overlay(pair: CellTissuePair, prediction: Prediction) -> bytes:
     """A PNG of the cell patch with its cells: tumor cells blue circles, background cells yellow squares."""
-    image = Image.fromarray(pair.cell)
-    draw = ImageDraw.Draw(image)
-    for x, y, kind, _ in _rows(prediction.points):
-        shape = draw.ellipse if kind is CellClass.TUMOR else draw.rectangle
-        # A dark rim keeps the mark visible on pale and on dark tissue.
-        for grow, color, width in ((1, (0, 0, 0), 4), (0, kind.color, 2)):
-            reach = _RADIUS + grow
-            shape((x - reach, y - reach, x + reach, y + reach), outline=color, width=width)
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=4)
-    return buffer.getvalue()
+    return _png(mark_cells(pair.cell, prediction.points))
+
+
+def overview_png(pair: CellTissuePair, prediction: Prediction) -> bytes:
+    """A PNG of both patches side by side; see `softctm.writers.overview`."""
+    return _png(overview(pair, prediction))
 
 
 def tissue(pair: CellTissuePair, prediction: Prediction) -> bytes:
     """A PNG of the tissue patch's likeliest classes with the values of OCELOT's annotation."""
     assert prediction.tissue_probability is not None
-    buffer = io.BytesIO()
-    Image.fromarray(tissue_labels_of(prediction.tissue_probability)).save(buffer, "PNG")
-    return buffer.getvalue()
+    return _png(Image.fromarray(tissue_labels_of(prediction.tissue_probability)))
 
 
 FORMATS: dict[str, tuple[str, Callable[[CellTissuePair, Prediction], bytes]]] = {
     "geojson": (".geojson", geojson),
     "csv": (".csv", table),
     "overlay": (".png", overlay),
+    "overview": (".png", overview_png),
     "tissue": (".png", tissue),
 }
 """Name → suffix and writer."""
 
-FROM_MAPS = frozenset({"tissue"})
+FROM_MAPS = frozenset({"overview", "tissue"})
 """The formats that are made of probability maps, which a detector gives only when asked."""
 
 
@@ -106,6 +100,13 @@ def write_for_viewers(folder: Path, name: str, pair: CellTissuePair, prediction:
     suffix, encode = FORMATS[name]
     prepare_folder(folder / name)
     write_bytes_atomically(folder / name / f"{pair.name}{suffix}", encode(pair, prediction))
+
+
+def _png(image: Image.Image) -> bytes:
+    """An image as a PNG file."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=4)
+    return buffer.getvalue()
 
 
 def _rows(cells: CellPoints) -> list[tuple[int, int, CellClass, object]]:
