@@ -45,11 +45,11 @@ def overview(pair: CellTissuePair, prediction: Prediction) -> Image.Image:
     picture.paste(mark_cells(pair.cell, prediction.points), (left, _HEAD))
     picture.paste(_tissue(pair, cancer), (right, _HEAD))
     draw = ImageDraw.Draw(picture)
-    for x, title, mpp in ((left, f"Cells of pair {pair.name}", CELL_MPP), (right, "Tissue", TISSUE_MPP)):
-        draw.text((x, _HEAD / 2), _shortened(title), _INK, _font(34), anchor="lm")
-        _scale_bar(draw, x + PATCH_SIZE, round(_BAR * mpp))
+    for start, title, mpp in ((left, f"Cells of pair {pair.name}", CELL_MPP), (right, "Tissue", TISSUE_MPP)):
+        draw.text((start, _HEAD / 2), _shortened(title), _INK, _font(34), anchor="lm")
+        _scale_bar(draw, start + PATCH_SIZE, round(_BAR * mpp))
     y = _HEAD + PATCH_SIZE + _FOOT / 2
-    x = left + 0.0
+    x: float = left
     for cell_class in (CellClass.TUMOR, CellClass.BACKGROUND):
         draw_mark(draw, cell_class, (x + 16, y), 1.5)
         text = f"{prediction.points.count(cell_class):,} {cell_class.name.lower()} cells"
