@@ -1,11 +1,11 @@
-"""Small networks set by hand, not trained: what the tests run, and the demo until there is a trained model.
+"""Small networks with weights set by hand, not trained, for the tests.
 
     python test/hand_set_networks.py [FOLDER]
 
 writes `tissue.onnx`, `cell_fold0.onnx` … `cell_fold4.onnx` and `model.json`, by default to `test/hand_set/`.
 They see dye amounts by color deconvolution. Tissue: much hematoxylin and little eosin around is cancer.
 Cells: a blob of hematoxylin is a nucleus; large and pale, in cancer, is a tumor cell. The few constants were
-read off the made-up pairs of `softctm phantom`; on real tissue the networks are of no use.
+read off the synthetic pairs of `softctm phantom`; on real tissue the networks are of no use.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def write(folder: Path) -> None:
         "schema_version": 1,
         "name": "hand-set",
         "version": "1.0.0",
-        "description": "Set by hand for made-up pairs, not trained: for tests and the demo only",
+        "description": "Set by hand for synthetic pairs, not trained: for tests only",
         "license": "Apache-2.0",
         "tissue": {
             "networks": [_entry(folder / "tissue.onnx")],

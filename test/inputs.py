@@ -1,4 +1,4 @@
-"""Made-up inputs in every layout, for tests of readers and of the job."""
+"""Synthetic inputs in every layout, for tests of readers and of the job."""
 
 from __future__ import annotations
 

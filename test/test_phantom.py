@@ -1,4 +1,4 @@
-"""The made-up pairs: coherent across the two resolutions, reproducible, honest about their cells."""
+"""The synthetic pairs: coherent across the two resolutions, reproducible, honest about their cells."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from skimage.color import rgb2hed
 
 from softctm.cli import main
 from softctm.pair import CELL_MPP, WINDOW_SIZE, CellTissuePair
-from softctm.phantom import Truth, draw_pair
+from softctm.phantom import DrawnTruth, draw_pair
 from softctm.phantom.noise import Noise, grid
 
 SAMPLE = Path(__file__).parent / "input"
 
 
 @pytest.fixture(scope="module")
-def drawn() -> tuple[CellTissuePair, Truth]:
+def drawn() -> tuple[CellTissuePair, DrawnTruth]:
     return draw_pair(7)
 
 
@@ -32,7 +32,7 @@ def container_input(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_tissue_window_is_the_cell_patch_seen_from_afar(drawn: tuple[CellTissuePair, Truth]) -> None:
+def test_tissue_window_is_the_cell_patch_seen_from_afar(drawn: tuple[CellTissuePair, DrawnTruth]) -> None:
     pair, _ = drawn
     from_afar = pair.cell.reshape(WINDOW_SIZE, 4, WINDOW_SIZE, 4, 3).mean(axis=(1, 3))
     x, y = pair.window.x, pair.window.y
@@ -46,7 +46,7 @@ def test_tissue_window_is_the_cell_patch_seen_from_afar(drawn: tuple[CellTissueP
         assert np.corrcoef(np.roll(from_afar, shift, (0, 1)).ravel(), window.ravel())[0, 1] < matching - 0.01
 
 
-def test_same_seed_same_pair_other_seed_other_pair(drawn: tuple[CellTissuePair, Truth]) -> None:
+def test_same_seed_same_pair_other_seed_other_pair(drawn: tuple[CellTissuePair, DrawnTruth]) -> None:
     pair, truth = drawn
     again, same_truth = draw_pair(7)
     assert np.array_equal(pair.cell, again.cell)
@@ -56,7 +56,7 @@ def test_same_seed_same_pair_other_seed_other_pair(drawn: tuple[CellTissuePair, 
     assert not np.array_equal(pair.cell, other.cell)
 
 
-def test_every_true_cell_lies_on_a_dark_blue_spot(drawn: tuple[CellTissuePair, Truth]) -> None:
+def test_every_true_cell_lies_on_a_dark_blue_spot(drawn: tuple[CellTissuePair, DrawnTruth]) -> None:
     pair, truth = drawn
     hematoxylin = ndimage.gaussian_filter(rgb2hed(pair.cell)[..., 0], 3)
     at_cells = hematoxylin[truth.cells.y, truth.cells.x]
@@ -73,7 +73,7 @@ def test_both_kinds_of_cells_and_both_kinds_of_tissue_show(seed: int) -> None:
 
 
 def test_tumor_cells_lie_in_the_cancer_area_and_others_also_outside(
-    drawn: tuple[CellTissuePair, Truth],
+    drawn: tuple[CellTissuePair, DrawnTruth],
 ) -> None:
     pair, truth = drawn
     under = truth.tissue[pair.window.y + truth.cells.y // 4, pair.window.x + truth.cells.x // 4]

@@ -1,4 +1,4 @@
-"""Draw docs/images/report-*.png: pages of made-up pairs and predictions, seen by headless Chromium.
+"""Draw docs/images/report-*.png: pages of synthetic pairs and predictions, seen by headless Chromium.
 
 python docs/figures/report.py     # needs chromium, chromedriver and the extra 'dev'
 """
@@ -97,7 +97,7 @@ def main() -> None:
             predict_tissue(pair, random).save(folder / "tissue" / f"{pair.id}.png")
         judged, plain = folder / "judged.html", folder / "plain.html"
         shared = ["--predictions", str(predictions), "--tissue", str(folder / "tissue")]
-        shared += ["--title", "Made-up pairs"]
+        shared += ["--title", "Synthetic pairs"]
         softctm(["report", str(judged), *shared, "--truth", str(folder / "phantom")])
         softctm(["report", str(plain), *shared, "--input", str(folder / "phantom")])
         photograph(judged, "overview", (1400, 1150))

@@ -1,4 +1,4 @@
-"""Draw docs/images/targets.png: one made-up image, its nucleus masks, and the targets made of them.
+"""Draw docs/images/targets.png: one synthetic image, its nucleus masks, and the targets made of them.
 
 python docs/figures/targets.py
 """

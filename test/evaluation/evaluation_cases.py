@@ -1,4 +1,4 @@
-"""Made-up cells and releases, and the matching rule spelled out word by word, for the evaluation's tests."""
+"""Synthetic cells and releases, and the matching rule spelled out word by word: for evaluation tests."""
 
 from __future__ import annotations
 

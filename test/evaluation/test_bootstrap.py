@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from softctm.evaluation.bootstrap import Bootstrap, interval
+from softctm.evaluation.bootstrap import Bootstrap, percentile_interval
 from softctm.evaluation.scores import named_scores
 
 
@@ -66,7 +66,7 @@ def test_interval_of_a_ratio_agrees_with_scipys_paired_bootstrap():
 
 
 def test_undefined_resamples_are_left_out():
-    low, high = interval(np.array([[np.nan, np.nan], [1.0, np.nan], [3.0, np.nan]]))
+    low, high = percentile_interval(np.array([[np.nan, np.nan], [1.0, np.nan], [3.0, np.nan]]))
     assert (low[0], high[0]) == (pytest.approx(1.05), pytest.approx(2.95))
     assert np.isnan([low[1], high[1]]).all()
 

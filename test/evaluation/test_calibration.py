@@ -29,9 +29,9 @@ def test_bins_and_errors_by_hand():
     assert list(parts) == ["all", "BC", "TC"]
     assert parts["all"].predictions.tolist() == [0, 1, 0, 0, 0, 1, 0, 0, 0, 3]
     assert parts["BC"].predictions.tolist() == [0] * 9 + [3]
-    assert parts["BC"].hit_rate.value[9] == pytest.approx(2 / 3)
+    assert parts["BC"].precision.value[9] == pytest.approx(2 / 3)
     assert parts["BC"].mean_score[9] == pytest.approx((0.9 + 0.95 + 0.92) / 3)
-    assert np.isnan(parts["BC"].hit_rate.value[:9]).all()
+    assert np.isnan(parts["BC"].precision.value[:9]).all()
     value = {name: figure.value for name, figure in parts["all"].figures.items()}
     assert value["expected_calibration_error"] == pytest.approx((abs(2.77 - 2) + abs(0.5 - 1) + 0.1) / 5)
     assert value["overconfidence"] == pytest.approx((2.77 + 0.5 + 0.1 - 3) / 5)

@@ -37,8 +37,8 @@ def test_figures_by_hand():
             *[(100 * i, 51, BC) for i in range(3)],  # 3 BC found and named
             (300, 51, TC),  # 1 BC called TC
             *[(100 * i, 501, TC) for i in range(3)],  # 3 TC found and named
-            *[(100 * i, 501, BC) for i in (3, 4)],  # 2 TC called BC, 1 TC missed
-            (900, 900, BC),  # a false alarm
+            *[(100 * i, 501, BC) for i in (3, 4)],  # 2 TC called BC, 1 TC not found
+            (900, 900, BC),  # a false positive
         )
     ]
     result = analyze(predicted, true)

@@ -21,7 +21,11 @@ def test_by_hand():
     true = [cells((100, 100, BC), (300, 100, BC), (500, 100, TC))]
     predicted = [cells((103, 104, BC), (300, 100, BC), (509, 88, TC), (900, 900, TC))]
     errors, _, _ = analyze(predicted, true)
-    assert (errors["all"].hits, errors["BC"].hits, errors["TC"].hits) == (3, 2, 1)
+    assert (errors["all"].true_positives, errors["BC"].true_positives, errors["TC"].true_positives) == (
+        3,
+        2,
+        1,
+    )
     value = {name: figure.value for name, figure in errors["all"].figures.items()}
     assert value["mean"] == pytest.approx(20 / 3)
     assert value["median"] == 5.0
@@ -37,7 +41,7 @@ def test_agrees_with_numpy_over_many_hits():
     true = [random_cells(random, 150) for _ in range(4)]
     errors, matched, predicted = analyze([imperfect(random, points) for points in true], true)
     for name, label in (("BC", BC), ("TC", TC)):
-        distance = matched.distance[matched.hit & (predicted.label == label)]
+        distance = matched.distance[matched.is_tp & (predicted.label == label)]
         value = {key: figure.value for key, figure in errors[name].figures.items()}
         assert value["mean"] == pytest.approx(distance.mean())
         assert value["median"] == pytest.approx(np.percentile(distance, 50, method="inverted_cdf"))
@@ -47,5 +51,5 @@ def test_agrees_with_numpy_over_many_hits():
 
 def test_without_hits_there_is_no_distance():
     errors, _, _ = analyze([cells((1, 1, BC))], [cells((900, 1, BC))])
-    assert errors["all"].hits == 0
+    assert errors["all"].true_positives == 0
     assert all(math.isnan(figure.value) for figure in errors["all"].figures.values())

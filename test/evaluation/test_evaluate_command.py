@@ -67,10 +67,10 @@ def test_everything_is_written_as_json_and_csv(case, tmp_path, capsys):
     assert found["predictions"]["pairs_without_cells"] == [4]
     tables = {path.stem: list(csv.DictReader(path.open())) for path in out.glob("*.csv")}
     assert set(tables) == {"figures", "pairs", "cells", "curves", "reliability", "confusion", "distances"}
-    assert sum(int(row["hits_tc"]) for row in tables["pairs"]) == scores.counts[1, 0]
+    assert sum(int(row["tp_tc"]) for row in tables["pairs"]) == scores.counts[1, 0]
     outcomes = [(row["outcome"], row["class"]) for row in tables["cells"]]
     for i, short in enumerate(("BC", "TC")):
-        for j, outcome in enumerate(("hit", "false alarm", "miss")):
+        for j, outcome in enumerate(("TP", "FP", "FN")):
             assert outcomes.count((outcome, short)) == scores.counts[i, j]
     sections = {row["section"] for row in tables["figures"]}
     assert sections == {
@@ -108,7 +108,7 @@ def test_several_files_are_ranked(case, tmp_path, capsys):
     assert run("--predictions", predictions, perfect, *words) == 0
     comparison = json.loads((out / "comparison.json").read_text())
     assert [(r["name"], r["rank"]) for r in comparison["ranking"]] == [("predictions", 2), ("perfect", 1)]
-    assert comparison["duels"][0]["probability"] == 0.0
+    assert comparison["pairwise"][0]["probability"] == 0.0
     assert json.loads((out / "perfect/evaluation.json").read_text())["mF1"] == 1.0
     assert (out / "predictions/figures.csv").is_file()
     assert len(list(csv.DictReader((out / "ranking.csv").open()))) == 2
@@ -174,11 +174,11 @@ def test_result_in_python_is_what_the_files_say(case):
     result = evaluate(predicted, load_truth(release), resamples=50)
     assert (result.pair_counts == count_pairs(predicted, true)).all()
     for pair in result.pairs:
-        hit = pair.match.hit
-        partner = pair.match.true_cell[hit]
-        assert (pair.predicted.label[hit] == pair.truth.points.label[partner]).all()
-        assert (pair.match.prediction[partner] == hit.nonzero()[0]).all()
-        assert hit.sum() == pair.counts[:, 0].sum()
+        is_tp = pair.match.is_tp
+        partner = pair.match.true_cell[is_tp]
+        assert (pair.predicted.label[is_tp] == pair.truth.points.label[partner]).all()
+        assert (pair.match.prediction[partner] == is_tp.nonzero()[0]).all()
+        assert is_tp.sum() == pair.counts[:, 0].sum()
         assert (~pair.match.found).sum() == pair.counts[:, 2].sum()
     ranked = result.by_mean_f1()
     assert len(ranked) == 4  # the pair without any cell cannot be ranked

@@ -18,7 +18,7 @@ def test_equals_the_rule_spelled_out(predicted, true, same_class):
     found = match(predicted, true, same_class=same_class)
     partner = literal_match(predicted, true, same_class)
     assert found.true_cell.tolist() == partner
-    assert found.hit.tolist() == [j >= 0 for j in partner]
+    assert found.is_tp.tolist() == [j >= 0 for j in partner]
     assert found.prediction.tolist() == [partner.index(j) if j in partner else -1 for j in range(len(true))]
     for i, j in enumerate(partner):
         expected = np.nan if j < 0 else np.hypot(predicted.x[i] - true.x[j], predicted.y[i] - true.y[j])
@@ -30,7 +30,7 @@ def test_equals_the_rule_spelled_out(predicted, true, same_class):
 def test_pairs_do_not_reach_each_other(pairs):
     predicted, true = [p for p, _ in pairs], [t for _, t in pairs]
     together = match_tables(CellTable.of(predicted), CellTable.of(true))
-    assert together.hit.tolist() == [hit for p, t in pairs for hit in match(p, t).hit]
+    assert together.is_tp.tolist() == [is_tp for p, t in pairs for is_tp in match(p, t).is_tp]
     counts = count_pairs(predicted, true)
     assert counts.shape == (len(pairs), 2, 3)
     for i, (p, t) in enumerate(pairs):
@@ -79,7 +79,7 @@ def test_nothing_against_something():
     empty, one = cells(), cells((5, 5, BC))
     assert match(empty, empty).true_cell.tolist() == []
     assert match(empty, one).found.tolist() == [False]
-    assert match(one, empty).hit.tolist() == [False]
+    assert match(one, empty).is_tp.tolist() == [False]
 
 
 @settings(deadline=None)
@@ -106,14 +106,14 @@ def test_order_does_not_matter_where_confidences_differ(seed):
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 2**31))
-def test_a_duplicate_costs_a_false_alarm(seed):
+def test_a_duplicate_costs_a_false_positive(seed):
     random = np.random.default_rng(seed)
     x, y = np.meshgrid(np.arange(20, 1000, 40), np.arange(20, 1000, 40))  # one true cell in reach at most
     true = cells(*zip(x.ravel(), y.ravel(), random.integers(1, 3, x.size), strict=True))
     predicted = imperfect(random, true)
     before = pair_counts(predicted, true)
-    hits = match(predicted, true).hit.nonzero()[0]
-    doubled = random.choice(hits)
+    true_positives = match(predicted, true).is_tp.nonzero()[0]
+    doubled = random.choice(true_positives)
     after = pair_counts(join(predicted, take(predicted, [doubled])), true)
     change = np.zeros((2, 3), int)
     change[predicted.label[doubled] - 1, 1] = 1

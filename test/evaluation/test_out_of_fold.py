@@ -111,8 +111,8 @@ def test_figures_are_pooled_over_pairs_by_fold_and_organ() -> None:
     figures: dict[str, Any] = json.loads(json.dumps(outcome.to_json()))  # it must fit into model.json
 
     def f1s(counts: np.ndarray) -> list[float]:
-        hits, alarms, misses = counts.reshape(-1, 2, 3).sum(0).T
-        return list(2 * hits / (2 * hits + alarms + misses))
+        tp, fp, fn = counts.reshape(-1, 2, 3).sum(0).T
+        return list(2 * tp / (2 * tp + fp + fn))
 
     groups = [("all", figures["all"], np.arange(6))]
     groups += [(f, figures["folds"][str(f)], np.flatnonzero(np.array(FOLDS) == f)) for f in range(3)]

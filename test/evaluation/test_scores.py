@@ -71,11 +71,11 @@ def test_nothing_at_all_scores_zero_and_is_undefined_where_asked():
 
 @given(st.lists(st.integers(0, 10**6), min_size=3, max_size=3))
 def test_f1_is_the_harmonic_mean(counts):
-    hits, alarms, misses = counts
+    tp, fp, fn = counts
     precision, recall, f1 = precision_recall_f1(np.array(counts))
     assert 0 <= f1 <= 1
-    if hits:
-        p, r = Fraction(hits, hits + alarms), Fraction(hits, hits + misses)
+    if tp:
+        p, r = Fraction(tp, tp + fp), Fraction(tp, tp + fn)
         assert float(precision) == pytest.approx(float(p))
         assert float(recall) == pytest.approx(float(r))
         assert float(f1) == pytest.approx(float(2 * p * r / (p + r)))

@@ -56,11 +56,11 @@ class PageParts(HTMLParser):
 def visible_counts(entry: dict[str, Any], stop: int) -> dict[tuple[str, int], int]:
     """How many marks of each outcome and class are to be seen at a stop, by the data's own rule."""
     counts: dict[tuple[str, int], int] = {}
-    for _, _, label, until, _, hit in entry["cells"]:
+    for _, _, label, until, _, is_tp in entry["cells"]:
         if stop <= until:
-            key = ("hit" if hit else "alarm", label)
+            key = ("tp" if is_tp else "fp", label)
             counts[key] = counts.get(key, 0) + 1
     for _, _, label, found_until in entry["truth"]:
         if stop > found_until:
-            counts["miss", label] = counts.get(("miss", label), 0) + 1
+            counts["fn", label] = counts.get(("fn", label), 0) + 1
     return counts

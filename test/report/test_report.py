@@ -36,12 +36,13 @@ from softctm.errors import UsageError
 from softctm.evaluation.analysis import evaluate
 from softctm.evaluation.matching import match
 from softctm.evaluation.predictions import load_predictions
-from softctm.evaluation.truth import TruePair, Truth, load_truth
+from softctm.evaluation.truth import GroundTruth, GroundTruthPair, load_truth
 from softctm.readers import open_pairs
 from softctm.report import plots
-from softctm.report.build import by_f1, pair_f1, place_in_source, spread
+from softctm.report.build import by_f1, pair_f1, spread
+from softctm.report.collect import place_in_source
 from softctm.report.images import jpeg_uri, outline
-from softctm.report.viewer import STOPS, counts_by_stop, judged_stops, last_stop, marks, number
+from softctm.report.viewer import STOPS, counts_by_stop, last_stop, marks, number, stops_with_truth
 
 
 @settings(max_examples=40, deadline=None)
@@ -52,12 +53,12 @@ def test_a_cut_equals_matching_only_what_is_left(predicted, true, stop):
     partner = np.array(literal_match(left, true), int)
     expected = {}
     for label in (BC, TC):
-        hits = int(np.count_nonzero(partner[left.label == label] >= 0))
-        alarms = int(np.count_nonzero(left.label == label)) - hits
-        misses = int(np.count_nonzero(true.label == label)) - hits
-        expected |= {("hit", label): hits, ("alarm", label): alarms, ("miss", label): misses}
+        tp = int(np.count_nonzero(partner[left.label == label] >= 0))
+        fp = int(np.count_nonzero(left.label == label)) - tp
+        fn = int(np.count_nonzero(true.label == label)) - tp
+        expected |= {("tp", label): tp, ("fp", label): fp, ("fn", label): fn}
     counts = counts_by_stop([predicted], [true])[0, stop]
-    assert counts.tolist() == [[expected[kind, c] for kind in ("hit", "alarm", "miss")] for c in (BC, TC)]
+    assert counts.tolist() == [[expected[kind, c] for kind in ("tp", "fp", "fn")] for c in (BC, TC)]
     shown = visible_counts(marks(predicted, true, match(predicted, true)), stop)
     assert shown == {key: value for key, value in expected.items() if value}
 
@@ -74,7 +75,7 @@ def test_tables_of_all_pairs_have_the_challenges_numbers(shared):
     folder = shared / "reference/evaluation"
     truth = load_truth(folder / "cell_gt.json")
     predicted = load_predictions(folder / "cell_classification.json", len(truth))
-    first = judged_stops(counts_by_stop(predicted, truth.points).sum(axis=0), pooled=True)[0]
+    first = stops_with_truth(counts_by_stop(predicted, truth.points).sum(axis=0), pooled=True)[0]
     expected = json.loads((folder / "scores.json").read_text())
     for name in ("BC", "TC"):
         found = [first[name][key] for key in ("precision", "recall", "f1")]
@@ -84,9 +85,9 @@ def test_tables_of_all_pairs_have_the_challenges_numbers(shared):
 
 def test_a_pairs_table_leaves_out_what_is_not_defined():
     counts = counts_by_stop([cells((10, 10, TC, 0.5))], [cells((12, 10, TC), (500, 500, TC))])[0]
-    rows = judged_stops(counts, pooled=False)
+    rows = stops_with_truth(counts, pooled=False)
     first, last = rows[0], rows[100]
-    assert first["BC"] == {"hits": 0, "alarms": 0, "misses": 0, "precision": "–", "recall": "–", "f1": "–"}
+    assert first["BC"] == {"tp": 0, "fp": 0, "fn": 0, "precision": "–", "recall": "–", "f1": "–"}
     assert (first["TC"]["precision"], first["TC"]["recall"], first["TC"]["f1"]) == (
         "1.0000",
         "0.5000",
@@ -158,12 +159,12 @@ def test_pairs_are_ranked_by_the_f1_of_all_their_cells():
     true = [random_cells(random, n) for n in (40, 40, 40, 3, 0)]
     half = take(true[1], slice(0, 20))
     predicted = [true[0], half, cells(), cells(), cells((1, 1, TC, 0.5))]
-    truth = Truth(tuple(TruePair(str(i), points) for i, points in enumerate(true)), "made up")
+    truth = GroundTruth(tuple(GroundTruthPair(str(i), points) for i, points in enumerate(true)), "synthetic")
     result = evaluate(predicted, truth, resamples=0)
-    # 20 hits, 20 misses: 2 · 20 / (2 · 20 + 20). Pairs 3 and 4 have too few annotated cells to compete.
+    # 20 tp, 20 fn: 2 · 20 / (2 · 20 + 20). Pairs 3 and 4 have too few annotated cells to compete.
     assert pair_f1(result.pairs[1]) == pytest.approx(40 / 60)
     assert by_f1(result.pairs) == [2, 1, 0]
-    few = evaluate(predicted[3:], Truth(truth.pairs[3:], "made up"), resamples=0)
+    few = evaluate(predicted[3:], GroundTruth(truth.pairs[3:], "synthetic"), resamples=0)
     assert by_f1(few.pairs) == [0, 1]
 
 
@@ -171,7 +172,9 @@ def test_plots_are_wellformed_share_no_names_and_leave_the_page_alone():
     random = np.random.default_rng(2)
     true = [random_cells(random, 60) for _ in range(4)]
     predicted = [imperfect(random, points) for points in true]
-    truth = Truth(tuple(TruePair(f"$a_{i}<b>", points) for i, points in enumerate(true)), "made up")
+    truth = GroundTruth(
+        tuple(GroundTruthPair(f"$a_{i}<b>", points) for i, points in enumerate(true)), "synthetic"
+    )
     result = evaluate(predicted, truth, resamples=50)
     drawn = [
         plots.subgroup_plot(dict.fromkeys(("kid$ney", "<lung> & $x$"), result.figures)),
@@ -216,14 +219,14 @@ def report(folder, *words):
 
 
 @pytest.fixture(scope="module")
-def judged_page(case, tmp_path_factory):
+def page_with_truth(case, tmp_path_factory):
     release, predictions, _, _ = case
     arguments = ("--predictions", predictions, "--truth", release, "--resamples", 50)
-    return report(tmp_path_factory.mktemp("judged"), *arguments)
+    return report(tmp_path_factory.mktemp("with-truth"), *arguments)
 
 
-def test_the_page_needs_no_network_and_no_neighbors(judged_page):
-    page, parts = judged_page
+def test_the_page_needs_no_network_and_no_neighbors(page_with_truth):
+    page, parts = page_with_truth
     for tag, attributes in parts.elements:
         for name in ("src", "href", "xlink:href", "srcset", "poster", "data", "action"):
             value = attributes.get(name)
@@ -239,10 +242,12 @@ def test_the_page_needs_no_network_and_no_neighbors(judged_page):
     assert len(page) < 0.75e6 * 5 + 1e6
 
 
-def test_the_page_says_what_the_evaluation_says(case, judged_page):
+def test_the_page_says_what_the_evaluation_says(case, page_with_truth):
     _, _, true, predicted = case
-    _, parts = judged_page
-    truth = Truth(tuple(TruePair(f"{i + 1:03d}", points) for i, points in enumerate(true)), "made up")
+    _, parts = page_with_truth
+    truth = GroundTruth(
+        tuple(GroundTruthPair(f"{i + 1:03d}", points) for i, points in enumerate(true)), "synthetic"
+    )
     result = evaluate(predicted, truth, resamples=0)
     assert f"Mean F1 {result.challenge['mF1']:.4f}" in parts.text
     assert f"F1 of tumor cells {result.challenge['F1/TC']:.4f}" in parts.text

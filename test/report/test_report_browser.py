@@ -42,7 +42,7 @@ FLAGS = (
     "--force-prefers-reduced-motion",  # no smooth scrolling, which a click would have to wait for
     "--window-size=1400,1000",
 )
-OUTCOMES = {"hits": "hit", "alarms": "alarm", "misses": "miss"}
+OUTCOMES = {"tp": "tp", "fp": "fp", "fn": "fn"}
 
 
 @pytest.fixture(scope="module")
@@ -72,17 +72,17 @@ def case(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def judged_page(case, tmp_path_factory):
+def page_with_truth(case, tmp_path_factory):
     release, predictions = case
-    out = tmp_path_factory.mktemp("judged") / "report.html"
+    out = tmp_path_factory.mktemp("with-truth") / "report.html"
     words = ("--predictions", predictions, "--truth", release, "--resamples", 50)
     assert main(["report", str(out), *map(str, words)]) == 0
     return out
 
 
 @pytest.fixture
-def opened(browser, judged_page):
-    return open_page(browser, judged_page)
+def opened(browser, page_with_truth):
+    return open_page(browser, page_with_truth)
 
 
 def open_page(browser, path):
@@ -163,7 +163,7 @@ def test_the_slider_updates_counts_and_scores(opened, case, stop):
     everything, pair = table(opened, "all-scores"), table(opened, "pair-scores")
     own = counts[truth.names.index(selected(opened))]
     for i, name in enumerate(("BC", "TC")):
-        for j, key in enumerate(("hits", "alarms", "misses")):
+        for j, key in enumerate(("tp", "fp", "fn")):
             assert everything[f"{name}.{key}"] == str(counts[:, i, j].sum())
             assert pair[f"{name}.{key}"] == str(own[i, j])
             assert shown_marks(opened).get(f"{OUTCOMES[key]} {name}", 0) == own[i, j]
@@ -191,8 +191,8 @@ def test_the_best_threshold_is_the_best_one(opened, case):
 
 def test_layers_and_classes_switch_on_and_off(opened):
     before = shown_marks(opened)
-    assert {key.split()[0] for key in before} == {"hit", "miss", "alarm"}
-    for layer in ("hit", "miss", "alarm", "BC", "TC"):
+    assert {key.split()[0] for key in before} == {"tp", "fn", "fp"}
+    for layer in ("tp", "fn", "fp", "BC", "TC"):
         focus(opened, f"[data-layer={layer}]")
         press(opened, Keys.SPACE)
         assert shown_marks(opened) == {key: n for key, n in before.items() if layer not in key.split()}
@@ -221,7 +221,7 @@ def test_outcomes_differ_by_shape_and_classes_by_the_challenges_colors(opened):
         use = opened.find_element(By.CSS_SELECTOR, f"#marks .{outcome} .ink")
         return opened.find_element(By.CSS_SELECTOR, use.get_attribute("href")).get_attribute("d")
 
-    assert len({shape(outcome) for outcome in ("hit", "miss", "alarm")}) == 3
+    assert len({shape(outcome) for outcome in ("tp", "fn", "fp")}) == 3
     for name, color in (("BC", "rgb(255, 225, 0)"), ("TC", "rgb(0, 120, 255)")):
         marks = opened.find_elements(By.CSS_SELECTOR, f"#marks .{name} .ink")
         assert {mark.value_of_css_property("stroke") for mark in marks} == {color}
@@ -232,7 +232,7 @@ def test_marks_lie_where_the_cells_are(opened, case):
     index = truth.names.index(selected(opened))
     places = opened.execute_script(
         """const box = document.getElementById("stage").getBoundingClientRect();
-        return [...document.querySelectorAll("#marks .hit, #marks .alarm")].map((mark) => {
+        return [...document.querySelectorAll("#marks .tp, #marks .fp")].map((mark) => {
           const own = mark.getBoundingClientRect();
           const [x, y] = [own.x + own.width / 2 - box.x, own.y + own.height / 2 - box.y];
           return [x / box.width * 1024, y / box.height * 1024];
@@ -249,7 +249,7 @@ def test_everything_is_reached_by_keyboard_in_a_sensible_order(opened):
         press(opened, Keys.TAB)
         order.append(focused(opened))
     assert order[:7] == ["tab-0", "zoom-out", "zoom-reset", "zoom-in", "stage", "threshold", "BUTTON"]
-    assert order[8:] == ["hit", "miss", "alarm", "BC", "TC", "image", "frame", "annotated"]
+    assert order[8:] == ["tp", "fn", "fp", "BC", "TC", "image", "frame", "annotated"]
     for element in opened.find_elements(
         By.CSS_SELECTOR, "#viewer :is(button, input, svg[tabindex]), th button"
     ):
@@ -325,7 +325,7 @@ def test_tables_sort_and_open_pairs(opened):
 
 
 def test_pointing_at_a_cell_names_it(opened):
-    mark = opened.find_element(By.CSS_SELECTOR, "#marks .hit")
+    mark = opened.find_element(By.CSS_SELECTOR, "#marks .tp")
     opened.execute_script("arguments[0].scrollIntoView({block: 'center'})", mark)
     ActionChains(opened).move_to_element(mark).perform()
     assert re.match(r"(BC|TC), .* at \(\d+, \d+\)", opened.find_element(By.ID, "tip").text)
@@ -375,17 +375,17 @@ def test_text_stands_out_from_its_background(opened, scheme):
         assert (high + 0.05) / (low + 0.05) >= 4.5, (text, color, background)
 
 
-def test_a_page_used_all_over_stays_quiet_and_offline(browser, judged_page):
-    open_page(browser, judged_page)
+def test_a_page_used_all_over_stays_quiet_and_offline(browser, page_with_truth):
+    open_page(browser, page_with_truth)
     for tab in browser.find_elements(By.CSS_SELECTOR, "#pairs [role=tab]"):
         tab.click()
         set_stop(browser, 40)
-    assert_quiet(browser, judged_page)
+    assert_quiet(browser, page_with_truth)
 
 
 def test_without_truth_the_viewer_shows_the_cells_and_their_purity(browser, case, tmp_path):
     release, predictions = case
-    out = tmp_path / "plain.html"
+    out = tmp_path / "without_truth.html"
     assert main(["report", str(out), "--predictions", str(predictions), "--input", str(release)]) == 0
     open_page(browser, out)
     _, predicted = truth_and_predictions(case)
@@ -403,7 +403,7 @@ def test_without_truth_the_viewer_shows_the_cells_and_their_purity(browser, case
     labels = np.concatenate([points.label for points in left])
     assert everything["TC.cells"] == str(np.sum(labels == TC))
     assert everything["purity"] == f"{np.mean(labels == TC):.3f}"
-    assert not browser.find_elements(By.CSS_SELECTOR, "[data-layer=hit]")
+    assert not browser.find_elements(By.CSS_SELECTOR, "[data-layer=tp]")
     assert_quiet(browser, out)
 
 

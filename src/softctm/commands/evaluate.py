@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import math
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from softctm.commands.truth_options import add_truth_options, predictions_of, short_names, truth_of
 from softctm.console import show
 from softctm.errors import ScoreTooLowError, UsageError
 from softctm.evaluation.analysis import evaluate
-from softctm.evaluation.bootstrap import RESAMPLES, Bootstrap, Estimate
+from softctm.evaluation.bootstrap import RESAMPLES, Bootstrap
 from softctm.evaluation.comparison import Comparison, compare
 from softctm.evaluation.result import Evaluation
+from softctm.evaluation.summary import ranking, summary
 from softctm.evaluation.tissue import find_tissue_maps
 from softctm.files import prepare_folder
 from softctm.report.tables import write_comparison, write_evaluation
@@ -54,7 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate, print, write, and judge."""
+    """Evaluate, print, write, and compare with --fail-under."""
     names = short_names(args.predictions)
     _check(args)
     truth = truth_of(args)
@@ -80,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
             show(line, is_result=not args.output)
     if args.output:
         _write(evaluations, comparison, args.output)
-    _judge(evaluations, args.fail_under)
+    _check_scores(evaluations, args.fail_under)
     return 0
 
 
@@ -108,66 +107,10 @@ def _write(evaluations: list[Evaluation], comparison: Comparison | None, folder:
     show(f"written to {folder}")
 
 
-def _judge(evaluations: list[Evaluation], least: float | None) -> None:
+def _check_scores(evaluations: list[Evaluation], least: float | None) -> None:
     """Raise where the challenge's mean F1 is below the demanded one."""
     # A mean of two numbers with four decimals has five at most; what lies beyond is floating point's.
     low = [e for e in evaluations if least is not None and round(e.challenge["mF1"], 5) < least]
     if low:
         scores = ", ".join(f"{e.name} {e.challenge['mF1']:.4f}" for e in low)
         raise ScoreTooLowError(f"mF1 is below the demanded {least:g}: {scores}")
-
-
-def summary(evaluation: Evaluation) -> Iterator[str]:
-    """The evaluation for a terminal: the challenge's numbers first, then where cells are lost."""
-    predicted = sum(len(pair.predicted) for pair in evaluation.pairs)
-    true = sum(len(pair.truth.points) for pair in evaluation.pairs)
-    yield f"{evaluation.name}: {len(evaluation.pairs)} pairs, {true} true cells, {predicted} predicted"
-    for (name, value), figure in zip(evaluation.challenge.items(), evaluation.figures.values(), strict=True):
-        yield f"{name:<7} {value:.4f}{_range(figure)}"
-    where = {
-        "finding cells of any class: F1": evaluation.confusion.figures["detection_f1"],
-        "naming those found: accuracy": evaluation.confusion.figures["class_accuracy"],
-        "tumor purity of a pair: mean error": evaluation.purity.figures["mean_absolute_error"],
-        "expected calibration error": evaluation.calibration["all"].figures["expected_calibration_error"],
-    }
-    yield from _lines("", where)
-    yield from _lines(
-        "mean F1 by organ", {group.name: group.figures["mean_f1"] for group in evaluation.organs}
-    )
-    regions = {
-        f"{group.name}, {short.upper()}": group.figures[f"f1_{short}"]
-        for group in evaluation.regions
-        for short in ("bc", "tc")
-    }
-    yield from _lines("F1 by tissue region", regions)
-    yield from _lines(
-        "tissue pixels, mean F1", {part.name: part.figures["mean_f1"] for part in evaluation.tissue}
-    )
-
-
-def ranking(comparison: Comparison) -> Iterator[str]:
-    """The comparison for a terminal."""
-    yield "ranking by mean F1 (share of resamples at rank 1, 2, …)"
-    for ranked in sorted(comparison.ranking, key=lambda ranked: ranked.rank):
-        shares = " ".join(f"{share:.3f}" for share in ranked.rank_distribution)
-        yield f"  {ranked.rank}  {ranked.name}  {ranked.mean_f1.value:.4f}  {shares}"
-    for duel in comparison.duels:
-        yield (
-            f"  {duel.first} outranks {duel.second} with probability {duel.probability:.4f}, "
-            f"difference {duel.difference.value:+.4f}{_range(duel.difference)}"
-        )
-
-
-def _lines(title: str, figures: Mapping[str, Estimate]) -> Iterator[str]:
-    """Named figures under a title; nothing where there are none."""
-    if title and figures:
-        yield title
-    width = max(map(len, figures), default=0)
-    for name, figure in figures.items():
-        value = "undefined" if math.isnan(figure.value) else f"{figure.value:.4f}"
-        yield f"  {name:<{width}} {value}{_range(figure)}"
-
-
-def _range(figure: Estimate) -> str:
-    """The interval, where there is one."""
-    return "" if math.isnan(figure.low) else f"  95 %: {figure.low:.4f} … {figure.high:.4f}"

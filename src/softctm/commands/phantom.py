@@ -1,4 +1,4 @@
-"""`softctm phantom`: draw made-up pairs with known cells."""
+"""`softctm phantom`: draw synthetic pairs with known cells."""
 
 from __future__ import annotations
 

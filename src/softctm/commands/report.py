@@ -8,18 +8,10 @@ from pathlib import Path
 
 from softctm.commands.truth_options import add_truth_options, predictions_of, short_names, truth_of
 from softctm.console import show
-from softctm.errors import InputError, UsageError
-from softctm.evaluation.analysis import evaluate
-from softctm.evaluation.bootstrap import RESAMPLES, Bootstrap
-from softctm.evaluation.comparison import compare
-from softctm.evaluation.predictions import read_json
-from softctm.evaluation.scores import count_pairs
-from softctm.evaluation.tissue import find_tissue_maps
-from softctm.evaluation.truth import TruePair, Truth
+from softctm.errors import UsageError
+from softctm.evaluation.bootstrap import RESAMPLES
 from softctm.extras import require
 from softctm.files import prepare_folder, write_bytes_atomically
-from softctm.points import CellPoints
-from softctm.readers import PairSource, open_pairs
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +57,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Read, evaluate, draw, write, and say where."""
     require("jinja2", "markupsafe", "matplotlib")
-    from softctm.report.build import ReportInput, build_report, place_in_source
+    from softctm.report.build import build_report
+    from softctm.report.collect import collect, name_pairs, open_images
 
     names = short_names(args.predictions)
     _check(args)
@@ -75,47 +68,24 @@ def run(args: argparse.Namespace) -> int:
         # With a cell_gt.json, --subset is about the images alone.
         subset = args.subset if args.truth.is_dir() else None
         truth = truth_of(argparse.Namespace(truth=args.truth, subset=subset, ids=args.ids))
-    source = _open_images(args)
-    if truth is not None:
-        order = place_in_source(truth.names, source) if source is not None else []
-        named = _named_like(truth, source, order)
-    else:
-        assert source is not None
-        order = list(range(len(source)))
-        named = Truth(tuple(TruePair(name, CellPoints.empty()) for name in source.names), str(args.input))
-    predictions = [predictions_of(path, len(named)) for path in args.predictions]
-    maps = find_tissue_maps(args.tissue, named) if args.tissue is not None else None
-    evaluation = comparison = None
-    if truth is not None:
-        evaluation = evaluate(
-            predictions[0],
-            named,
-            name=names[0],
-            tissue_maps=maps if any(pair.has_tissue for pair in named.pairs) else None,
-            resamples=args.resamples,
-        )
-        if len(predictions) > 1:
-            counts = [count_pairs(points, named.points) for points in predictions]
-            comparison = compare(names, counts, Bootstrap(len(named), args.resamples))
-    facts, warnings = _run_record(args.predictions[0])
-    page = build_report(
-        ReportInput(
-            title=args.title or names[0],
-            names=named.names,
-            predictions=predictions[0],
-            evaluation=evaluation,
-            source=source,
-            source_index=order,
-            tissue_maps=maps or (),
-            comparison=comparison,
-            facts=[*facts, f"truth: {args.truth.resolve().name}" if truth is not None else "no truth given"],
-            warnings=warnings,
-            each=args.each,
-        )
+    source = open_images(args.input, args.truth, args.subset)
+    pairs, order = name_pairs(truth, source)
+    predictions = [predictions_of(path, len(pairs)) for path in args.predictions]
+    given = collect(
+        args.predictions,
+        names,
+        predictions,
+        pairs,
+        args.truth,
+        tissue=args.tissue,
+        resamples=args.resamples,
     )
+    if args.title is not None:
+        given = replace(given, title=args.title)
+    page = build_report(replace(given, source=source, source_index=order, each=args.each))
     data = page.encode("utf-8", errors="replace")
     write_bytes_atomically(args.out, data)
-    show(f"{args.out}: {len(named)} pairs, {len(data) / 1e6:.1f} MB")
+    show(f"{args.out}: {len(pairs)} pairs, {len(data) / 1e6:.1f} MB")
     return 0
 
 
@@ -131,44 +101,3 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError(f"--each must be at least 1, not {args.each}")
     if args.resamples < (2 if len(args.predictions) > 1 else 0):
         raise UsageError(f"--resamples must be 0 or more, and 2 or more for a ranking, not {args.resamples}")
-
-
-def _open_images(args: argparse.Namespace) -> PairSource | None:
-    """The images of --input, else of a release given as --truth; None where there are none."""
-    folder = args.input or (args.truth if (args.truth / "images").is_dir() else None)
-    if folder is None:
-        return None
-    # The subset may be meant for the truth alone: only a release has subsets.
-    applies = args.subset is not None and (folder / "images" / args.subset).is_dir()
-    if args.subset is not None and not applies and (args.truth is None or not args.truth.is_dir()):
-        raise UsageError(f"--subset {args.subset}: {folder} has no images/{args.subset}")
-    return open_pairs(folder, args.subset if applies else None)
-
-
-def _named_like(truth: Truth, source: PairSource | None, order: list[int]) -> Truth:
-    """Call pairs what their images are called: a `cell_gt.json` knows only numbers."""
-    if source is None:
-        return truth
-    pairs = (replace(pair, name=source.names[i]) for pair, i in zip(truth.pairs, order, strict=True))
-    return Truth(tuple(pairs), truth.source)
-
-
-def _run_record(predictions: Path) -> tuple[list[str], list[str]]:
-    """What a `run.json` beside the predictions tells: the model, and which pairs failed."""
-    facts, warnings = [predictions.name], list[str]()
-    path = predictions.with_name("run.json")
-    try:
-        record = read_json(path) if path.is_file() else {}
-    except InputError as error:
-        return facts, [str(error)]
-    model = record.get("model") if isinstance(record, dict) else None
-    if not isinstance(model, dict):
-        return facts, warnings
-    facts.append(" ".join(["model:", *(str(model[key]) for key in ("name", "version") if model.get(key))]))
-    failures = record.get("failures")
-    for failed in failures if isinstance(failures, list) else []:
-        if isinstance(failed, dict):
-            # A pair with counts was predicted; only further files of it are missing.
-            what = "Incomplete" if "tumor_cells" in failed else "Not predicted, counted as no cells"
-            warnings.append(f"{what}: {failed.get('error')}")
-    return facts, warnings

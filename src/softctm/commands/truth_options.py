@@ -9,7 +9,7 @@ from pathlib import Path
 
 from softctm.errors import InputError, UsageError
 from softctm.evaluation.predictions import FormatError, load_predictions
-from softctm.evaluation.truth import SUBSETS, Truth, load_truth
+from softctm.evaluation.truth import SUBSETS, GroundTruth, load_truth
 from softctm.points import CellPoints
 
 
@@ -34,7 +34,7 @@ def add_truth_options(parser: argparse.ArgumentParser, *, required: bool = True)
     )
 
 
-def truth_of(args: argparse.Namespace) -> Truth:
+def truth_of(args: argparse.Namespace) -> GroundTruth:
     """Load what the options of `add_truth_options` name.
 
     Raises

@@ -19,13 +19,13 @@ from softctm.evaluation.result import Evaluation, PairResult
 from softctm.evaluation.scores import challenge_scores, counts_of, named_scores, ratio
 from softctm.evaluation.subgroups import by_organ, by_region, cell_regions
 from softctm.evaluation.tissue import tissue_scores
-from softctm.evaluation.truth import Truth
+from softctm.evaluation.truth import GroundTruth
 from softctm.points import CellPoints
 
 
 def evaluate(
     predictions: Sequence[CellPoints],
-    truth: Truth,
+    truth: GroundTruth,
     *,
     name: str = "predictions",
     tissue_maps: Sequence[Path | None] | None = None,
@@ -38,7 +38,7 @@ def evaluate(
     ----------
     predictions : sequence of CellPoints
         One a pair, in the truth's order; empty for a pair without an answer.
-    truth : Truth
+    truth : GroundTruth
     name : str
         What to call the predictions.
     tissue_maps : sequence of Path or None, optional
@@ -88,7 +88,7 @@ def evaluate(
 
 def _pair_results(
     predictions: Sequence[CellPoints],
-    truth: Truth,
+    truth: GroundTruth,
     matched: Match,
     counts: NDArray[np.int64],
     found: NDArray[np.int64],
@@ -97,8 +97,8 @@ def _pair_results(
     """Cut the joint match into pairs."""
     scores = named_scores(counts, undefined=np.nan)
     matrices = found.astype(np.float64)
-    hits, cells = matrices[:, :2, :2].sum(axis=(1, 2)), matrices.sum(axis=(1, 2))
-    detection_f1 = ratio(2 * hits, cells + hits, np.nan)  # cells: hits, false alarms and misses, once each
+    found_cells, cells = matrices[:, :2, :2].sum(axis=(1, 2)), matrices.sum(axis=(1, 2))
+    detection_f1 = ratio(2 * found_cells, cells + found_cells, np.nan)  # cells: TP, FP and FN, once each
     results = []
     start = true_start = 0
     for i, (pair, points) in enumerate(zip(truth.pairs, predictions, strict=True)):

@@ -92,7 +92,7 @@ class Bootstrap:
         resampled = figures(self.sums(per_pair))
         named = {}
         for name, value in values.items():
-            low, high = interval(resampled[name])
+            low, high = percentile_interval(resampled[name])
             named[name] = Estimate(float(value), float(low), float(high))
         return named
 
@@ -103,11 +103,11 @@ class Bootstrap:
     ) -> Band:
         """A curve with its interval; `curve` takes sums with any leading axes and gives (…, k)."""
         value = curve(np.asarray(per_pair, np.float64).sum(axis=0))
-        low, high = interval(curve(self.sums(per_pair)))
+        low, high = percentile_interval(curve(self.sums(per_pair)))
         return Band(value, low, high)
 
 
-def interval(resampled: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def percentile_interval(resampled: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Both ends of the interval over the first axis, undefined resamples left out; NaN where none is left."""
     if not len(resampled):
         nothing = np.full(resampled.shape[1:], np.nan)

@@ -1,4 +1,4 @@
-"""Are scores probabilities? Of the predictions with a score near 0.8, four in five should be hits."""
+"""Are scores probabilities? Of the predictions with a score near 0.8, four in five should be TP."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ class Calibration:
         Predictions by bin.
     mean_score : (10,) float64
         Their mean score; NaN in an empty bin.
-    hit_rate : Band of (10,)
-        Share of them that are hits.
+    precision : Band of (10,)
+        Share of them that are TP.
     figures : mapping of str to Estimate
-        `expected_calibration_error`: mean distance of hit rate and score over predictions; `overconfidence`:
-        mean score − hit rate; `brier`: mean squared distance of score and outcome.
+        `expected_calibration_error`: mean distance of precision and score over predictions; `overconfidence`:
+        mean score − precision; `brier`: mean squared distance of score and outcome.
     """
 
     edges: NDArray[np.float64]
     predictions: NDArray[np.int64]
     mean_score: NDArray[np.float64]
-    hit_rate: Band
+    precision: Band
     figures: Mapping[str, Estimate]
 
 
@@ -64,12 +64,12 @@ def _analyze(sums: NDArray[np.float64], bootstrap: Bootstrap) -> Calibration:
 
 
 def _bin_sums(matched: Match, predicted: CellTable, pairs: int) -> NDArray[np.float64]:
-    """Number, hits, Σ score and Σ (score − hit)², (pairs, 2, 10, 4)."""
-    score, hit = predicted.score.astype(np.float64), matched.hit.astype(np.float64)
+    """Number, TP, Σ score and Σ (score − TP)², (pairs, 2, 10, 4)."""
+    score, is_tp = predicted.score.astype(np.float64), matched.is_tp.astype(np.float64)
     inner = EDGES[1:-1].astype(np.float32)
     step = np.searchsorted(inner, predicted.score, side="right")
     slot = (predicted.pair * len(CLASSES) + predicted.label - CLASSES[0]) * BINS + step
-    quantities = (np.ones(len(slot)), hit, score, (score - hit) ** 2)
+    quantities = (np.ones(len(slot)), is_tp, score, (score - is_tp) ** 2)
     slots = pairs * len(CLASSES) * BINS
     return np.stack(
         [np.bincount(slot, quantity, slots).reshape(pairs, len(CLASSES), BINS) for quantity in quantities],
@@ -79,10 +79,10 @@ def _bin_sums(matched: Match, predicted: CellTable, pairs: int) -> NDArray[np.fl
 
 def _figures(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
     """All figures of bin sums (…, 10, 4)."""
-    number, hits, score, squared = np.moveaxis(sums, -1, 0)
+    number, tp, score, squared = np.moveaxis(sums, -1, 0)
     total = number.sum(axis=-1)
     return {
-        "expected_calibration_error": ratio(np.abs(hits - score).sum(axis=-1), total, np.nan),
-        "overconfidence": ratio((score - hits).sum(axis=-1), total, np.nan),
+        "expected_calibration_error": ratio(np.abs(tp - score).sum(axis=-1), total, np.nan),
+        "overconfidence": ratio((score - tp).sum(axis=-1), total, np.nan),
         "brier": ratio(squared.sum(axis=-1), total, np.nan),
     }

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from softctm.evaluation.bootstrap import Bootstrap, Estimate, interval
+from softctm.evaluation.bootstrap import Bootstrap, Estimate, percentile_interval
 from softctm.evaluation.jsonable import jsonable
 from softctm.evaluation.scores import named_scores
 
@@ -39,7 +39,7 @@ class Ranked:
 
 
 @dataclass(frozen=True)
-class Duel:
+class PairwiseComparison:
     """Two sets of predictions on the same resamples.
 
     Attributes
@@ -62,7 +62,7 @@ class Comparison:
     """Ranking of k sets of predictions, in the order given, and every two of them against each other."""
 
     ranking: tuple[Ranked, ...]
-    duels: tuple[Duel, ...]
+    pairwise: tuple[PairwiseComparison, ...]
 
     @property
     def names(self) -> list[str]:
@@ -94,7 +94,7 @@ def compare(names: Sequence[str], counts: Sequence[NDArray[np.int64]], bootstrap
     value = np.array([named_scores(c.sum(axis=0))["mean_f1"] for c in counts])
     resampled = np.stack([named_scores(bootstrap.sums(c))["mean_f1"] for c in counts], axis=-1)
     ranks = _ranks(resampled)
-    low, high = interval(resampled)
+    low, high = percentile_interval(resampled)
     ranking = tuple(
         Ranked(
             name,
@@ -105,19 +105,23 @@ def compare(names: Sequence[str], counts: Sequence[NDArray[np.int64]], bootstrap
         )
         for i, name in enumerate(names)
     )
-    duels = tuple(
-        _duel((names[i], names[j]), value[i] - value[j], resampled[:, i] - resampled[:, j])
+    pairwise = tuple(
+        _compare_two((names[i], names[j]), value[i] - value[j], resampled[:, i] - resampled[:, j])
         for i in range(len(names))
         for j in range(i + 1, len(names))
     )
-    return Comparison(ranking, duels)
+    return Comparison(ranking, pairwise)
 
 
-def _duel(names: tuple[str, str], difference: float, resampled: NDArray[np.float64]) -> Duel:
+def _compare_two(
+    names: tuple[str, str], difference: float, resampled: NDArray[np.float64]
+) -> PairwiseComparison:
     """One against one."""
-    low, high = interval(resampled)
+    low, high = percentile_interval(resampled)
     probability = ((resampled > 0).mean() + (resampled >= 0).mean()) / 2
-    return Duel(*names, Estimate(float(difference), float(low), float(high)), float(probability))
+    return PairwiseComparison(
+        *names, Estimate(float(difference), float(low), float(high)), float(probability)
+    )
 
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.intp]:

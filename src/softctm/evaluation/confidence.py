@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from softctm.evaluation.bootstrap import Band, Bootstrap, Estimate, interval
+from softctm.evaluation.bootstrap import Band, Bootstrap, Estimate, percentile_interval
 from softctm.evaluation.matching import CellTable, Match
 from softctm.evaluation.scores import CLASSES, named_scores, precision_recall_f1, tally
 
@@ -59,7 +59,7 @@ def confidence(matched: Match, predicted: CellTable, true: CellTable, bootstrap:
     bands = bootstrap.band(counts, _curves)
     # Of equal F1s the highest threshold, as for the exact one.
     f1 = precision_recall_f1(bootstrap.sums(counts))[2][:, ::-1]
-    low, high = interval(THRESHOLDS[::-1][f1.argmax(axis=1)])
+    low, high = percentile_interval(THRESHOLDS[::-1][f1.argmax(axis=1)])
     best = np.array([_best_threshold(matched, predicted, true, label) for label in CLASSES])
     kept = predicted.score >= best.astype(np.float32)[predicted.label - CLASSES[0]]
     figures = bootstrap.estimates(_counts(matched, predicted, true, kept, bootstrap.pairs), named_scores)
@@ -87,7 +87,7 @@ def _curves(sums: NDArray[np.float64]) -> NDArray[np.float64]:
 def counts_over_thresholds(
     matched: Match, predicted: CellTable, true: CellTable, pairs: int
 ) -> NDArray[np.int64]:
-    """Hits, false alarms and misses with only the predictions that reach each threshold.
+    """TP, FP and FN with only the predictions that reach each threshold.
 
     Returns
     -------
@@ -101,18 +101,18 @@ def counts_over_thresholds(
         binned = np.bincount(slot[chosen], minlength=pairs * steps * classes).reshape(pairs, steps, classes)
         return binned[:, ::-1].cumsum(axis=1)[:, ::-1]
 
-    hits = reaching(matched.hit)
+    tp = reaching(matched.is_tp)
     present = tally(true, np.ones(len(true), bool), pairs)[:, None]
-    return np.stack([hits, reaching(~matched.hit), present - hits], axis=-1)
+    return np.stack([tp, reaching(~matched.is_tp), present - tp], axis=-1)
 
 
 def _counts(
     matched: Match, predicted: CellTable, true: CellTable, kept: NDArray[np.bool_], pairs: int
 ) -> NDArray[np.int64]:
     """Counts (pairs, 2, 3) with only the kept predictions, a beginning of each class's matching order."""
-    hits = tally(predicted, kept & matched.hit, pairs)
+    tp = tally(predicted, kept & matched.is_tp, pairs)
     present = tally(true, np.ones(len(true), bool), pairs)
-    return np.stack([hits, tally(predicted, kept & ~matched.hit, pairs), present - hits], axis=-1)
+    return np.stack([tp, tally(predicted, kept & ~matched.is_tp, pairs), present - tp], axis=-1)
 
 
 def _best_threshold(matched: Match, predicted: CellTable, true: CellTable, label: int) -> float:
@@ -121,9 +121,9 @@ def _best_threshold(matched: Match, predicted: CellTable, true: CellTable, label
     if not own.any():
         return float("nan")
     order = np.argsort(-predicted.score[own], kind="stable")
-    score, hit = predicted.score[own][order], matched.hit[own][order]
+    score, is_tp = predicted.score[own][order], matched.is_tp[own][order]
     last = np.append(score[1:] != score[:-1], True)  # equal scores stand or fall together
-    hits, kept = hit.cumsum()[last], np.arange(1, len(score) + 1)[last]
-    f1 = 2 * hits / (kept + (true.label == label).sum())
+    tp, kept = is_tp.cumsum()[last], np.arange(1, len(score) + 1)[last]
+    f1 = 2 * tp / (kept + (true.label == label).sum())
     # The shortest decimal that is this float32, so that it reads, and cuts, as in the predictions' file.
     return float(str(score[last][f1.argmax()]))

@@ -24,7 +24,7 @@ class Confusion:
     Attributes
     ----------
     matrix : (3, 3) int64
-        Rows: true BC, TC, none (false alarms). Columns: predicted BC, TC, none (misses).
+        Rows: true BC, TC, none (FP). Columns: predicted BC, TC, none (FN).
     figures : mapping of str to Estimate
         `detection_precision`, `detection_recall`, `detection_f1`: cells found, whatever they are called.
         `class_accuracy`: share of matched cells with the right class; `kappa`: Cohen's, agreement beyond
@@ -44,13 +44,13 @@ def confusion(matrices: NDArray[np.int64], bootstrap: Bootstrap) -> Confusion:
 def pair_matrices(matched: Match, predicted: CellTable, true: CellTable, pairs: int) -> NDArray[np.int64]:
     """Confusion matrix of each pair, (pairs, 3, 3) int64; `matched` was made with `same_class=False`."""
     size = len(OUTCOMES)
-    missed = ~matched.found
+    is_fn = ~matched.found
     row = np.full(len(predicted), _NONE)
-    row[matched.hit] = true.label[matched.true_cell[matched.hit]] - CLASSES[0]
+    row[matched.is_tp] = true.label[matched.true_cell[matched.is_tp]] - CLASSES[0]
     cells = np.concatenate(
         [
             (predicted.pair * size + row) * size + predicted.label - CLASSES[0],
-            (true.pair[missed] * size + true.label[missed] - CLASSES[0]) * size + _NONE,
+            (true.pair[is_fn] * size + true.label[is_fn] - CLASSES[0]) * size + _NONE,
         ]
     )
     return np.bincount(cells, minlength=pairs * size * size).reshape(pairs, size, size).astype(np.int64)
@@ -60,8 +60,8 @@ def _figures(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
     """All figures of matrices (…, 3, 3)."""
     matched = sums[..., :_NONE, :_NONE]
     total = matched.sum(axis=(-2, -1))
-    alarms, misses = sums[..., _NONE, :].sum(axis=-1), sums[..., :, _NONE].sum(axis=-1)
-    precision, recall, f1 = precision_recall_f1(np.stack([total, alarms, misses], -1), undefined=np.nan)
+    fp, fn = sums[..., _NONE, :].sum(axis=-1), sums[..., :, _NONE].sum(axis=-1)
+    precision, recall, f1 = precision_recall_f1(np.stack([total, fp, fn], -1), undefined=np.nan)
     accuracy = ratio(np.trace(matched, axis1=-2, axis2=-1), total, np.nan)
     rows, columns = matched.sum(axis=-1), matched.sum(axis=-2)
     chance = ratio((rows * columns).sum(axis=-1), total**2, np.nan)

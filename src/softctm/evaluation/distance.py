@@ -1,4 +1,4 @@
-"""How far hits lie from the annotated point, and whether they lie to one side."""
+"""How far true positives lie from the annotated point, and whether they lie to one side."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softctm.evaluation.bootstrap import Bootstrap, Estimate
-from softctm.evaluation.matching import HIT_DISTANCE, CellTable, Match
+from softctm.evaluation.matching import MATCH_DISTANCE, CellTable, Match
 from softctm.evaluation.scores import CLASSES, ratio
 
-_SQUARES = HIT_DISTANCE**2 + 1
+_SQUARES = MATCH_DISTANCE**2 + 1
 _DISTANCES = np.sqrt(np.arange(_SQUARES))
 PERCENTILES = (50, 90)
 
 
 @dataclass(frozen=True)
 class DistanceErrors:
-    """Distances between hits and their true cells, of one class or of both together.
+    """Distances between true positives and their true cells, of one class or of both together.
 
     Attributes
     ----------
-    hits : int
+    true_positives : int
     histogram : (15,) int64
-        Hits by distance: 0 … 1, 1 … 2, … 14 … 15 px, each without its upper border but the last.
+        Their number by distance: 0 … 1, 1 … 2, … 14 … 15 px, each without its upper border but the last.
     figures : mapping of str to Estimate
         Pixels of 0.2 µm: `mean`, `median`, `percentile_90` (the smallest distance that at least that share of
-        hits keeps), `rms`; `bias_x`, `bias_y`: mean of predicted − true position.
+        them keeps), `rms`; `bias_x`, `bias_y`: mean of predicted − true position.
     """
 
-    hits: int
+    true_positives: int
     histogram: NDArray[np.int64]
     figures: Mapping[str, Estimate]
 
@@ -46,21 +46,21 @@ def distance_errors(
     errors = {}
     for name, part in parts.items():
         pooled = part[:, :_SQUARES].sum(axis=0)
-        histogram = np.histogram(_DISTANCES, HIT_DISTANCE, (0, HIT_DISTANCE), weights=pooled)[0]
+        histogram = np.histogram(_DISTANCES, MATCH_DISTANCE, (0, MATCH_DISTANCE), weights=pooled)[0]
         figures = bootstrap.estimates(part, _figures)
         errors[name] = DistanceErrors(int(pooled.sum()), histogram.astype(np.int64), figures)
     return errors
 
 
 def _pair_sums(matched: Match, predicted: CellTable, true: CellTable, pairs: int) -> NDArray[np.float64]:
-    """(pairs, 2, 228): hits by squared distance 0 … 225, then Σ of the offsets in x and y.
+    """(pairs, 2, 228): true positives by squared distance 0 … 225, then Σ of the offsets in x and y.
 
     Positions are integers, so 226 squared distances are all there are, and medians of resamples are exact.
     """
-    hit = matched.hit
-    partner = matched.true_cell[hit]
-    dx, dy = predicted.x[hit] - true.x[partner], predicted.y[hit] - true.y[partner]
-    group = predicted.pair[hit] * len(CLASSES) + predicted.label[hit] - CLASSES[0]
+    is_tp = matched.is_tp
+    partner = matched.true_cell[is_tp]
+    dx, dy = predicted.x[is_tp] - true.x[partner], predicted.y[is_tp] - true.y[partner]
+    group = predicted.pair[is_tp] * len(CLASSES) + predicted.label[is_tp] - CLASSES[0]
     groups = pairs * len(CLASSES)
     squares = np.bincount(group * _SQUARES + dx**2 + dy**2, minlength=groups * _SQUARES)
     offsets = np.stack([np.bincount(group, offset, groups) for offset in (dx, dy)], axis=-1)

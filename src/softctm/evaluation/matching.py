@@ -1,4 +1,4 @@
-"""Which predicted cell hits which true cell: the challenge's greedy rule.
+"""Which predicted cell is matched to which true cell: the challenge's greedy rule.
 
 Predictions are taken by falling score (compared as float32, equal ones in input order). Each takes the
 nearest true cell within 15 px that is still free; of equally near ones the first listed. A k-d tree finds the
@@ -16,10 +16,10 @@ from scipy.spatial import cKDTree
 
 from softctm.points import CellPoints
 
-HIT_DISTANCE = 15
-"""Largest distance of a hit, pixels of 0.2 µm, itself included: 3 µm."""
+MATCH_DISTANCE = 15
+"""Largest distance of a match, pixels of 0.2 µm, inclusive: 3 µm."""
 
-_GROUP_GAP = 8 * HIT_DISTANCE
+_GROUP_GAP = 8 * MATCH_DISTANCE
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,11 @@ class Match:
     Attributes
     ----------
     true_cell : (N,) intp
-        Index of the true cell that each prediction hits; −1 for a false alarm.
+        Index of the true cell that each prediction is matched to; −1 for a false positive.
     prediction : (M,) intp
-        Index of the prediction that hits each true cell; −1 for a missed cell.
+        Index of the prediction that is matched to each true cell; −1 for a false negative.
     distance : (N,) float64
-        Distance of each hit, pixels, 0 … 15; NaN for a false alarm.
+        Distance of each true positive, pixels, 0 … 15; NaN for a false positive.
     """
 
     true_cell: NDArray[np.intp]
@@ -80,13 +80,13 @@ class Match:
     distance: NDArray[np.float64]
 
     @property
-    def hit(self) -> NDArray[np.bool_]:
-        """(N,) Whether each prediction is a hit (true positive)."""
+    def is_tp(self) -> NDArray[np.bool_]:
+        """(N,) Whether each prediction is a true positive; the others are false positives."""
         return self.true_cell >= 0
 
     @property
     def found(self) -> NDArray[np.bool_]:
-        """(M,) Whether each true cell was hit; the others are the false negatives."""
+        """(M,) Whether each true cell was found; the others are false negatives."""
         return self.prediction >= 0
 
 
@@ -103,7 +103,7 @@ def match_tables(predicted: CellTable, true: CellTable, *, same_class: bool = Tr
     predicted, true : CellTable
         Cells of the same pairs. The scores of the true cells play no part.
     same_class : bool
-        Whether a prediction can only hit a true cell of its own class, as the challenge has it. Without, all
+        Whether a prediction can only match a true cell of its own class, as in the challenge. If False, all
         classes compete for all true cells: detection regardless of class.
 
     Returns
@@ -122,13 +122,13 @@ def match_tables(predicted: CellTable, true: CellTable, *, same_class: bool = Tr
         if true_cell[row] < 0 and prediction[column] < 0:
             true_cell[row] = column
             prediction[column] = row
-    hits = np.array(true_cell, np.intp)
+    partner = np.array(true_cell, np.intp)
     distance = np.full(len(predicted), np.nan)
-    is_hit = hits >= 0
-    distance[is_hit] = np.hypot(
-        predicted.x[is_hit] - true.x[hits[is_hit]], predicted.y[is_hit] - true.y[hits[is_hit]]
+    is_tp = partner >= 0
+    distance[is_tp] = np.hypot(
+        predicted.x[is_tp] - true.x[partner[is_tp]], predicted.y[is_tp] - true.y[partner[is_tp]]
     )
-    return Match(hits, np.array(prediction, np.intp), distance)
+    return Match(partner, np.array(prediction, np.intp), distance)
 
 
 def _candidates(
@@ -144,8 +144,8 @@ def _candidates(
         group = cells.pair * 4 + cells.label * same_class
         return cKDTree(np.column_stack((cells.x, cells.y, group * _GROUP_GAP)), balanced_tree=False)
 
-    near = tree(predicted).sparse_distance_matrix(tree(true), HIT_DISTANCE + 0.5, output_type="ndarray")
+    near = tree(predicted).sparse_distance_matrix(tree(true), MATCH_DISTANCE + 0.5, output_type="ndarray")
     rows, columns = near["i"].astype(np.intp), near["j"].astype(np.intp)
     squared = (predicted.x[rows] - true.x[columns]) ** 2 + (predicted.y[rows] - true.y[columns]) ** 2
-    within = squared <= HIT_DISTANCE**2
+    within = squared <= MATCH_DISTANCE**2
     return rows[within], columns[within], squared[within]

@@ -37,7 +37,7 @@ RULES = (
 
 
 def count_by_rule(probability: NDArray[np.float32], true: CellPoints) -> NDArray[np.int64]:
-    """Hits, false alarms and misses of one pair under each of `RULES`.
+    """TP, FP and FN of one pair under each of `RULES`.
 
     Parameters
     ----------
@@ -73,11 +73,11 @@ class OutOfFold:
     rule : Peaks
         The rule that does best on all folds: the model's own.
     counts : (pairs, 2, 3) int64
-        Hits, false alarms, misses of BC and TC, each pair under its fold's rule.
+        TP, FP, FN of BC and TC, each pair under its fold's rule.
     authors_counts : (pairs, 2, 3) int64
         The same under the authors' rule.
     tissue_counts : (pairs, 2, 3) int64
-        Pixels hit, falsely claimed, missed of background and cancer area.
+        TP, FP, FN in pixels of background and cancer area.
     fold_of : (pairs,) int64
     organ_of : tuple of str
     """

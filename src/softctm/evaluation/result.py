@@ -16,14 +16,14 @@ from softctm.evaluation.confidence import Confidence
 from softctm.evaluation.confusion import Confusion
 from softctm.evaluation.distance import DistanceErrors
 from softctm.evaluation.jsonable import jsonable
-from softctm.evaluation.matching import HIT_DISTANCE, Match
+from softctm.evaluation.matching import MATCH_DISTANCE, Match
 from softctm.evaluation.purity import Purity
 from softctm.evaluation.subgroups import Subgroup
 from softctm.evaluation.tissue import TissueScore
-from softctm.evaluation.truth import TruePair, Truth
+from softctm.evaluation.truth import GroundTruth, GroundTruthPair
 from softctm.points import CellPoints
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Rises when a field of the JSON changes its meaning or goes."""
 
 
@@ -35,13 +35,13 @@ class PairResult:
     ----------
     index : int
         i of `image_<i>`.
-    truth : TruePair
+    truth : GroundTruthPair
         Name, true cells, organ, and where the images lie.
     predicted : CellPoints
     match : Match
         Same-class match of this pair; its indices are into `predicted` and `truth.points`.
     counts : (2, 3) int64
-        Hits, false alarms, misses of BC and TC.
+        TP, FP, FN of BC and TC.
     scores : mapping of str to float
         `precision_bc` … `mean_f1` of this pair alone; NaN where there is nothing to divide by.
     detection_f1 : float
@@ -51,7 +51,7 @@ class PairResult:
     """
 
     index: int
-    truth: TruePair
+    truth: GroundTruthPair
     predicted: CellPoints
     match: Match
     counts: NDArray[np.int64]
@@ -69,13 +69,13 @@ class Evaluation:
     ----------
     name : str
         What the predictions are called.
-    truth : Truth
+    truth : GroundTruth
     challenge : mapping of str to float
         The challenge's rounded numbers under its names: `Pre/BC`, …, `mF1`.
     figures : mapping of str to Estimate
         `precision_bc`, `recall_bc`, `f1_bc`, …, `mean_f1`, unrounded, with 95 % intervals.
     counts : (2, 3) int64
-        Hits, false alarms, misses of BC and TC over all pairs.
+        TP, FP, FN of BC and TC over all pairs.
     pairs : tuple of PairResult
     organs : tuple of Subgroup
         Empty where organs are unknown.
@@ -97,7 +97,7 @@ class Evaluation:
     """
 
     name: str
-    truth: Truth
+    truth: GroundTruth
     challenge: Mapping[str, float]
     figures: Mapping[str, Estimate]
     counts: NDArray[np.int64]
@@ -119,12 +119,12 @@ class Evaluation:
         return np.stack([pair.counts for pair in self.pairs])
 
     def by_mean_f1(self) -> list[PairResult]:
-        """Pairs from worst to best mean F1; those where a class is absent are judged by the other.
+        """Pairs from worst to best mean F1; those where a class is absent are ranked by the other.
 
         Pairs without any true or predicted cell have no score and are left out.
         """
-        judged = [(pair_mean_f1(pair), pair) for pair in self.pairs]
-        return [pair for value, pair in sorted(judged, key=lambda item: item[0]) if not math.isnan(value)]
+        scored = [(pair_mean_f1(pair), pair) for pair in self.pairs]
+        return [pair for value, pair in sorted(scored, key=lambda item: item[0]) if not math.isnan(value)]
 
     def to_json(self) -> dict[str, Any]:
         """The evaluation as JSON's types: the challenge's names and the unrounded ones side by side on top.
@@ -144,7 +144,7 @@ class Evaluation:
                 "pairs_without_cells": [pair.index for pair in self.pairs if not len(pair.predicted)],
             },
             "settings": {
-                "hit_distance_px": HIT_DISTANCE,
+                "match_distance_px": MATCH_DISTANCE,
                 "resamples": self.resamples,
                 "seed": self.seed,
                 "confidence_level": CONFIDENCE_LEVEL,

@@ -14,7 +14,7 @@ from softctm.points import CellClass, CellPoints
 CLASSES = (CellClass.BACKGROUND, CellClass.TUMOR)
 """Order of the class axis in every array of the evaluation: BC, TC."""
 
-HITS, FALSE_ALARMS, MISSES = range(3)
+TP, FP, FN = range(3)
 """Order of the last axis of counts: true positives, false positives, false negatives."""
 
 _CHALLENGE_EPSILON = 1e-7
@@ -27,7 +27,7 @@ class Scores:
     Attributes
     ----------
     counts : (2, 3) int64
-        Hits, false alarms, misses of BC and TC over all pairs.
+        TP, FP, FN of BC and TC over all pairs.
     challenge : mapping of str to float
         `Pre/BC`, `Rec/BC`, `F1/BC`, `Pre/TC`, `Rec/TC`, `F1/TC`, each rounded to four decimals, and `mF1`,
         the mean of the two rounded F1s: what the challenge's evaluator prints.
@@ -46,12 +46,12 @@ class Scores:
 
 
 def pair_counts(predicted: CellPoints, true: CellPoints) -> NDArray[np.int64]:
-    """Hits, false alarms and misses of one pair.
+    """TP, FP and FN of one pair.
 
     Returns
     -------
     (2, 3) int64
-        Rows BC, TC; columns hits, false alarms, misses.
+        Rows BC, TC; columns TP, FP, FN.
     """
     counts: NDArray[np.int64] = count_pairs([predicted], [true])[0]
     return counts
@@ -83,9 +83,9 @@ def counts_of(matched: Match, predicted: CellTable, true: CellTable, pairs: int)
     (pairs, 2, 3) int64
     """
     counts = np.empty((pairs, len(CLASSES), 3), np.int64)
-    counts[..., HITS] = tally(predicted, matched.hit, pairs)
-    counts[..., FALSE_ALARMS] = tally(predicted, ~matched.hit, pairs)
-    counts[..., MISSES] = tally(true, ~matched.found, pairs)
+    counts[..., TP] = tally(predicted, matched.is_tp, pairs)
+    counts[..., FP] = tally(predicted, ~matched.is_tp, pairs)
+    counts[..., FN] = tally(true, ~matched.found, pairs)
     return counts
 
 
@@ -106,7 +106,7 @@ def ratio(part: NDArray[np.float64], whole: NDArray[np.float64], undefined: floa
 def precision_recall_f1(
     counts: NDArray[np.int64] | NDArray[np.float64], *, undefined: float = 0.0
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Unrounded scores of counts whose last axis is hits, false alarms, misses.
+    """Unrounded scores of counts whose last axis is TP, FP, FN.
 
     Parameters
     ----------
@@ -119,11 +119,11 @@ def precision_recall_f1(
     precision, recall, f1 : (…) float64
         Each 0 … 1.
     """
-    hits, alarms, misses = (np.asarray(counts[..., i], np.float64) for i in (HITS, FALSE_ALARMS, MISSES))
+    tp, fp, fn = (np.asarray(counts[..., i], np.float64) for i in (TP, FP, FN))
     return (
-        ratio(hits, hits + alarms, undefined),
-        ratio(hits, hits + misses, undefined),
-        ratio(2 * hits, 2 * hits + alarms + misses, undefined),
+        ratio(tp, tp + fp, undefined),
+        ratio(tp, tp + fn, undefined),
+        ratio(2 * tp, 2 * tp + fp + fn, undefined),
     )
 
 
@@ -154,9 +154,9 @@ def challenge_scores(counts: NDArray[np.int64]) -> dict[str, float]:
     decimal it decides the fourth.
     """
     named: dict[str, float] = {}
-    for cell_class, (hits, alarms, misses) in zip(CLASSES, counts.tolist(), strict=True):
-        precision = hits / (hits + alarms + _CHALLENGE_EPSILON)
-        recall = hits / (hits + misses + _CHALLENGE_EPSILON)
+    for cell_class, (tp, fp, fn) in zip(CLASSES, counts.tolist(), strict=True):
+        precision = tp / (tp + fp + _CHALLENGE_EPSILON)
+        recall = tp / (tp + fn + _CHALLENGE_EPSILON)
         f1 = 2 * precision * recall / (precision + recall + _CHALLENGE_EPSILON)
         short = cell_class.short
         named |= {

@@ -13,15 +13,15 @@ from softctm.evaluation.bootstrap import Bootstrap, Estimate
 from softctm.evaluation.matching import CellTable, Match
 from softctm.evaluation.scores import (
     CLASSES,
-    FALSE_ALARMS,
-    HITS,
-    MISSES,
+    FN,
+    FP,
+    TP,
     by_class_name,
     named_scores,
     ratio,
     tally,
 )
-from softctm.evaluation.truth import Truth
+from softctm.evaluation.truth import GroundTruth
 from softctm.geometry import tissue_window
 from softctm.pair import ZOOM
 
@@ -69,7 +69,7 @@ def by_organ(counts: NDArray[np.int64], organs: Sequence[str | None], bootstrap:
         within = np.where(member[:, None, None], counts, 0)
         pooled = within.sum(axis=0)
         figures = bootstrap.estimates(within, lambda sums: named_scores(sums, undefined=np.nan))
-        true, predicted = pooled[:, HITS] + pooled[:, MISSES], pooled[:, HITS] + pooled[:, FALSE_ALARMS]
+        true, predicted = pooled[:, TP] + pooled[:, FN], pooled[:, TP] + pooled[:, FP]
         groups.append(Subgroup(organ, int(member.sum()), _by_class(true), _by_class(predicted), figures))
     return groups
 
@@ -82,7 +82,7 @@ class CellRegions:
     true: NDArray[np.uint8]
 
 
-def cell_regions(predicted: CellTable, true: CellTable, truth: Truth) -> CellRegions:
+def cell_regions(predicted: CellTable, true: CellTable, truth: GroundTruth) -> CellRegions:
     """Look up the tissue annotation under every cell; unknown where a pair has none.
 
     A cell at (x, y) of the cell patch lies over the tissue patch's pixel (x₀ + ⌊x / 4⌋, y₀ + ⌊y / 4⌋), with
@@ -111,15 +111,15 @@ def by_region(
 ) -> list[Subgroup]:
     """Score the cells in annotated cancer area and in annotated background; unknown tissue is left out.
 
-    Matching is that of the whole patch, so that no hit is lost at a border. Recall is over the true cells in
-    the region, precision over the predictions in it, F1 their harmonic mean.
+    Matching is that of the whole patch, so that no match is lost at a border. Recall is over the true cells
+    in the region, precision over the predictions in it, F1 their harmonic mean.
     """
     groups = []
     for name, value in REGIONS.items():
         inside, claimed = regions.true == value, regions.predicted == value
         parts = np.stack(
             [
-                tally(predicted, claimed & matched.hit, bootstrap.pairs),
+                tally(predicted, claimed & matched.is_tp, bootstrap.pairs),
                 tally(predicted, claimed, bootstrap.pairs),
                 tally(true, inside & matched.found, bootstrap.pairs),
                 tally(true, inside, bootstrap.pairs),

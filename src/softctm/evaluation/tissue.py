@@ -13,11 +13,11 @@ from PIL import Image
 from softctm.datasets.ocelot import TISSUE_BACKGROUND, TISSUE_CANCER, TISSUE_UNKNOWN, tissue_labels_of
 from softctm.errors import InputError
 from softctm.evaluation.bootstrap import Bootstrap, Estimate
-from softctm.evaluation.scores import FALSE_ALARMS, HITS, MISSES, precision_recall_f1, ratio
-from softctm.evaluation.truth import Truth
+from softctm.evaluation.scores import FN, FP, TP, precision_recall_f1, ratio
+from softctm.evaluation.truth import GroundTruth
 from softctm.pair import PATCH_SIZE
 
-TISSUE_CLASSES = {"background": TISSUE_BACKGROUND, "cancer": TISSUE_CANCER}
+SCORED_TISSUE = {"background": TISSUE_BACKGROUND, "cancer": TISSUE_CANCER}
 """The classes that are scored, with their values in the annotation, in the order of every class axis."""
 
 
@@ -32,7 +32,7 @@ class TissueScore:
     pairs : int
         Pairs that have both an annotation and a predicted map.
     counts : (2, 3) int64
-        Pixels hit, falsely claimed and missed, of background and of cancer area; annotated unknown ignored.
+        TP, FP and FN in pixels, of background and of cancer area; annotated unknown ignored.
     figures : mapping of str to Estimate
         `precision_background`, `recall_background`, `f1_background`, `iou_background`, the same of `cancer`,
         `mean_f1`, `mean_iou`, and `accuracy`.
@@ -50,19 +50,19 @@ def tissue_counts(predicted: NDArray[np.uint8], annotated: NDArray[np.uint8]) ->
     Parameters
     ----------
     predicted, annotated : (H, W) uint8
-        1 background, 2 cancer area, 255 unknown. Annotated unknown is ignored; predicted unknown is a miss.
+        1 background, 2 cancer area, 255 unknown. Annotated unknown is ignored; predicted unknown is FN.
 
     Returns
     -------
     (2, 3) int64
-        Rows background, cancer area; columns hits, false alarms, misses.
+        Rows background, cancer area; columns TP, FP, FN.
     """
     known = annotated != TISSUE_UNKNOWN
-    counts = np.empty((len(TISSUE_CLASSES), 3), np.int64)
-    for i, value in enumerate(TISSUE_CLASSES.values()):
+    counts = np.empty((len(SCORED_TISSUE), 3), np.int64)
+    for i, value in enumerate(SCORED_TISSUE.values()):
         claimed, actual = (predicted == value) & known, annotated == value
-        hits = np.count_nonzero(claimed & actual)
-        counts[i] = hits, np.count_nonzero(claimed) - hits, np.count_nonzero(actual) - hits
+        tp = np.count_nonzero(claimed & actual)
+        counts[i] = tp, np.count_nonzero(claimed) - tp, np.count_nonzero(actual) - tp
     return counts
 
 
@@ -112,7 +112,7 @@ def read_tissue_map(path: Path) -> NDArray[np.uint8]:
     return np.asarray(found, np.uint8)
 
 
-def find_tissue_maps(folder: Path, truth: Truth) -> list[Path | None]:
+def find_tissue_maps(folder: Path, truth: GroundTruth) -> list[Path | None]:
     """Find each pair's predicted map, `<name>.png`, `<name>.npy`, `image_<i>.png` or `image_<i>.npy`.
 
     Raises
@@ -137,9 +137,9 @@ def find_tissue_maps(folder: Path, truth: Truth) -> list[Path | None]:
     return maps
 
 
-def tissue_scores(maps: Sequence[Path | None], truth: Truth, bootstrap: Bootstrap) -> list[TissueScore]:
+def tissue_scores(maps: Sequence[Path | None], truth: GroundTruth, bootstrap: Bootstrap) -> list[TissueScore]:
     """Score all pairs with both an annotation and a map: `all` first, then by organ."""
-    counts = np.zeros((len(truth), len(TISSUE_CLASSES), 3), np.int64)
+    counts = np.zeros((len(truth), len(SCORED_TISSUE), 3), np.int64)
     scored = np.zeros(len(truth), bool)
     for i, (pair, path) in enumerate(zip(truth.pairs, maps, strict=True)):
         if path is not None and pair.annotated is not None and pair.has_tissue:
@@ -168,10 +168,10 @@ def _score(
 def tissue_figures(counts: NDArray[np.int64] | NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
     """All figures of pixel counts (…, 2, 3), NaN where there is nothing to divide by; see `TissueScore`."""
     precision, recall, f1 = precision_recall_f1(counts, undefined=np.nan)
-    hits = np.asarray(counts[..., HITS], np.float64)
-    iou = ratio(hits, hits + counts[..., FALSE_ALARMS] + counts[..., MISSES], np.nan)
+    tp = np.asarray(counts[..., TP], np.float64)
+    iou = ratio(tp, tp + counts[..., FP] + counts[..., FN], np.nan)
     named: dict[str, NDArray[np.float64]] = {}
-    for i, name in enumerate(TISSUE_CLASSES):
+    for i, name in enumerate(SCORED_TISSUE):
         named |= {
             f"precision_{name}": precision[..., i],
             f"recall_{name}": recall[..., i],
@@ -179,5 +179,5 @@ def tissue_figures(counts: NDArray[np.int64] | NDArray[np.float64]) -> dict[str,
             f"iou_{name}": iou[..., i],
         }
     named |= {"mean_f1": f1.mean(axis=-1), "mean_iou": iou.mean(axis=-1)}
-    known = hits.sum(axis=-1) + np.asarray(counts[..., MISSES], np.float64).sum(axis=-1)
-    return named | {"accuracy": ratio(hits.sum(axis=-1), known, np.nan)}
+    known = tp.sum(axis=-1) + np.asarray(counts[..., FN], np.float64).sum(axis=-1)
+    return named | {"accuracy": ratio(tp.sum(axis=-1), known, np.nan)}

@@ -18,7 +18,7 @@ SUBSETS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
-class TruePair:
+class GroundTruthPair:
     """One pair of the truth.
 
     Attributes
@@ -47,10 +47,10 @@ class TruePair:
 
 
 @dataclass(frozen=True)
-class Truth:
+class GroundTruth:
     """The truth of a run: pair i is what predictions call `image_<i>`."""
 
-    pairs: tuple[TruePair, ...]
+    pairs: tuple[GroundTruthPair, ...]
     source: str
 
     def __len__(self) -> int:
@@ -72,7 +72,7 @@ class Truth:
         return sorted({pair.organ for pair in self.pairs if pair.organ is not None})
 
 
-def load_truth(path: Path, subset: str | None = None, ids: Sequence[str] | None = None) -> Truth:
+def load_truth(path: Path, subset: str | None = None, ids: Sequence[str] | None = None) -> GroundTruth:
     """Read the truth.
 
     Parameters
@@ -102,7 +102,7 @@ def load_truth(path: Path, subset: str | None = None, ids: Sequence[str] | None 
     return _json_truth(path)
 
 
-def _json_truth(path: Path) -> Truth:
+def _json_truth(path: Path) -> GroundTruth:
     """Read a `cell_gt.json`."""
     document = read_json(path)
     count = document.get("num_images") if isinstance(document, dict) else None
@@ -110,11 +110,14 @@ def _json_truth(path: Path) -> Truth:
         raise InputError(
             f"{path}: num_images must be the number of pairs, which the points alone do not tell; add it"
         )
-    pairs = (TruePair(f"image_{i}", points) for i, points in enumerate(points_by_pair(document, count, path)))
-    return Truth(tuple(pairs), str(path))
+    pairs = (
+        GroundTruthPair(f"image_{i}", points)
+        for i, points in enumerate(points_by_pair(document, count, path))
+    )
+    return GroundTruth(tuple(pairs), str(path))
 
 
-def _release_truth(folder: Path, subset: str | None, ids: Sequence[str] | None) -> Truth:
+def _release_truth(folder: Path, subset: str | None, ids: Sequence[str] | None) -> GroundTruth:
     """Read the annotations of a release."""
     if subset is None:
         present = [name for name in SUBSETS if (folder / "annotations" / name / "cell").is_dir()]
@@ -135,8 +138,8 @@ def _release_truth(folder: Path, subset: str | None, ids: Sequence[str] | None) 
         if not ids or len(set(ids)) < len(ids):
             raise UsageError("the list of IDs is empty or names a pair twice; each counts once, in order")
         annotated = {name: annotated[name] for name in ids}
-    pairs = tuple(TruePair(name, pair.cells(), pair) for name, pair in annotated.items())
-    return Truth(pairs, f"{folder} ({subset})")
+    pairs = tuple(GroundTruthPair(name, pair.cells(), pair) for name, pair in annotated.items())
+    return GroundTruth(pairs, f"{folder} ({subset})")
 
 
 def _check_numbering(folder: Path, subset: str, known: set[str]) -> None:

@@ -1,4 +1,4 @@
-"""Made-up H&E-like pairs whose cells are known: the sample of the project and the food of its tests."""
+"""Synthetic H&E-like pairs whose cells are known: the sample of the project, and input for its tests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WINDOW_STEP = 16
 
 
 @dataclass(frozen=True, eq=False)
-class Truth:
+class DrawnTruth:
     """What the generator knows about a pair.
 
     Attributes
@@ -34,7 +34,9 @@ class Truth:
     tissue: NDArray[np.uint8]
 
 
-def draw_pair(seed: int, patient: int | None = None, name: str = "phantom") -> tuple[CellTissuePair, Truth]:
+def draw_pair(
+    seed: int, patient: int | None = None, name: str = "phantom"
+) -> tuple[CellTissuePair, DrawnTruth]:
     """Draw one pair; the same numbers give the same pair.
 
     Parameters
@@ -48,7 +50,7 @@ def draw_pair(seed: int, patient: int | None = None, name: str = "phantom") -> t
 
     Returns
     -------
-    CellTissuePair, Truth
+    CellTissuePair, DrawnTruth
         The cell patch shows the same scene as its window in the tissue patch.
     """
     rng = np.random.default_rng([seed, 1])
@@ -62,7 +64,7 @@ def draw_pair(seed: int, patient: int | None = None, name: str = "phantom") -> t
         window=window,
         name=name,
     )
-    return pair, Truth(_cells(scene, start), annotation)
+    return pair, DrawnTruth(_cells(scene, start), annotation)
 
 
 def _annotation(scene: Scene) -> NDArray[np.uint8]:
@@ -99,4 +101,4 @@ def _cells(scene: Scene, start: tuple[float, float]) -> CellPoints:
     return CellPoints(x.copy(), y.copy(), label, np.ones(len(label), dtype=np.float32))
 
 
-__all__ = ["FIELD", "Truth", "draw_pair"]
+__all__ = ["FIELD", "DrawnTruth", "draw_pair"]

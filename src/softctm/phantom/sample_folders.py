@@ -15,17 +15,17 @@ from PIL import Image
 from softctm.errors import UsageError
 from softctm.files import prepare_folder, write_bytes_atomically, write_json_atomically
 from softctm.pair import CELL_MPP, PATCH_SIZE, TISSUE_MPP, WINDOW_SIZE, CellTissuePair
-from softctm.phantom import Truth, draw_pair
+from softctm.phantom import DrawnTruth, draw_pair
 from softctm.writers import points_document
 
 PAIRS_PER_PATIENT = 2
 """As in a release: a slide gives several pairs, so a split by pair would leak."""
 
 SLIDE_BOX = 816
-"""Side of the cell patch in pixels of the made-up slide; `WINDOW_STEP` is a whole number of them."""
+"""Side of the cell patch in pixels of the synthetic slide; `WINDOW_STEP` is a whole number of them."""
 
 SLIDE_MPP = CELL_MPP * PATCH_SIZE / SLIDE_BOX
-"""µm per pixel of the made-up slide, 0.251 as in real ones."""
+"""µm per pixel of the synthetic slide, 0.251 as in real ones."""
 
 JPEG_QUALITY = 78
 ORGANS = ("kidney", "head-and-neck", "prostate", "stomach", "endometrium", "bladder")
@@ -38,7 +38,7 @@ class DrawnPair:
     """A pair, what is true of it, and its entry in the metadata."""
 
     pair: CellTissuePair
-    truth: Truth
+    truth: DrawnTruth
     metadata: dict[str, Any]
 
 
@@ -97,7 +97,7 @@ def write_ocelot_release(folder: Path, pairs: Iterator[DrawnPair]) -> int:
         _write(folder / "annotations/train/cell" / f"{name}.csv", rows.encode())
         sample_pairs[name] = drawn.metadata
     document = {
-        "general_info": {"description": "Made-up H&E-like pairs in the layout of an OCELOT release"},
+        "general_info": {"description": "Synthetic H&E-like pairs in the layout of an OCELOT release"},
         "sample_pairs": sample_pairs,
     }
     write_json_atomically(folder / "metadata.json", document, indent=1)
@@ -118,7 +118,7 @@ def _metadata(pair: CellTissuePair, seed: int, patient: int, part: int) -> dict[
     window = pair.window
     cell_x, cell_y = (corner + at * zoomed_box // PATCH_SIZE for at in (window.x, window.y))
     return {
-        "slide_name": f"TCGA-{seed % 100:02d}-{patient:04d}-01Z-00-DX1.MADE-UP",
+        "slide_name": f"TCGA-{seed % 100:02d}-{patient:04d}-01Z-00-DX1.SYNTHETIC",
         "cell": _box(cell_x, cell_y, SLIDE_BOX, CELL_MPP),
         "tissue": _box(corner, corner, zoomed_box, TISSUE_MPP),
         "patch_x_offset": (window.x + WINDOW_SIZE / 2) / PATCH_SIZE,

@@ -1,4 +1,4 @@
-"""A made-up piece of tissue, in µm: where cancer, stroma, lumina and glass lie, and every nucleus."""
+"""A synthetic piece of tissue, in µm: where cancer, stroma, lumina and glass lie, and every nucleus."""
 
 from __future__ import annotations
 

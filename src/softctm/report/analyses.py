@@ -9,13 +9,13 @@ import numpy as np
 from softctm.evaluation.bootstrap import Estimate
 from softctm.evaluation.comparison import Comparison
 from softctm.evaluation.result import Evaluation
-from softctm.evaluation.tissue import TISSUE_CLASSES
+from softctm.evaluation.tissue import SCORED_TISSUE
 from softctm.report import plots
 from softctm.report.page import Figure, Row, Section, Table
 from softctm.report.viewer import number
 
 
-def interval(estimate: Estimate, digits: int = 3) -> str:
+def with_interval(estimate: Estimate, digits: int = 3) -> str:
     """A figure with its 95 % interval, such as `0.712 (0.690–0.733)`; a dash where it is not defined."""
     value = number(estimate.value, digits)
     if not np.isfinite([estimate.low, estimate.high]).all():
@@ -28,7 +28,9 @@ def interval(estimate: Estimate, digits: int = 3) -> str:
 def figure_rows(labels: Mapping[str, str], figures: Mapping[str, Estimate], digits: int = 3) -> list[Row]:
     """One row a figure, those that exist, in the order of the labels."""
     return [
-        Row([label, interval(figures[name], digits)]) for name, label in labels.items() if name in figures
+        Row([label, with_interval(figures[name], digits)])
+        for name, label in labels.items()
+        if name in figures
     ]
 
 
@@ -42,15 +44,15 @@ def confidence_section(result: Evaluation) -> Section:
             Row(
                 [
                     short,
-                    interval(curve.best_threshold, 2),
-                    *(interval(curve.at_best[name]) for name in ("precision", "recall", "f1")),
-                    interval(result.figures[f"f1_{short.lower()}"]),
+                    with_interval(curve.best_threshold, 2),
+                    *(with_interval(curve.at_best[name]) for name in ("precision", "recall", "f1")),
+                    with_interval(result.figures[f"f1_{short.lower()}"]),
                 ]
             )
             for short, curve in analysis.curves.items()
         ],
-        note=f"Mean F1 with each class at its best: {interval(analysis.mean_f1_at_best)}. Chosen on the same "
-        "cells, so a little too good.",
+        note=f"Mean F1 with each class at its best: {with_interval(analysis.mean_f1_at_best)}. Chosen on the "
+        "same cells, so a little too good.",
         full=True,
     )
     labels = {
@@ -63,11 +65,11 @@ def confidence_section(result: Evaluation) -> Section:
         "Are confidences probabilities?",
         ["Figure", *("both" if part == "all" else part for part in parts)],
         [
-            Row([label, *(interval(result.calibration[part].figures[name]) for part in parts)])
+            Row([label, *(with_interval(result.calibration[part].figures[name]) for part in parts)])
             for name, label in labels.items()
         ],
-        note="Calibration error: mean distance of confidence and share of hits over ten bins. "
-        "Overconfidence: mean confidence − share of hits.",
+        note="Calibration error: mean distance of confidence and share of TP over ten bins. "
+        "Overconfidence: mean confidence − share of TP.",
     )
     return Section(
         "confidence",
@@ -81,9 +83,9 @@ def confidence_section(result: Evaluation) -> Section:
             ),
             best,
             Figure(
-                "Share of hits among predictions of one confidence. On the dotted line, confidence is the "
-                "probability of a hit.",
-                "Share of hits over confidence in ten bins; the errors are in the table beside it.",
+                "Share of true positives among predictions of one confidence. On the dotted line, confidence "
+                "is the probability of a true positive.",
+                "Share of true positives over confidence in ten bins; the errors are in the table beside it.",
                 plots.calibration_plot(result.calibration),
             ),
             calibration,
@@ -92,7 +94,7 @@ def confidence_section(result: Evaluation) -> Section:
 
 
 def positions_section(result: Evaluation) -> Section:
-    """How far hits lie from the annotated points."""
+    """How far true positives lie from the annotated points."""
     labels = {
         "mean": "Mean",
         "median": "Median",
@@ -103,17 +105,17 @@ def positions_section(result: Evaluation) -> Section:
     }
     parts = ("all", "BC", "TC")
     table = Table(
-        "Distance of hits from the annotated point, px",
+        "Distance of true positives from the annotated point, px",
         ["Figure", *("both" if part == "all" else part for part in parts)],
         [
-            Row([label, *(interval(result.distances[part].figures[name], 2) for part in parts)])
+            Row([label, *(with_interval(result.distances[part].figures[name], 2) for part in parts)])
             for name, label in labels.items()
         ],
         note="1 px is 0.2 µm.",
     )
     figure = Figure(
-        "How far hits lie from the annotated point.",
-        "Histogram of the distance of hits, up to 15 px; its figures are in the table beside it.",
+        "How far true positives lie from the annotated point.",
+        "Histogram of the distance of true positives, up to 15 px; its figures are in the table beside it.",
         plots.distance_plot(result.distances),
     )
     return Section("positions", "Positions", [figure, table])
@@ -121,14 +123,14 @@ def positions_section(result: Evaluation) -> Section:
 
 def tissue_section(result: Evaluation) -> Section:
     """Predicted tissue maps against the annotated ones."""
-    names = [f"{kind}_{name}" for name in TISSUE_CLASSES for kind in ("f1", "iou")]
-    columns = ["Pairs of", "Pairs", *(f"{kind} {name}" for name in TISSUE_CLASSES for kind in ("F1", "IoU"))]
+    names = [f"{kind}_{name}" for name in SCORED_TISSUE for kind in ("f1", "iou")]
+    columns = ["Pairs of", "Pairs", *(f"{kind} {name}" for name in SCORED_TISSUE for kind in ("F1", "IoU"))]
     rows = [
         Row(
             [
                 part.name,
                 str(part.pairs),
-                *(interval(part.figures[name]) for name in [*names, "mean_f1", "accuracy"]),
+                *(with_interval(part.figures[name]) for name in [*names, "mean_f1", "accuracy"]),
             ]
         )
         for part in result.tissue
@@ -171,17 +173,17 @@ def comparison_section(comparison: Comparison) -> Section:
         "Ranking by mean F1",
         ["Predictions", "Rank", "Mean F1", "Mean rank"],
         [
-            Row([ranked.name, str(ranked.rank), interval(ranked.mean_f1), number(ranked.mean_rank, 2)])
+            Row([ranked.name, str(ranked.rank), with_interval(ranked.mean_f1), number(ranked.mean_rank, 2)])
             for ranked in comparison.ranking
         ],
         sortable=len(comparison.ranking) > 2,
     )
-    duels = Table(
+    pairwise = Table(
         "Each against each",
         ["First", "Second", "Difference of mean F1", "First is better in"],
         [
-            Row([duel.first, duel.second, interval(duel.difference), f"{100 * duel.probability:.1f} %"])
-            for duel in comparison.duels
+            Row([two.first, two.second, with_interval(two.difference), f"{100 * two.probability:.1f} %"])
+            for two in comparison.pairwise
         ],
         note="Share of bootstrap resamples, each drawing the same pairs for all.",
         full=True,
@@ -191,4 +193,4 @@ def comparison_section(comparison: Comparison) -> Section:
         "Rank distribution; mean ranks are in the table beside it.",
         plots.rank_plot(comparison),
     )
-    return Section("comparison", "Comparison", [figure, ranking, duels])
+    return Section("comparison", "Comparison", [figure, ranking, pairwise])

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from softctm.errors import PairError, UsageError
+from softctm.errors import PairError
 from softctm.evaluation.comparison import Comparison
 from softctm.evaluation.purity import tumor_purity
 from softctm.evaluation.result import Evaluation, PairResult
@@ -18,16 +18,16 @@ from softctm.evaluation.tissue import read_tissue_map
 from softctm.points import CellPoints
 from softctm.readers import PairSource
 from softctm.report.page import Page, Tab, Viewer, render
-from softctm.report.sections import judged_highlights, judged_sections
+from softctm.report.sections import highlights_with_truth, sections_with_truth
 from softctm.report.viewer import (
     ViewedPair,
     counts_by_stop,
-    judged_stops,
     number,
     pair_entry,
-    plain_stops,
+    stops_with_truth,
+    stops_without_truth,
 )
-from softctm.report.without_truth import plain_highlights, plain_sections
+from softctm.report.without_truth import highlights_without_truth, sections_without_truth
 
 MANY_CELLS = 10
 """Annotated cells from which on a pair may be worst, median or best; F1 of fewer is a matter of chance."""
@@ -96,11 +96,11 @@ def build_report(given: ReportInput) -> str:
     shown = {index: place for place, index in enumerate(viewed)}
     result = given.evaluation
     if result is not None:
-        highlights = judged_highlights(result)
-        sections = judged_sections(result, given.names, shown, given.comparison)
+        highlights = highlights_with_truth(result)
+        sections = sections_with_truth(result, given.names, shown, given.comparison)
     else:
-        highlights = plain_highlights(given.predictions)
-        sections = plain_sections(given.predictions, given.names, shown)
+        highlights = highlights_without_truth(given.predictions)
+        sections = sections_without_truth(given.predictions, given.names, shown)
     return render(
         Page(
             title=given.title,
@@ -170,31 +170,31 @@ def _viewed_pairs(given: ReportInput, warnings: list[str]) -> dict[int, ViewedPa
         except PairError as error:
             warnings.append(f"Not in the viewer: {error}")
             continue
-        judged = result.pairs[index] if result is not None else None
+        scored = result.pairs[index] if result is not None else None
         viewed[int(index)] = ViewedPair(
             pair=pair,
             predicted=given.predictions[index],
             group=group,
-            detail=_detail(judged, given.predictions[index]),
-            true=judged.truth.points if judged else None,
-            match=judged.match if judged else None,
-            tissue=_tissue(given, index, judged),
+            detail=_detail(scored, given.predictions[index]),
+            true=scored.truth.points if scored else None,
+            match=scored.match if scored else None,
+            tissue=_tissue(given, index, scored),
         )
     warnings += given.source.warnings
     return viewed
 
 
-def _detail(judged: PairResult | None, predicted: CellPoints) -> str:
-    if judged is None:
+def _detail(scored: PairResult | None, predicted: CellPoints) -> str:
+    if scored is None:
         return f"purity {number(tumor_purity(predicted), 2)}"
-    organ = f"{judged.truth.organ}, " if judged.truth.organ else ""
-    return f"{organ}F1 {number(pair_f1(judged), 2)}"
+    organ = f"{scored.truth.organ}, " if scored.truth.organ else ""
+    return f"{organ}F1 {number(pair_f1(scored), 2)}"
 
 
-def _tissue(given: ReportInput, index: int, judged: PairResult | None) -> Mapping[str, NDArray[np.uint8]]:
+def _tissue(given: ReportInput, index: int, scored: PairResult | None) -> Mapping[str, NDArray[np.uint8]]:
     tissue = {}
-    if judged is not None and judged.truth.annotated is not None and judged.truth.has_tissue:
-        tissue["annotated"] = judged.truth.annotated.tissue_labels()
+    if scored is not None and scored.truth.annotated is not None and scored.truth.has_tissue:
+        tissue["annotated"] = scored.truth.annotated.tissue_labels()
     path = given.tissue_maps[index] if given.tissue_maps else None
     if path is not None:
         tissue["predicted"] = read_tissue_map(path)
@@ -213,27 +213,8 @@ def _viewer(given: ReportInput, viewed: Mapping[int, ViewedPair]) -> Viewer:
             for pair, entry in zip(viewed.values(), entries, strict=True)
         ],
         entries=entries,
-        stops=judged_stops(pooled, pooled=True) if result is not None else plain_stops(pooled),
+        stops=stops_with_truth(pooled, pooled=True) if result is not None else stops_without_truth(pooled),
         choice=_WORDS[_RANKS if result is not None else _PURITIES],
         pair_count=len(given.names),
-        judged=result is not None,
-    )
-
-
-def place_in_source(names: Sequence[str], source: PairSource) -> list[int]:
-    """Find each pair of the truth among the images: by name, or by position where there are equally many.
-
-    Raises
-    ------
-    UsageError
-        If neither tells which image belongs to which pair.
-    """
-    place = {name: i for i, name in enumerate(source.names)}
-    if all(name in place for name in names):
-        return [place[name] for name in names]
-    if len(names) == len(source):
-        return list(range(len(source)))
-    raise UsageError(
-        f"the truth has {len(names)} pairs and --input {len(source)} of other names; give the images that "
-        "belong to the truth"
+        with_truth=result is not None,
     )

@@ -84,12 +84,12 @@ class Viewer:
     stops: Sequence[Mapping[str, Any]]
     choice: str
     pair_count: int
-    judged: bool
+    with_truth: bool
 
     @property
     def best_stop(self) -> int | None:
-        """The first stop with the highest mean F1 over all pairs; None where nothing is judged."""
-        if not self.judged:
+        """The first stop with the highest mean F1 over all pairs; None without ground truth."""
+        if not self.with_truth:
             return None
         curve = [stop["curve"] for stop in self.stops]
         return curve.index(max(curve))
@@ -140,9 +140,9 @@ def render(page: Page, made_on: datetime | None = None) -> str:
         pairs=viewer.tabs if viewer else [],
         pair_count=viewer.pair_count if viewer else 0,
         choice=viewer.choice if viewer else "",
-        judged=viewer is not None and viewer.judged,
+        with_truth=viewer is not None and viewer.with_truth,
         best_stop=viewer.best_stop if viewer else None,
-        curve_label=f"Curve: {'mean F1' if viewer and viewer.judged else 'cells'}",
+        curve_label=f"Curve: {'mean F1' if viewer and viewer.with_truth else 'cells'}",
         last_stop=len(STOPS) - 1,
         tissue_sources=sorted({source for source, kind in regions if kind == "cancer"}),
         unknown_area=any(kind == "unknown" for _, kind in regions),

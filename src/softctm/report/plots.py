@@ -122,18 +122,24 @@ def confidence_plot(analysis: Confidence) -> Markup:
 
 
 def calibration_plot(analysis: Mapping[str, Calibration]) -> Markup:
-    """Share of hits over mean score in ten bins; the diagonal is a score that is a probability."""
+    """share of true positives over mean score in ten bins; the diagonal is a score that is a probability."""
     with matplotlib.rc_context(_STYLE):
         axes = _axes(4.8, 4.2)
         axes.plot([0, 1], [0, 1], color=_INK, linewidth=1, linestyle=":", label="perfectly calibrated")
         for short in _COLOR:
             part = analysis[short]
             seen = part.predictions > 0
-            score, rate = part.mean_score[seen], part.hit_rate
+            score, rate = part.mean_score[seen], part.precision
             axes.vlines(score, rate.low[seen], rate.high[seen], colors=_INK, linewidth=1)
             axes.plot(score, rate.value[seen], _DASH[short], color=_INK, linewidth=1)
             _dots(axes, score, rate.value[seen], short)
-        axes.set(xlabel="mean confidence", ylabel="share of hits", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+        axes.set(
+            xlabel="mean confidence",
+            ylabel="share of true positives",
+            xlim=(0, 1),
+            ylim=(0, 1),
+            aspect="equal",
+        )
         axes.legend(loc="upper left", fontsize=9)
         return _svg(axes.figure)
 
@@ -150,15 +156,17 @@ def purity_plot(predicted: NDArray[np.float64], true: NDArray[np.float64]) -> Ma
 
 
 def distance_plot(errors: Mapping[str, DistanceErrors]) -> Markup:
-    """Share of hits by distance from the annotated point."""
+    """share of true positives by distance from the annotated point."""
     with matplotlib.rc_context(_STYLE):
         axes = _axes(6.0, 3.4)
         for short in _COLOR:
             part = errors[short]
-            share = part.histogram / max(part.hits, 1)
+            share = part.histogram / max(part.true_positives, 1)
             _bars(axes, share, np.arange(len(share) + 1), short)
         axes.set(
-            xlabel="distance from the annotated point, px of 0.2 µm", ylabel="share of hits", xlim=(0, None)
+            xlabel="distance from the annotated point, px of 0.2 µm",
+            ylabel="share of true positives",
+            xlim=(0, None),
         )
         axes.legend(fontsize=9)
         return _svg(axes.figure)

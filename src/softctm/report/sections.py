@@ -17,10 +17,10 @@ from softctm.report.analyses import (
     comparison_section,
     confidence_section,
     figure_rows,
-    interval,
     positions_section,
     purity_section,
     tissue_section,
+    with_interval,
 )
 from softctm.report.page import Figure, Highlight, Row, Section, Table
 from softctm.report.viewer import number
@@ -28,7 +28,7 @@ from softctm.report.viewer import number
 _LONG = {"BC": "background cells", "TC": "tumor cells"}
 
 
-def judged_highlights(result: Evaluation) -> list[Highlight]:
+def highlights_with_truth(result: Evaluation) -> list[Highlight]:
     """The figures at the top of a page with truth."""
     challenge, figures = result.challenge, result.figures
     cells = sum(len(pair.predicted) for pair in result.pairs)
@@ -52,7 +52,7 @@ def judged_highlights(result: Evaluation) -> list[Highlight]:
     ]
 
 
-def judged_sections(
+def sections_with_truth(
     result: Evaluation, names: Sequence[str], shown: Mapping[int, int], comparison: Comparison | None
 ) -> list[Section]:
     """All sections of a page with truth.
@@ -90,21 +90,23 @@ def _scores(result: Evaluation) -> Section:
     for cell_class, counts in zip(CLASSES, result.counts.tolist(), strict=True):
         short = cell_class.short
         figures = [result.figures[f"{name}_{short.lower()}"] for name in ("precision", "recall", "f1")]
-        rows.append(Row([f"{short}, {_LONG[short]}", *map(interval, figures), *(f"{n:,}" for n in counts)]))
+        rows.append(
+            Row([f"{short}, {_LONG[short]}", *map(with_interval, figures), *(f"{n:,}" for n in counts)])
+        )
     rows.append(
         Row(
             [
                 "Mean of both",
                 "",
                 "",
-                interval(result.figures["mean_f1"]),
+                with_interval(result.figures["mean_f1"]),
                 *(f"{n:,}" for n in result.counts.sum(axis=0)),
             ]
         )
     )
     by_class = Table(
         "Cells found and named rightly",
-        ["Class", "Precision", "Recall", "F1", "Hits", "False alarms", "Misses"],
+        ["Class", "Precision", "Recall", "F1", "TP", "FP", "FN"],
         rows,
         note=f"In brackets: 95 % interval, {result.resamples} bootstrap resamples of the pairs."
         if result.resamples
@@ -138,8 +140,9 @@ def _scores(result: Evaluation) -> Section:
         "scores",
         "Scores",
         [by_class, detection, confusion],
-        "A prediction is a hit if an annotated cell of its class, not yet taken, lies within 15 px (3 µm); "
-        "predictions choose by falling confidence. Counts are pooled over all pairs.",
+        "A prediction is a true positive (TP) if an annotated cell of its class, not yet matched, lies "
+        "within 15 px (3 µm); predictions are matched by falling confidence. Other predictions are false positives "
+        "(FP), other annotated cells false negatives (FN). Counts are pooled over all pairs.",
     )
 
 
@@ -175,7 +178,7 @@ def _subgroup_table(caption: str, what: str, groups: Sequence[Subgroup]) -> Tabl
                 group.name,
                 str(group.pairs),
                 *(f"{group.true[short]:,}" for short in ("BC", "TC")),
-                *(interval(group.figures[name], 2) for name in ("f1_bc", "f1_tc", "mean_f1")),
+                *(with_interval(group.figures[name], 2) for name in ("f1_bc", "f1_tc", "mean_f1")),
             ]
         )
         for group in groups

@@ -38,7 +38,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> None:
-    """Write `comparison.json`, `ranking.csv` and `duels.csv` into an existing folder.
+    """Write `comparison.json`, `ranking.csv` and `pairwise.csv` into an existing folder.
 
     Raises
     ------
@@ -53,8 +53,8 @@ def evaluation_tables(evaluation: Evaluation) -> dict[str, list[Row]]:
     """All tables by name.
 
     `figures`: every figure with its interval; `pairs`: counts, scores and purity of each pair; `cells`: every
-    hit, miss and false alarm; `curves`: precision, recall and F1 over confidence; `reliability`: hit rate by
-    score; `confusion`; `distances`: hits by distance.
+    TP, FP and FN; `curves`: precision, recall and F1 over confidence; `reliability`: share of TP by
+    score; `confusion`; `distances`: TP by distance.
     """
     return {
         "figures": list(_figure_rows(evaluation)),
@@ -69,15 +69,15 @@ def evaluation_tables(evaluation: Evaluation) -> dict[str, list[Row]]:
             if (true, predicted) != ("none", "none")
         ],
         "distances": [
-            {"class": name, "from_px": i, "to_px": i + 1, "hits": int(hits)}
+            {"class": name, "from_px": i, "to_px": i + 1, "true_positives": int(number)}
             for name, errors in evaluation.distances.items()
-            for i, hits in enumerate(errors.histogram)
+            for i, number in enumerate(errors.histogram)
         ],
     }
 
 
 def comparison_tables(comparison: Comparison) -> dict[str, list[Row]]:
-    """`ranking`: mean F1 and rank distribution of each; `duels`: every two against each other."""
+    """`ranking`: mean F1 and rank distribution of each; `pairwise`: every two against each other."""
     return {
         "ranking": [
             {"name": ranked.name, "rank": ranked.rank, **_estimate("mean_f1", ranked.mean_f1)}
@@ -85,14 +85,14 @@ def comparison_tables(comparison: Comparison) -> dict[str, list[Row]]:
             | {f"share_rank_{i + 1}": float(share) for i, share in enumerate(ranked.rank_distribution)}
             for ranked in comparison.ranking
         ],
-        "duels": [
+        "pairwise": [
             {
-                "first": duel.first,
-                "second": duel.second,
-                **_estimate("difference", duel.difference),
-                "probability_first_outranks_second": duel.probability,
+                "first": two.first,
+                "second": two.second,
+                **_estimate("difference", two.difference),
+                "probability_first_outranks_second": two.probability,
             }
-            for duel in comparison.duels
+            for two in comparison.pairwise
         ],
     }
 
@@ -120,9 +120,9 @@ def _figure_rows(evaluation: Evaluation) -> Iterator[Row]:
 def _pair_row(pair: PairResult) -> Row:
     """One pair in one row."""
     row: Row = {"index": pair.index, "name": pair.truth.name, "organ": pair.truth.organ}
-    for cell_class, (hits, alarms, misses) in zip(CLASSES, pair.counts.tolist(), strict=True):
+    for cell_class, (tp, fp, fn) in zip(CLASSES, pair.counts.tolist(), strict=True):
         short = cell_class.short.lower()
-        row |= {f"hits_{short}": hits, f"false_alarms_{short}": alarms, f"misses_{short}": misses}
+        row |= {f"tp_{short}": tp, f"fp_{short}": fp, f"fn_{short}": fn}
     return row | {
         **pair.scores,
         "detection_f1": pair.detection_f1,
@@ -132,12 +132,12 @@ def _pair_row(pair: PairResult) -> Row:
 
 
 def _cell_rows(pair: PairResult) -> Iterator[Row]:
-    """Hits and false alarms in the predictions' order, then misses in the truth's."""
+    """TP and FP in the predictions' order, then FN in the truth's."""
     points, true = pair.predicted, pair.truth.points
     start: Row = {"index": pair.index, "name": pair.truth.name}
     for i in range(len(points)):
         row = start | {
-            "outcome": "false alarm",
+            "outcome": "FP",
             "class": CellClass(int(points.label[i])).short,
             "x": int(points.x[i]),
             "y": int(points.y[i]),
@@ -146,18 +146,18 @@ def _cell_rows(pair: PairResult) -> Iterator[Row]:
         partner = int(pair.match.true_cell[i])
         if partner >= 0:
             row |= {
-                "outcome": "hit",
+                "outcome": "TP",
                 "true_x": int(true.x[partner]),
                 "true_y": int(true.y[partner]),
                 "distance_px": float(pair.match.distance[i]),
             }
         yield row
-    for missed in (~pair.match.found).nonzero()[0].tolist():
+    for i in (~pair.match.found).nonzero()[0].tolist():
         yield start | {
-            "outcome": "miss",
-            "class": CellClass(int(true.label[missed])).short,
-            "true_x": int(true.x[missed]),
-            "true_y": int(true.y[missed]),
+            "outcome": "FN",
+            "class": CellClass(int(true.label[i])).short,
+            "true_x": int(true.x[i]),
+            "true_y": int(true.y[i]),
         }
 
 
@@ -176,14 +176,14 @@ def _reliability_rows(evaluation: Evaluation) -> Iterator[Row]:
     """Class and score bin in a row."""
     for name, part in evaluation.calibration.items():
         for i, number in enumerate(part.predictions.tolist()):
-            rate = part.hit_rate[i]
+            rate = part.precision[i]
             yield {
                 "class": name,
                 "from_score": float(part.edges[i]),
                 "to_score": float(part.edges[i + 1]),
                 "predictions": number,
                 "mean_score": float(part.mean_score[i]),
-            } | _estimate("hit_rate", Estimate(float(rate.value), float(rate.low), float(rate.high)))
+            } | _estimate("precision", Estimate(float(rate.value), float(rate.low), float(rate.high)))
 
 
 def _interval(figure: Estimate) -> Row:

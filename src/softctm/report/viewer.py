@@ -1,6 +1,6 @@
 """What the page's viewer shows, computed beforehand for every stop of its confidence slider.
 
-The challenge matches greedily by falling confidence, so what a prediction hits depends on no prediction
+The challenge matches greedily by falling confidence, so the match of a prediction depends on no prediction
 below it: a cut at any threshold leaves the earlier matches as they are. One match therefore serves all
 thresholds; a prediction needs to know only up to which stop it stays, a true cell up to which it is found.
 """
@@ -43,9 +43,9 @@ class ViewedPair:
     detail : str
         A few words beside its name, such as the organ.
     true : CellPoints, optional
-        The annotated cells; without them nothing is judged.
+        The annotated cells; None without ground truth.
     match : Match, optional
-        Which prediction hits which annotated cell; goes with `true`.
+        Which prediction is matched to which annotated cell; goes with `true`.
     tissue : mapping of str to (1024, 1024) uint8
         Tissue labels (1 background, 2 cancer area, 255 unknown) by source: `annotated`, `predicted`.
     """
@@ -65,17 +65,17 @@ def last_stop(score: NDArray[np.float32]) -> NDArray[np.int64]:
 
 
 def counts_by_stop(predicted: Sequence[CellPoints], true: Sequence[CellPoints]) -> NDArray[np.int64]:
-    """Hits, false alarms and misses of each pair at every stop of the slider.
+    """TP, FP and FN of each pair at every stop of the slider.
 
     Parameters
     ----------
     predicted, true : sequence of CellPoints
-        One a pair, equally many; empty points as `true` where nothing is known: all are false alarms then.
+        One a pair, equally many; empty points as `true` where nothing is known: all are FP then.
 
     Returns
     -------
     (pairs, 101, 2, 3) int64
-        Pair; stop; BC, TC; hits, false alarms, misses.
+        Pair; stop; BC, TC; TP, FP, FN.
     """
     cells, actual = CellTable.of(predicted), CellTable.of(true)
     return counts_over_thresholds(match_tables(cells, actual), cells, actual, len(predicted))
@@ -91,7 +91,7 @@ def purity(cells: NDArray[np.integer[Any]]) -> float:
     return float(cells[1] / cells.sum()) if cells.sum() else float("nan")
 
 
-def judged_stops(counts: NDArray[np.int64], *, pooled: bool) -> list[dict[str, Any]]:
+def stops_with_truth(counts: NDArray[np.int64], *, pooled: bool) -> list[dict[str, Any]]:
     """What the score tables show at each stop, from counts (101, 2, 3).
 
     The pooled table has the challenge's numbers, which are 0 where a class is neither there nor predicted; a
@@ -106,14 +106,14 @@ def judged_stops(counts: NDArray[np.int64], *, pooled: bool) -> list[dict[str, A
             table[:2] = [[named[f"{kind}/{c.short}"] for kind in ("Pre", "Rec", "F1")] for c in CLASSES]
         row: dict[str, Any] = {
             name: {
-                "hits": hits,
-                "alarms": alarms,
-                "misses": misses,
+                "tp": tp,
+                "fp": fp,
+                "fn": fn,
                 "precision": number(scores[0]),
                 "recall": number(scores[1]),
                 "f1": number(scores[2]),
             }
-            for name, (hits, alarms, misses), scores in zip(
+            for name, (tp, fp, fn), scores in zip(
                 [*(c.short for c in CLASSES), "both"], parts.tolist(), table, strict=True
             )
         }
@@ -126,7 +126,7 @@ def judged_stops(counts: NDArray[np.int64], *, pooled: bool) -> list[dict[str, A
     return rows
 
 
-def plain_stops(counts: NDArray[np.int64]) -> list[dict[str, Any]]:
+def stops_without_truth(counts: NDArray[np.int64]) -> list[dict[str, Any]]:
     """What the tables show at each stop without annotations, from counts (101, 2, 3): cells and purity."""
     cells = counts[:, :, :2].sum(axis=2)
     most = max(int(cells[0].sum()), 1)
@@ -143,14 +143,14 @@ def plain_stops(counts: NDArray[np.int64]) -> list[dict[str, Any]]:
 
 def pair_entry(viewed: ViewedPair, counts: NDArray[np.int64]) -> dict[str, Any]:
     """One pair's entry in the page's data; `counts` are its own of `counts_by_stop`, (101, 2, 3)."""
-    judged = viewed.true is not None and viewed.match is not None
+    with_truth = viewed.true is not None and viewed.match is not None
     return {
         "title": viewed.pair.name + (f" · {viewed.detail}" if viewed.detail else ""),
         "cell": jpeg_uri(viewed.pair.cell, CELL_LIMIT),
         "tissue": jpeg_uri(viewed.pair.tissue, TISSUE_LIMIT, TISSUE_SIDE),
         "window": [viewed.pair.window.x, viewed.pair.window.y],
         "regions": _regions(viewed.tissue),
-        "stops": judged_stops(counts, pooled=False) if judged else plain_stops(counts),
+        "stops": stops_with_truth(counts, pooled=False) if with_truth else stops_without_truth(counts),
         **marks(viewed.predicted, viewed.true, viewed.match),
     }
 
@@ -161,15 +161,15 @@ def marks(predicted: CellPoints, true: CellPoints | None, match: Match | None) -
     Returns
     -------
     dict of str to list
-        `cells`: x, y, class, last stop at which the prediction stays, score in words, 1 for a hit, of each.
+        `cells`: x, y, class, last stop at which the prediction stays, score in words, 1 for a TP, of each.
         `truth`, where it is known: x, y, class, last stop at which the cell is found (−1: never), of each.
     """
     stop = last_stop(predicted.score)
-    hit = match.hit if match is not None else np.zeros(len(predicted), bool)
+    is_tp = match.is_tp if match is not None else np.zeros(len(predicted), bool)
     cells = [
         [int(x), int(y), int(label), int(until), f"{score:.3f}", int(outcome)]
         for x, y, label, until, score, outcome in zip(
-            predicted.x, predicted.y, predicted.label, stop, predicted.score, hit, strict=True
+            predicted.x, predicted.y, predicted.label, stop, predicted.score, is_tp, strict=True
         )
     ]
     if true is None or match is None:

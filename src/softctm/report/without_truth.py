@@ -15,7 +15,7 @@ from softctm.report.page import Figure, Highlight, Row, Section, Table
 from softctm.report.viewer import number
 
 
-def plain_highlights(predictions: Sequence[CellPoints]) -> list[Highlight]:
+def highlights_without_truth(predictions: Sequence[CellPoints]) -> list[Highlight]:
     """The figures at the top of a page without truth."""
     background, tumor = (sum(points.count(c) for points in predictions) for c in CLASSES)
     total = background + tumor
@@ -27,7 +27,7 @@ def plain_highlights(predictions: Sequence[CellPoints]) -> list[Highlight]:
     ]
 
 
-def plain_sections(
+def sections_without_truth(
     predictions: Sequence[CellPoints], names: Sequence[str], shown: Mapping[int, int]
 ) -> list[Section]:
     """All sections of a page without truth: the cells and the purity."""

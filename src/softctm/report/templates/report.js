@@ -5,7 +5,7 @@
   const SVG = "http://www.w3.org/2000/svg";
   const SIDE = 1024;
   const MAX_ZOOM = 8;
-  const OUTCOMES = { hit: "hit", miss: "missed cell", alarm: "false alarm", cell: "cell" };
+  const OUTCOMES = { tp: "true positive", fp: "false positive", fn: "false negative", cell: "cell" };
   const CLASSES = ["BC", "TC"];
   const byId = (id) => document.getElementById(id);
   const data = JSON.parse(byId("data").textContent);
@@ -53,7 +53,7 @@
   let marks = [];
 
   // ------------------------------------------------------------------ one pair
-  // A prediction is shown up to its own stop (`until`); the true cell that it hits is missed from the next on.
+  // A prediction is shown up to its own stop (`until`); the true cell that it finds is a false negative from the next on.
   const addMark = (outcome, [x, y, label, stop, score], range) => {
     const name = CLASSES[label - 1];
     const group = element("g", { class: `mark ${outcome} ${name}` }, layers.marks);
@@ -94,9 +94,9 @@
     layers.cellRegions.setAttribute("transform", `scale(4) translate(${-left} ${-top})`);
     layers.marks.replaceChildren();
     marks = [];
-    for (const point of pair.truth ?? []) addMark("miss", point.slice(0, 3), [point[3] + 1, Infinity]);
+    for (const point of pair.truth ?? []) addMark("fn", point.slice(0, 3), [point[3] + 1, Infinity]);
     for (const point of pair.cells) {
-      const outcome = pair.truth ? (point[5] ? "hit" : "alarm") : "cell";
+      const outcome = pair.truth ? (point[5] ? "tp" : "fp") : "cell";
       addMark(outcome, point, [0, point[3]]);
     }
     byId("pair-name").textContent = pair.title;
@@ -185,7 +185,7 @@
   byId("zoom-out").addEventListener("click", () => zoom(1 / 1.5));
   byId("zoom-reset").addEventListener("click", resetView);
   stage.addEventListener("wheel", (event) => {
-    // Plain scrolling belongs to the page; with Ctrl (or a pinch on a touchpad) it zooms.
+    // Scrolling without a key belongs to the page; with Ctrl (or a pinch on a touchpad) it zooms.
     if (!event.ctrlKey) return;
     event.preventDefault();
     const box = stage.getBoundingClientRect();
