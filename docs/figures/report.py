@@ -95,14 +95,14 @@ def main() -> None:
         (folder / "tissue").mkdir()
         for pair in pairs:
             predict_tissue(pair, random).save(folder / "tissue" / f"{pair.id}.png")
-        judged, plain = folder / "judged.html", folder / "plain.html"
+        with_truth, without = folder / "with_truth.html", folder / "without_truth.html"
         shared = ["--predictions", str(predictions), "--tissue", str(folder / "tissue")]
         shared += ["--title", "Synthetic pairs"]
-        softctm(["report", str(judged), *shared, "--truth", str(folder / "phantom")])
-        softctm(["report", str(plain), *shared, "--input", str(folder / "phantom")])
-        photograph(judged, "overview", (1400, 1150))
-        photograph(judged, "viewer", (1400, 960), SLIDER)
-        photograph(plain, "plain", (1400, 1000), SLIDER)
+        softctm(["report", str(with_truth), *shared, "--truth", str(folder / "phantom")])
+        softctm(["report", str(without), *shared, "--input", str(folder / "phantom")])
+        photograph(with_truth, "overview", (1400, 1150))
+        photograph(with_truth, "viewer", (1400, 960), SLIDER)
+        photograph(without, "without-ground-truth", (1400, 1000), SLIDER)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,11 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -34,11 +37,13 @@ from report_cases import PageParts, visible_counts, write_release_with_images
 from softctm.cli import main
 from softctm.errors import UsageError
 from softctm.evaluation.analysis import evaluate
+from softctm.evaluation.bootstrap import Estimate
 from softctm.evaluation.matching import match
 from softctm.evaluation.predictions import load_predictions
 from softctm.evaluation.truth import GroundTruth, GroundTruthPair, load_truth
 from softctm.readers import open_pairs
 from softctm.report import plots
+from softctm.report.analyses import with_interval
 from softctm.report.build import by_f1, pair_f1, spread
 from softctm.report.collect import place_in_source
 from softctm.report.images import jpeg_uri, outline
@@ -381,3 +386,27 @@ def test_contradictory_options_are_refused(case, tmp_path, capsys, words, messag
     assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "r.html").exists()
+
+
+def test_no_interval_is_broken_and_one_of_no_width_is_left_out(case, page_with_truth):
+    page, _ = page_with_truth
+    assert re.search(r'<td>0\.\d+ <span class="interval">\(0\.\d+–0\.\d+\)</span></td>', page)
+    assert re.search(r"<td>[^<]*\(", page) is None
+    assert with_interval(Estimate(0.5, 0.5, 0.5)) == "0.500"
+    assert with_interval(Estimate(0.5, 0.25, 0.75)) == "0.500 (0.250–0.750)"
+
+
+def test_few_pairs_are_counted_in_whole_numbers():
+    drawn = plots.purity_histogram(np.array([0.2, 0.5, 0.9]))
+    ticks = set(re.findall(r">([\d.]+)</text>", drawn))
+    assert {"0", "1"} <= ticks
+    assert not {"0.25", "0.50", "0.75", "1.25"} & ticks
+
+
+def test_matplotlib_says_nothing_of_its_cache(tmp_path):
+    """Where it cannot write, and has no list of fonts yet, it has two things to say."""
+    (tmp_path / "file").touch()
+    environment = os.environ | {"MPLCONFIGDIR": str(tmp_path / "file"), "TMPDIR": str(tmp_path)}
+    code = "from softctm.report import plots; import numpy as np; plots.purity_histogram(np.array([0.5]))"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -16,9 +16,12 @@ from softctm.report.viewer import number
 
 
 def with_interval(estimate: Estimate, digits: int = 3) -> str:
-    """A figure with its 95 % interval, such as `0.712 (0.690–0.733)`; a dash where it is not defined."""
+    """A figure with its 95 % interval, such as `0.712 (0.690–0.733)`; a dash where it is not defined.
+
+    The interval is left out where it has no width: a single pair says nothing about others.
+    """
     value = number(estimate.value, digits)
-    if not np.isfinite([estimate.low, estimate.high]).all():
+    if not np.isfinite([estimate.low, estimate.high]).all() or estimate.low == estimate.high:
         return value
     low, high = number(estimate.low, digits), number(estimate.high, digits)
     between = "\xa0to\xa0" if "−" in low else "–"  # a dash beside a minus would be hard to read
@@ -62,7 +65,7 @@ def confidence_section(result: Evaluation) -> Section:
     }
     parts = ("all", "BC", "TC")
     calibration = Table(
-        "Are confidences probabilities?",
+        "Calibration: is confidence a probability?",
         ["Figure", *("both" if part == "all" else part for part in parts)],
         [
             Row([label, *(with_interval(result.calibration[part].figures[name]) for part in parts)])
@@ -179,7 +182,7 @@ def comparison_section(comparison: Comparison) -> Section:
         sortable=len(comparison.ranking) > 2,
     )
     pairwise = Table(
-        "Each against each",
+        "Pairwise comparison",
         ["First", "Second", "Difference of mean F1", "First is better in"],
         [
             Row([two.first, two.second, with_interval(two.difference), f"{100 * two.probability:.1f} %"])

@@ -75,7 +75,7 @@ def name_pairs(truth: GroundTruth | None, source: PairSource | None) -> tuple[Gr
 
 
 def place_in_source(names: Sequence[str], source: PairSource) -> list[int]:
-    """Find each pair of the ground truth among the images: by name, or by position where there are equally many.
+    """Find each pair of the ground truth among the images: by name, or by position if equally many.
 
     Raises
     ------
@@ -88,8 +88,8 @@ def place_in_source(names: Sequence[str], source: PairSource) -> list[int]:
     if len(names) == len(source):
         return list(range(len(source)))
     raise UsageError(
-        f"the ground truth has {len(names)} pairs and --input {len(source)} of other names; give the images that "
-        "belong to the ground truth"
+        f"the ground truth has {len(names)} pairs and --input {len(source)} of other names; give the images "
+        "that belong to the ground truth"
     )
 
 

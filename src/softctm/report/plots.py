@@ -18,6 +18,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import Normal, Stroke
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from softctm.evaluation.bootstrap import Estimate
@@ -80,7 +81,7 @@ def subgroup_plot(groups: Mapping[str, Mapping[str, Estimate]]) -> Markup:
         axes.set_xlim(0, 1)
         axes.set_xlabel("F1 with 95 % interval")
         axes.grid(axis="y", visible=False)
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+        _legend_above(axes)
         return _svg(axes.figure)
 
 
@@ -115,9 +116,11 @@ def confidence_plot(analysis: Confidence) -> Markup:
                 )
             if np.isfinite(curve.best_threshold.value):
                 best = curve.best_threshold.value, curve.at_best["f1"].value
-                axes.plot(*best, "D", color=_INK, markersize=6, label=f"best F1, at {best[0]:.2f}")
+                axes.plot(
+                    *best, "D", color=_INK, markersize=6, clip_on=False, label=f"best F1, at {best[0]:.2f}"
+                )
             axes.set(title=short, xlabel="confidence at least", xlim=(0, 1), ylim=(0, 1))
-            axes.legend(loc="lower center", ncols=2, fontsize=9)
+            _legend_above(axes, beside_title=True)
         return _svg(figure)
 
 
@@ -140,7 +143,7 @@ def calibration_plot(analysis: Mapping[str, Calibration]) -> Markup:
             ylim=(0, 1),
             aspect="equal",
         )
-        axes.legend(loc="upper left", fontsize=9)
+        _legend_above(axes)
         return _svg(axes.figure)
 
 
@@ -168,7 +171,7 @@ def distance_plot(errors: Mapping[str, DistanceErrors]) -> Markup:
             ylabel="share of true positives",
             xlim=(0, None),
         )
-        axes.legend(fontsize=9)
+        _legend_above(axes)
         return _svg(axes.figure)
 
 
@@ -180,7 +183,8 @@ def score_plot(label: NDArray[Any], score: NDArray[np.float32]) -> Markup:
             number, edges = np.histogram(score[label == cell_class], 20, (0, 1))
             _bars(axes, number, edges, cell_class.short)
         axes.set(xlabel="confidence", ylabel="cells", xlim=(0, 1))
-        axes.legend(fontsize=9)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        _legend_above(axes)
         return _svg(axes.figure)
 
 
@@ -192,6 +196,7 @@ def purity_histogram(purity: NDArray[np.float64]) -> Markup:
             purity[np.isfinite(purity)], bins=20, range=(0, 1), color="#7a5cc4", edgecolor=_INK, linewidth=0.6
         )
         axes.set(xlabel="predicted tumor purity", ylabel="pairs", xlim=(0, 1))
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         return _svg(axes.figure)
 
 
@@ -212,12 +217,19 @@ def rank_plot(comparison: Comparison) -> Markup:
         axes.invert_yaxis()
         axes.set(xlabel="share of resamples", xlim=(0, 1))
         axes.grid(axis="y", visible=False)
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(len(names), 6))
+        _legend_above(axes)
         return _svg(axes.figure)
 
 
 def _axes(width: float, height: float) -> Axes:
     return Figure(figsize=(width, height), layout="constrained").subplots()
+
+
+def _legend_above(axes: Axes, *, beside_title: bool = False) -> None:
+    """A legend outside the axes, where it covers no curve."""
+    columns = min(len(axes.get_legend_handles_labels()[1]), 6)
+    place, x, size = ("lower right", 1.0, 8) if beside_title else ("lower center", 0.5, 9)
+    axes.legend(loc=place, bbox_to_anchor=(x, 1.0), ncols=columns, fontsize=size, columnspacing=1.2)
 
 
 def _dots(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64], short: str) -> None:
@@ -229,6 +241,8 @@ def _dots(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64], short: str
         markeredgecolor=_INK,
         markersize=7,
         markeredgewidth=1,
+        clip_on=False,  # whole at 0 and 1 too
+        zorder=3,
         label=short,
     )
 

@@ -105,10 +105,10 @@ def _scores(result: Evaluation) -> Section:
         )
     )
     by_class = Table(
-        "Cells found and named rightly",
+        "By class",
         ["Class", "Precision", "Recall", "F1", "TP", "FP", "FN"],
         rows,
-        note=f"In brackets: 95 % interval, {result.resamples} bootstrap resamples of the pairs."
+        note=f"In brackets: 95 % interval, {result.resamples:,} bootstrap resamples of the pairs."
         if result.resamples
         else "",
         full=True,
@@ -116,7 +116,7 @@ def _scores(result: Evaluation) -> Section:
     found = result.confusion
     outcome = [*OUTCOMES[:2], "no cell"]
     confusion = Table(
-        "Which class is taken for which",
+        "Confusion matrix",
         ["Annotated", *(f"predicted {name}" for name in OUTCOMES[:2]), "not found"],
         [
             Row([name, *("" if i == j == 2 else f"{n:,}" for j, n in enumerate(row))])
@@ -134,15 +134,15 @@ def _scores(result: Evaluation) -> Section:
         "tc_called_bc": "TC called BC",
     }
     detection = Table(
-        "Found, whatever they are called", ["Figure", "Value"], figure_rows(labels, found.figures)
+        "Detection, regardless of class", ["Figure", "Value"], figure_rows(labels, found.figures)
     )
     return Section(
         "scores",
         "Scores",
         [by_class, detection, confusion],
         "A prediction is a true positive (TP) if an annotated cell of its class, not yet matched, lies "
-        "within 15 px (3 µm); predictions are matched by falling confidence. Other predictions are false positives "
-        "(FP), other annotated cells false negatives (FN). Counts are pooled over all pairs.",
+        "within 15 px (3 µm); predictions are matched by falling confidence. Other predictions are false "
+        "positives (FP), other annotated cells false negatives (FN). Counts are pooled over all pairs.",
     )
 
 
@@ -165,7 +165,7 @@ def _subgroups(result: Evaluation) -> Section:
     blocks: list[Table | Figure] = [*figures, *(_subgroup_table(*kind) for kind in kinds)]
     return Section(
         "subgroups",
-        "Where it fails",
+        "Subgroups",
         blocks,
         "Cells of unknown tissue are left out of the table by tissue." if result.regions else "",
     )
