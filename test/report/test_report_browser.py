@@ -249,7 +249,7 @@ def test_everything_is_reached_by_keyboard_in_a_sensible_order(opened):
         press(opened, Keys.TAB)
         order.append(focused(opened))
     assert order[:7] == ["tab-0", "zoom-out", "zoom-reset", "zoom-in", "stage", "threshold", "BUTTON"]
-    assert order[8:] == ["tp", "fn", "fp", "BC", "TC", "image", "frame", "annotated"]
+    assert order[8:] == ["tp", "fp", "fn", "BC", "TC", "image", "frame", "annotated"]
     for element in opened.find_elements(
         By.CSS_SELECTOR, "#viewer :is(button, input, svg[tabindex]), th button"
     ):
