@@ -171,5 +171,7 @@ def _run_record(predictions: Path) -> tuple[list[str], list[str]]:
     failures = record.get("failures")
     for failed in failures if isinstance(failures, list) else []:
         if isinstance(failed, dict):
-            warnings.append(f"Not predicted, counted as no cells: {failed.get('error')}")
+            # A pair with counts was predicted; only further files of it are missing.
+            what = "Incomplete" if "tumor_cells" in failed else "Not predicted, counted as no cells"
+            warnings.append(f"{what}: {failed.get('error')}")
     return facts, warnings

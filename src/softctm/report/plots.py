@@ -189,7 +189,7 @@ def score_plot(label: NDArray[Any], score: NDArray[np.float32]) -> Markup:
 
 
 def purity_histogram(purity: NDArray[np.float64]) -> Markup:
-    """Number of pairs by predicted tumor purity, where nothing true is known."""
+    """Number of pairs by predicted tumor purity, without ground truth."""
     with matplotlib.rc_context(_STYLE):
         axes = _axes(6.0, 3.4)
         axes.hist(

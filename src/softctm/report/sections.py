@@ -29,7 +29,7 @@ _LONG = {"BC": "background cells", "TC": "tumor cells"}
 
 
 def highlights_with_truth(result: Evaluation) -> list[Highlight]:
-    """The figures at the top of a page with truth."""
+    """The figures at the top of a page with ground truth."""
     challenge, figures = result.challenge, result.figures
     cells = sum(len(pair.predicted) for pair in result.pairs)
     actual = sum(len(pair.truth.points) for pair in result.pairs)
@@ -55,7 +55,7 @@ def highlights_with_truth(result: Evaluation) -> list[Highlight]:
 def sections_with_truth(
     result: Evaluation, names: Sequence[str], shown: Mapping[int, int], comparison: Comparison | None
 ) -> list[Section]:
-    """All sections of a page with truth.
+    """All sections of a page with ground truth.
 
     Parameters
     ----------

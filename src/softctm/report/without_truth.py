@@ -1,4 +1,4 @@
-"""The page's tables and plots where nothing true is known: the cells and the purity."""
+"""The page's tables and plots without ground truth: the cells and the purity."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from softctm.report.viewer import number
 
 
 def highlights_without_truth(predictions: Sequence[CellPoints]) -> list[Highlight]:
-    """The figures at the top of a page without truth."""
+    """The figures at the top of a page without ground truth."""
     background, tumor = (sum(points.count(c) for points in predictions) for c in CLASSES)
     total = background + tumor
     return [
@@ -30,7 +30,7 @@ def highlights_without_truth(predictions: Sequence[CellPoints]) -> list[Highligh
 def sections_without_truth(
     predictions: Sequence[CellPoints], names: Sequence[str], shown: Mapping[int, int]
 ) -> list[Section]:
-    """All sections of a page without truth: the cells and the purity."""
+    """All sections of a page without ground truth: the cells and the purity."""
     cells = CellTable.of(predictions)
     purity = np.array([tumor_purity(points) for points in predictions])
     figures = [
