@@ -228,8 +228,13 @@ def _axes(width: float, height: float) -> Axes:
 def _legend_above(axes: Axes, *, beside_title: bool = False) -> None:
     """A legend outside the axes, where it covers no curve."""
     columns = min(len(axes.get_legend_handles_labels()[1]), 6)
-    place, x, size = ("lower right", 1.0, 8) if beside_title else ("lower center", 0.5, 9)
-    axes.legend(loc=place, bbox_to_anchor=(x, 1.0), ncols=columns, fontsize=size, columnspacing=1.2)
+    axes.legend(
+        loc="lower right" if beside_title else "lower center",
+        bbox_to_anchor=(1.0 if beside_title else 0.5, 1.0),
+        ncols=columns,
+        fontsize=8 if beside_title else 9,
+        columnspacing=1.2,
+    )
 
 
 def _dots(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64], short: str) -> None:
