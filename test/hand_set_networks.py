@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +19,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+
+from softctm.model.manifest import Manifest
 
 FOLDER = Path(__file__).parent / "hand_set"
 SIZE = 1024
@@ -167,33 +168,43 @@ def write(folder: Path) -> None:
     onnx.save(tissue_network(), folder / "tissue.onnx")
     for fold in range(FOLDS):
         onnx.save(cell_network(fold), folder / f"cell_fold{fold}.onnx")
-    manifest = {
-        "schema_version": 1,
-        "name": "hand-set",
-        "version": "1.0.0",
-        "description": "Set by hand for synthetic pairs, not trained: for tests only",
-        "license": "Apache-2.0",
+    rgb = ["red", "green", "blue"]
+    tissue_classes, cell_classes = ["background", "cancer"], ["none", "background_cell", "tumor_cell"]
+    stages = {
         "tissue": {
-            "networks": [_entry(folder / "tissue.onnx")],
-            "input_size": SIZE,
-            "mpp": 0.8,
-            "classes": ["background", "cancer"],
-            "output": "logits",
+            "input": {"size": SIZE, "mpp": 0.8, "channels": rgb},
+            "heads": [{"name": "tissue", "classes": tissue_classes, "activation": "logits"}],
+            "networks": [{"files": {"float32": _file(folder / "tissue.onnx")}}],
         },
-        "cell": {
-            "networks": [_entry(folder / f"cell_fold{fold}.onnx", fold) for fold in range(FOLDS)],
-            "input_size": SIZE,
-            "mpp": 0.2,
-            "classes": ["none", "background_cell", "tumor_cell"],
-            "output": "probabilities",
+        "cells": {
+            "input": {
+                "size": SIZE,
+                "mpp": 0.2,
+                "channels": [*rgb, *(f"tissue.{name}" for name in tissue_classes)],
+            },
+            "heads": [{"name": "cells", "classes": cell_classes, "activation": "probabilities"}],
+            "networks": [
+                {"fold": fold, "files": {"float32": _file(folder / f"cell_fold{fold}.onnx")}}
+                for fold in range(FOLDS)
+            ],
         },
     }
-    (folder / "model.json").write_text(json.dumps(manifest, indent=2) + "\n")
+    Manifest.model_validate(
+        {
+            "schema_version": 2,
+            "task": "cell-points",
+            "name": "hand-set",
+            "version": "1.0.0",
+            "description": "Set by hand for synthetic pairs, not trained: for tests only",
+            "licenses": ["Apache-2.0"],
+            "stages": stages,
+            "postprocessing": {"method": "peaks"},
+        }
+    ).write(folder)
 
 
-def _entry(file: Path, fold: int | None = None) -> dict[str, object]:
-    entry = {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
-    return entry if fold is None else {**entry, "fold": fold}
+def _file(path: Path) -> dict[str, str]:
+    return {"path": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 def _negative_laplacian(sigma: float, reach: int) -> NDArray[np.float32]:
