@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from softctm.commands.shared_options import add_release, add_run_folder, load_pairs
+from softctm.console import ConsoleProgress
 from softctm.errors import UsageError
 from softctm.extras import require_extra
 from softctm.ort.processors import available_processors
@@ -90,6 +91,7 @@ def run(args: argparse.Namespace) -> int:
         encoder_weights=args.encoder_weights,
         segmenter=NuClickSegmenter(args.nuclick) if args.nuclick else ClassicalSegmenter(),
         start=Start(args.start) if args.start else None,
+        progress=ConsoleProgress(),
     )
     ensemble.prepare(args.folds or _FOLDS, args.seed, args.folds_file)
     folds = sorted(set(ensemble.fold_of()))

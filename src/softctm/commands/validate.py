@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import get_args
 
-from softctm.choices import VIEW_COUNTS
+from softctm.choices import VIEW_COUNTS, DeviceChoice, Precision
 from softctm.commands.shared_options import add_release, load_pairs
-from softctm.console import show
+from softctm.console import ConsoleProgress, show
 from softctm.errors import UsageError
 
 
@@ -16,7 +17,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_release(parser, "the OCELOT release that the model was trained on")
     parser.add_argument("--weights", type=Path, help="the model's folder (default: model_weights)")
     parser.add_argument("--views", type=int, choices=VIEW_COUNTS, default=8, help="(default: 8)")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)")
+    parser.add_argument("--device", choices=get_args(DeviceChoice), default="auto", help="(default: auto)")
+    parser.add_argument(
+        "--precision", choices=get_args(Precision), default="float32", help="(default: float32)"
+    )
     parser.add_argument("--fold", type=int, action="append", help="predict this fold only (may be repeated)")
     parser.add_argument(
         "--work", type=Path, help="keep the counts of every fold here, and use those that are up to date"
@@ -33,9 +37,15 @@ def run(args: argparse.Namespace) -> int:
     from softctm.jobs.validate import prepare_validation, table, update_manifest
     from softctm.model import find_weights, load_model
 
-    model = load_model(find_weights(args.weights))
+    model = load_model(find_weights(args.weights)).in_precision(args.precision)
     validation = prepare_validation(
-        model, load_pairs(args), args.data, views=args.views, device=args.device, work=args.work
+        model,
+        load_pairs(args),
+        args.data,
+        views=args.views,
+        device=args.device,
+        work=args.work,
+        progress=ConsoleProgress(),
     )
     if args.fold:
         if args.work is None:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from softctm import __version__
 from softctm.choices import DeviceChoice
@@ -24,6 +23,7 @@ from softctm.evaluation.tissue import tissue_counts
 from softctm.files import prepare_folder
 from softctm.inference.detector import Detector
 from softctm.model import Model
+from softctm.progress import SILENT, Progress
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ class Validation:
     work : Path or None
         Keeps the counts of every fold; they are used again while images, annotations, model and settings
         stay the same.
+    progress : Progress
     """
 
     model: Model
@@ -53,6 +54,7 @@ class Validation:
     views: int = 8
     device: DeviceChoice = "auto"
     work: Path | None = None
+    progress: Progress = SILENT
 
     @property
     def fold_of(self) -> list[int]:
@@ -72,7 +74,7 @@ class Validation:
 
         def build() -> NDArray[np.int64]:
             detector = Detector(model, device=self.device, views=self.views)
-            shown = tqdm(pairs, desc=f"fold {fold}", unit="pair", disable=None)
+            shown = self.progress.over(pairs, "pair", f"fold {fold}")
             return np.stack([_pair_counts(detector, pair) for pair in shown])
 
         if self.work is None:
@@ -92,7 +94,9 @@ class Validation:
             for path in (pair.cell_image, pair.tissue_image, pair.cell_csv, pair.tissue_png)
         ]
         return np.array(
-            derived_array(self.work / f"fold{fold}-{self.views}views.npy", files, settings, build)
+            derived_array(
+                self.work / f"fold{fold}-{self.views}views-{model.precision}.npy", files, settings, build
+            )
         )
 
     def outcome(self) -> OutOfFold:
@@ -120,6 +124,7 @@ def prepare_validation(
     views: int = 8,
     device: DeviceChoice = "auto",
     work: Path | None = None,
+    progress: Progress = SILENT,
 ) -> Validation:
     """Find the pairs of a model's folds in a dataset.
 
@@ -129,7 +134,7 @@ def prepare_validation(
     dataset : sequence of AnnotatedPair
     data : Path
         Where the dataset lies, for messages.
-    views, device, work
+    views, device, work, progress
         See `Validation`.
 
     Raises
@@ -147,14 +152,16 @@ def prepare_validation(
     folds = read_folds(model.folder / place)
     pairs = pairs_of_folds(dataset, folds.of_pair, data)
     check_patients(pairs, folds, model.folder / place)
-    return Validation(model, pairs, folds, views, device, work)
+    return Validation(model, pairs, folds, views, device, work, progress)
 
 
 def update_manifest(model: Model, figures: Mapping[str, Any]) -> None:
-    """Write out-of-fold scores, of the model's precision, and the best rule into its model.json."""
+    """Write out-of-fold scores of the model's precision, and the best rule of float32, into its model.json."""
     scores = {**model.manifest.scores, model.precision: {"out_of_fold": json.loads(json.dumps(figures))}}
-    rule = {"method": "peaks", **figures["rule"]}
-    model.manifest.model_copy(update={"postprocessing": rule, "scores": scores}).write(model.folder)
+    changes: dict[str, Any] = {"scores": scores}
+    if model.precision == "float32":  # one rule serves all precisions
+        changes["postprocessing"] = {"method": "peaks", **figures["rule"]}
+    model.manifest.model_copy(update=changes).write(model.folder)
 
 
 def pairs_of_folds(

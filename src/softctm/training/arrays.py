@@ -13,17 +13,17 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional
-from tqdm import tqdm
 
 from softctm.datasets.ocelot import TISSUE_BACKGROUND, TISSUE_CANCER, AnnotatedPair
 from softctm.derived import content_digest, derived_array
 from softctm.pair import PATCH_SIZE, WINDOW_SIZE, ZOOM
+from softctm.progress import SILENT, Progress
 from softctm.training.config import TargetConfig
 from softctm.training.feeding import can_share_memory
 from softctm.training.segmenters import NucleusSegmenter
@@ -81,13 +81,17 @@ def shrink(planes: NDArray[np.generic], factor: int) -> NDArray[np.float32]:
 
 
 def load_images(
-    pairs: Sequence[AnnotatedPair], kind: Literal["cell", "tissue"], path: Path, factor: int
+    pairs: Sequence[AnnotatedPair],
+    kind: Literal["cell", "tissue"],
+    path: Path,
+    factor: int,
+    progress: Progress,
 ) -> NDArray[np.uint8]:
     """Cell or tissue patches, (N, 3, S, S) uint8, kept at `path`."""
 
     def build() -> NDArray[np.uint8]:
         patches = (pair.cell_patch() if kind == "cell" else pair.tissue_patch() for pair in pairs)
-        shown = _shown(patches, f"{kind} patches", len(pairs))
+        shown = progress.over(patches, "patch", f"{kind} patches", len(pairs))
         return np.stack(
             [np.rint(shrink(patch.transpose(2, 0, 1), factor)).astype(np.uint8) for patch in shown]
         )
@@ -96,7 +100,9 @@ def load_images(
     return derived_array(path, files, {"downsampling": factor}, build)
 
 
-def load_tissue(pairs: Sequence[AnnotatedPair], factor: int, cache: Path) -> TrainingArrays:
+def load_tissue(
+    pairs: Sequence[AnnotatedPair], factor: int, cache: Path, progress: Progress = SILENT
+) -> TrainingArrays:
     """Everything a tissue network is trained on; labels keep the nearest pixel's."""
 
     def build() -> NDArray[np.int8]:
@@ -110,7 +116,7 @@ def load_tissue(pairs: Sequence[AnnotatedPair], factor: int, cache: Path) -> Tra
     files = [pair.tissue_png for pair in pairs]
     targets = derived_array(paths[1], files, {"downsampling": factor}, build)
     counts = np.stack([(targets == 0).sum((1, 2)), (targets == 1).sum((1, 2))], axis=1).astype(float)
-    images = load_images(pairs, "tissue", paths[0], factor)
+    images = load_images(pairs, "tissue", paths[0], factor, progress)
     return TrainingArrays(images, targets, counts, digest=_digest(paths))
 
 
@@ -123,6 +129,7 @@ def load_cells(
     cache: Path,
     processes: int = 2,
     context_made_of: str = "",
+    progress: Progress = SILENT,
 ) -> TrainingArrays:
     """Everything a cell network is trained on.
 
@@ -141,14 +148,16 @@ def load_cells(
         How many render targets at once.
     context_made_of : str
         Identifies the context in the digest: predictions differ in their last bits between machines.
+    progress : Progress
     """
 
     def build() -> NDArray[np.uint8]:
         render = partial(render_target, target=target, segmenter=segmenter, factor=factor)
         if processes == 1 or not can_share_memory():
-            return np.stack(list(_shown(map(render, pairs), "targets", len(pairs))))
+            return np.stack(list(progress.over(map(render, pairs), "patch", "targets", len(pairs))))
         with ProcessPoolExecutor(processes) as pool:
-            return np.stack(list(_shown(pool.map(render, pairs, chunksize=4), "targets", len(pairs))))
+            rendered = pool.map(render, pairs, chunksize=4)
+            return np.stack(list(progress.over(rendered, "patch", "targets", len(pairs))))
 
     made_of = {
         "downsampling": factor,
@@ -165,7 +174,7 @@ def load_cells(
     targets = derived_array(paths[1], files, made_of, build)
     labels = [pair.cells().label for pair in pairs]
     counts = np.array([[np.sum(label == 1), np.sum(label == 2)] for label in labels], float)
-    images = load_images(pairs, "cell", paths[0], factor)
+    images = load_images(pairs, "cell", paths[0], factor, progress)
     return TrainingArrays(images, targets, counts, context, _digest(paths, context_made_of))
 
 
@@ -209,8 +218,3 @@ def tissue_context(tissue: NDArray[np.floating], x: int, y: int, factor: int) ->
     window = torch.from_numpy(np.array(tissue[:, y : y + WINDOW_SIZE, x : x + WINDOW_SIZE])).float()[None]
     full = functional.interpolate(window, scale_factor=ZOOM, mode="bicubic", align_corners=False)
     return functional.avg_pool2d(full, factor)[0].numpy().astype(np.float16)
-
-
-def _shown(items: Iterable[Any], what: str, total: int | None = None) -> Iterable[Any]:
-    bar: Iterable[Any] = tqdm(items, desc=what, total=total, unit="patch", disable=None)
-    return bar

@@ -33,6 +33,7 @@ from softctm.geometry import tissue_window
 from softctm.networks.architecture import SegmentationNetwork
 from softctm.networks.registry import architecture_of
 from softctm.networks.weights import load_network
+from softctm.progress import SILENT, Progress
 from softctm.training.arrays import TrainingArrays, key, load_cells, load_tissue, tissue_context
 from softctm.training.config import Preset, Task, with_defaults
 from softctm.training.initialization import Start, from_encoder
@@ -59,6 +60,7 @@ class EnsembleRun:
     start : Start or None
         Initialization of whole networks, fold by fold; tasks whose networks it does not fit are initialized
         by `encoder_weights`.
+    progress : Progress
     """
 
     pairs: Sequence[AnnotatedPair]
@@ -68,6 +70,7 @@ class EnsembleRun:
     encoder_weights: str | None
     segmenter: NucleusSegmenter = field(default_factory=ClassicalSegmenter)
     start: Start | None = None
+    progress: Progress = SILENT
 
     def prepare(self, folds: int, seed: int, folds_file: Path | None = None) -> None:
         """Write configuration and folds (made, or those of `folds_file`), or check that they are this run's.
@@ -174,7 +177,7 @@ class EnsembleRun:
     def train_tissue(self, fold: int) -> SegmentationNetwork:
         """Train the tissue network that holds out `fold`, or load it."""
         config = self.preset.tissue
-        arrays = load_tissue(self.pairs, config.stored_downsampling, self.cache)
+        arrays = load_tissue(self.pairs, config.stored_downsampling, self.cache, self.progress)
         return train_tissue(config, arrays, self._job("tissue", fold))
 
     def train_cells(self, fold: int) -> SegmentationNetwork:
@@ -222,6 +225,7 @@ class EnsembleRun:
             context,
             self.cache,
             context_made_of=made_of,
+            progress=self.progress,
         )
 
     def _context(self) -> tuple[NDArray[np.float16], str]:
