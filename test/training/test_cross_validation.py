@@ -477,7 +477,7 @@ def test_what_there_is_to_learn_is_counted_and_nothing_is_refused(
 ) -> None:
     caplog.set_level("INFO", "softctm")
     rows = [[(50, 60, TC)], [], [], [(10, 10, TC)]]
-    pairs = load_release(write_release(tmp_path / "release", rows, PATIENTS[:1] + PATIENTS[3:] + ["a", "b"]))
+    pairs = load_release(write_release(tmp_path / "release", rows, PATIENTS[1:]))
     run = run_of(pairs, tmp_path / "run", "cells.coupling=none", folds=2)
     given = {"001": 0, "002": 1, "003": 1, "004": 0}
     entries = {pair.id: {"fold": given[pair.id], "patient": pair.patient} for pair in pairs}
