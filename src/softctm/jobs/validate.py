@@ -93,11 +93,8 @@ class Validation:
             for pair in pairs
             for path in (pair.cell_image, pair.tissue_image, pair.cell_csv, pair.tissue_png)
         ]
-        return np.array(
-            derived_array(
-                self.work / f"fold{fold}-{self.views}views-{model.precision}.npy", files, settings, build
-            )
-        )
+        name = f"fold{fold}-{self.views}views-{model.precision}.npy"
+        return np.array(derived_array(self.work / name, files, settings, build))
 
     def outcome(self) -> OutOfFold:
         """Predict every fold, and choose each fold's rule on the others.
@@ -156,7 +153,7 @@ def prepare_validation(
 
 
 def update_manifest(model: Model, figures: Mapping[str, Any]) -> None:
-    """Write out-of-fold scores of the model's precision, and the best rule of float32, into its model.json."""
+    """Write out-of-fold scores of the model's precision, and float32's best rule, into its model.json."""
     scores = {**model.manifest.scores, model.precision: {"out_of_fold": json.loads(json.dumps(figures))}}
     changes: dict[str, Any] = {"scores": scores}
     if model.precision == "float32":  # one rule serves all precisions
