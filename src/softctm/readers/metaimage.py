@@ -1,7 +1,14 @@
 """MetaImage files (.mha): one patch, or patches one under the other, read a patch at a time.
 
-The header is checked before SimpleITK sees it, because it may claim any size and name other files. The
-pixels of a compressed file are unpacked into the temporary folder, as far as they are asked for.
+SimpleITK reads the pixels, one patch (an extract region) at a time. Two things stay ours, for reasons that
+were measured (SimpleITK 2.5.7, a stack of 130 patches, 2 cores):
+
+- The pixels of a compressed file are unpacked once, into the temporary folder, as far as they are asked for.
+  SimpleITK unpacks from the start for every region: 130 patches took 1.7 s this way and 57 s by SimpleITK
+  alone, in the same memory; in slabs of 16 patches SimpleITK took 12.5 s and 150 MB more a stack.
+  (`pytest -m slow -s test/readers/test_stacks.py -k unpacking`)
+- The header is checked before SimpleITK sees it. It may claim any size and name other files, and 2 of 500
+  damaged ones ended the whole process with a corrupted heap instead of an error.
 """
 
 from __future__ import annotations

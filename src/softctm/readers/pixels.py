@@ -88,6 +88,17 @@ def rgb_of_array(pixels: NDArray[Any], label: str) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.broadcast_to(color, (*color.shape[:2], 3)))
 
 
+def oriented(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Turn stored pixels upright by the EXIF or TIFF orientation, 1 … 8; other values mean 1."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels
+
+
 def one_line(error: BaseException) -> str:
     """A library's complaint, short enough for the middle of a message."""
     text = " ".join(str(error).split()) or type(error).__name__

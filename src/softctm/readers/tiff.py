@@ -1,7 +1,9 @@
 """One TIFF with patches one under the other, decoded a patch at a time.
 
 Strips or tiles that hold a patch's rows are copied, still compressed, into a small TIFF in memory, which
-Pillow decodes. So every compression that Pillow knows works, and memory does not grow with the stack.
+Pillow decompresses. So memory does not grow with the stack. Gray and RGB samples of 8 or 16 bits are presented
+to Pillow as one gray image, for as RGB it would keep 8 of 16 bits without a word; what they mean (planes,
+differences, white is zero, alpha) is done here.
 """
 
 from __future__ import annotations
@@ -18,16 +20,16 @@ from PIL import Image
 
 from softctm.errors import InputError
 from softctm.pair import PATCH_SIZE
-from softctm.readers.pixels import one_line, rgb_of_image
+from softctm.readers.pixels import one_line, oriented, rgb_of_array, rgb_of_image
+from softctm.readers.tiff_format import BLACK_IS_ZERO, UNCOMPRESSED, WHITE_IS_ZERO, format_of
 
 MAX_ROWS_AT_ONCE = 8 * PATCH_SIZE
 """Most rows that may have to be decoded for one patch; taller strips would defeat reading patch by patch."""
 
 _Entry = tuple[int, int, int, bytes]
+_Samples = NDArray[np.uint8] | NDArray[np.uint16]
 _MAX_TAG_BYTES = 1 << 20
 _MAX_CODED_BYTES = 2 * MAX_ROWS_AT_ONCE * PATCH_SIZE * 8
-_UNCOMPRESSED = 1
-_PLANAR = 2
 _REDUCED_OR_MASK = 0b101
 
 # A tag's value copied as it is: bits, compression, photometry, fill order, samples, planes, predictor,
@@ -89,16 +91,17 @@ class TiffImage:
         if self._orientation != 1 and self.rows != PATCH_SIZE:
             raise InputError(f"{self.label}: a stack with an orientation tag is turned how? Save it upright")
         self._byteorder = tiff.byteorder
-        self._planes = int(page.samplesperpixel) if int(page.planarconfig) == _PLANAR else 1
+        self._format = format_of(page, self.label)
+        self._planes = self._format.planes
         self._tile = (int(page.tilelength), int(page.tilewidth)) if page.is_tiled else None
         self._segment_rows = self._tile[0] if self._tile else min(int(page.rowsperstrip), self.rows)
         self._across = -(-self.columns // max(1, self._tile[1])) if self._tile else 1
         self._offsets, self._counts = list(page.dataoffsets), list(page.databytecounts)
         self._tags = [_copied(tiff, page.tags[code]) for code in _COPIED_TAGS if code in page.tags]
         self._check_segments(tiff.filehandle.size)
-        if self._segment_rows > PATCH_SIZE and not self._tile and int(page.compression) == _UNCOMPRESSED:
-            samples = 1 if self._planes > 1 else int(page.samplesperpixel)
-            self._split_into_rows((self.columns * samples * int(page.bitspersample) + 7) // 8)
+        if self._segment_rows > PATCH_SIZE and not self._tile and self._format.compression == UNCOMPRESSED:
+            samples = self._format.samples // self._planes
+            self._split_into_rows((self.columns * samples * self._format.bits + 7) // 8)
         columns = max(PATCH_SIZE, self._tile[1]) if self._tile else PATCH_SIZE
         if self._segment_rows * columns > MAX_ROWS_AT_ONCE * PATCH_SIZE:
             raise InputError(
@@ -115,6 +118,12 @@ class TiffImage:
             raise InputError(
                 f"{self.label}: claims {self.rows} rows but lists {len(self._offsets)} of {expected} strips "
                 "or tiles; it is damaged, copy it again"
+            )
+        absent = sum(not o and not c for o, c in zip(self._offsets, self._counts, strict=True))
+        if absent:
+            raise InputError(
+                f"{self.label}: leaves out {absent} of its {expected} strips or tiles (a sparse TIFF); save it with "
+                "all pixels"
             )
         if any(o < 8 or c < 1 or o + c > file_size for o, c in zip(self._offsets, self._counts, strict=True)):
             raise InputError(f"{self.label}: is cut off: pixels are missing; copy it again")
@@ -144,10 +153,15 @@ class TiffImage:
         """
         first = index * PATCH_SIZE // self._segment_rows
         stop = -(-min((index + 1) * PATCH_SIZE, self.rows) // self._segment_rows)
-        small = self._small_tiff(first, stop)
         try:
-            with Image.open(small, formats=("TIFF",)) as image:
-                pixels = rgb_of_image(image, self.label)
+            if self._format.is_direct:
+                samples = np.concatenate(
+                    [self._plane(first, stop, plane) for plane in range(self._planes)], axis=2
+                )
+                pixels = self._meaning(samples)
+            else:
+                with Image.open(self._small_tiff(first, stop, 0), formats=("TIFF",)) as image:
+                    pixels = rgb_of_image(image, self.label)
         except InputError:
             raise
         except Exception as error:  # Pillow raises whatever damaged data lead to
@@ -157,14 +171,35 @@ class TiffImage:
         top = index * PATCH_SIZE - first * self._segment_rows
         return np.ascontiguousarray(pixels[top : top + PATCH_SIZE])
 
-    def _small_tiff(self, first: int, stop: int) -> io.BytesIO:
+    def _plane(self, first: int, stop: int, plane: int) -> _Samples:
+        """Samples of one plane as they are meant to be stored: (rows, columns, samples) uint8 or uint16."""
+        with Image.open(self._small_tiff(first, stop, plane), formats=("TIFF",)) as image:
+            stored = np.asarray(image)
+        stored = stored.astype(np.uint8 if self._format.bits == 8 else np.uint16, copy=False)
+        samples = stored.reshape(len(stored), self.columns, -1)
+        if self._format.differences:
+            # Each tile begins anew; a strip is as wide as the image.
+            width = self._tile[1] if self._tile else self.columns
+            blocks = [samples[:, x : x + width] for x in range(0, self.columns, width)]
+            samples = np.concatenate(
+                [np.cumsum(block, axis=1, dtype=block.dtype) for block in blocks], axis=1, dtype=samples.dtype
+            )
+        return samples
+
+    def _meaning(self, samples: _Samples) -> NDArray[np.uint8]:
+        """RGB of all samples."""
+        colors = self._format.colors
+        values, alpha = samples[..., :colors], samples[..., colors:]
+        if self._format.photometric == WHITE_IS_ZERO:
+            values = np.iinfo(values.dtype).max - values
+        if self._format.has_alpha:
+            values = np.concatenate([values, alpha], axis=2)
+        return oriented(rgb_of_array(values, self.label), self._orientation)
+
+    def _small_tiff(self, first: int, stop: int, plane: int) -> io.BytesIO:
         """A TIFF with the rows of segments first … stop − 1 only, as compressed as they were."""
-        a_plane = len(self._offsets) // self._planes
-        chosen = [
-            plane * a_plane + i
-            for plane in range(self._planes)
-            for i in range(first * self._across, stop * self._across)
-        ]
+        a_plane = plane * (len(self._offsets) // self._planes)
+        chosen = range(a_plane + first * self._across, a_plane + stop * self._across)
         if sum(self._counts[i] for i in chosen) > _MAX_CODED_BYTES:
             raise InputError(f"{self.label}: holds far more bytes than its pixels need; export it again")
         body, offsets = io.BytesIO(), []
@@ -176,17 +211,26 @@ class TiffImage:
                 body.write(file.read(self._counts[i]))
         counts = [self._counts[i] for i in chosen]
         rows = min(stop * self._segment_rows, self.rows) - first * self._segment_rows
-        entries = [*self._tags, self._longs(256, [self.columns]), self._longs(257, [rows])]
+        entries, stretch = self._tags, 1
+        if self._format.is_direct:
+            stretch = self._format.samples // self._planes
+            described = {258: self._format.bits, 259: self._format.compression, 262: BLACK_IS_ZERO, 277: 1}
+            entries = [self._shorts(code, value) for code, value in described.items()]
+        elif self.rows == PATCH_SIZE:
+            entries = [*entries, self._longs(274, [self._orientation])]
+        entries = [*entries, self._longs(256, [self.columns * stretch]), self._longs(257, [rows])]
         if self._tile:
-            entries += [self._longs(322, [self._tile[1]]), self._longs(323, [self._tile[0]])]
+            entries += [self._longs(322, [self._tile[1] * stretch]), self._longs(323, [self._tile[0]])]
             entries += [self._longs(324, offsets), self._longs(325, counts)]
         else:
             entries += [self._longs(278, [self._segment_rows])]
             entries += [self._longs(273, offsets), self._longs(279, counts)]
-        if self.rows == PATCH_SIZE:
-            entries.append(self._longs(274, [self._orientation]))
         self._finish(body, sorted(entries))
         return body
+
+    def _shorts(self, code: int, value: int) -> _Entry:
+        """A tag with one 16-bit value."""
+        return code, 3, 1, struct.pack(f"{self._byteorder}H", value)
 
     def _longs(self, code: int, values: list[int]) -> _Entry:
         """A tag with 32-bit values."""
