@@ -42,6 +42,25 @@ def tiff(**options: Any) -> bytes:
     return buffer.getvalue()
 
 
+def deep(planar: bool, **options: Any) -> bytes:
+    """16 bits a channel, all of them in use."""
+    buffer, pixels = io.BytesIO(), np.concatenate([patch(0), patch(1)]).astype(np.uint16) * 257
+    if planar:
+        pixels = np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    tifffile.imwrite(
+        buffer, pixels, photometric="rgb", planarconfig="separate" if planar else "contig", **options
+    )
+    return buffer.getvalue()
+
+
+def deep_png(folder: Path) -> bytes:
+    path = folder / "example.png"
+    sitk.WriteImage(sitk.GetImageFromArray(patch(0).astype(np.uint16) * 257, isVector=True), str(path))
+    data = path.read_bytes()
+    path.unlink()
+    return data
+
+
 def mha(folder: Path, compressed: bool) -> bytes:
     path = folder / "example.mha"
     image = sitk.GetImageFromArray(np.concatenate([patch(0), patch(1)]), isVector=True)
@@ -69,11 +88,18 @@ def sockets() -> bytes:
 KINDS: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "jpeg": (lambda folder: encoded("JPEG"), "images/cell_patches/000.jpg"),
     "png": (lambda folder: encoded("PNG", compress_level=1), "images/cell_patches/000.png"),
+    "deep png": (deep_png, "images/cell_patches/000.png"),
     "palette png": (lambda folder: palette(), "images/cell_patches/000.png"),
     "tiff": (lambda folder: encoded("TIFF", compression="tiff_lzw"), "images/cell_patches/000.tif"),
     "stacked tiff": (lambda folder: tiff(rowsperstrip=64, compression="zlib"), "stack.tif"),
     "uncompressed tiff": (lambda folder: tiff(), "stack.tif"),
     "tiled tiff": (lambda folder: tiff(tile=(256, 256), compression="zlib", bigtiff=True), "stack.tif"),
+    "deep tiff": (
+        lambda folder: deep(False, rowsperstrip=64, compression="zlib", predictor=True),
+        "stack.tif",
+    ),
+    "planar deep tiff": (lambda folder: deep(True), "stack.tif"),
+    "bmp": (lambda folder: encoded("BMP"), "images/cell_patches/000.bmp"),
     "mha": (lambda folder: mha(folder, False), "stack.mha"),
     "compressed mha": (lambda folder: mha(folder, True), "stack.mha"),
     "metadata": (lambda folder: json.dumps([entry(0), entry(1)]).encode(), "metadata.json"),

@@ -155,7 +155,7 @@ PAIR: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
     "zero bytes": (lambda d: jpeg_cell(d, 0), (f"{CELL}/001.jpg", "is empty (0 bytes)", "copy it again")),
     "text named .jpg": (
         lambda d: jpeg_cell(d, content=b"hello"),
-        (f"{CELL}/001.jpg", "is not a JPEG, PNG or TIFF image", "replace it"),
+        (f"{CELL}/001.jpg", "is not a JPEG, PNG, TIFF or BMP image", "replace it"),
     ),
     "wrong size": (
         lambda d: Image.fromarray(patch(1, (512, 1024))).save(d / TISSUE / "001.png"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 from typing import Protocol
 
@@ -11,12 +12,13 @@ from PIL import Image, UnidentifiedImageError
 
 from softctm.errors import InputError
 from softctm.pair import PATCH_SIZE
+from softctm.readers.headers import bits_a_channel, read_deep_png
 from softctm.readers.metaimage import MetaImage
 from softctm.readers.pixels import one_line, rgb_of_image
 from softctm.readers.tiff import TiffImage
 
 STACK_SUFFIXES = (".tif", ".tiff", ".mha")
-SUFFIXES = (".jpg", ".jpeg", ".png", *STACK_SUFFIXES)
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", *STACK_SUFFIXES)
 
 MAX_PATCHES = 10_000
 """Most patches that one stack may claim to hold; the challenge's largest has 137."""
@@ -81,23 +83,36 @@ def read_patch(path: Path, label: str) -> NDArray[np.uint8]:
     """
     if path.suffix.lower() in STACK_SUFFIXES:
         rows = open_rows(path, label)
+        if rows.rows > PATCH_SIZE and rows.rows % PATCH_SIZE == 0:
+            raise InputError(
+                f"{label}: is a stack of {rows.rows // PATCH_SIZE} patches; a stack must be the only image "
+                f"of its folder, and a patch {PATCH_SIZE} × {PATCH_SIZE} pixels"
+            )
         _require_size(PATCH_SIZE, rows.rows, label)
         return rows.read(0)
     if _size(path, label) == 0:
         raise InputError(f"{label}: is empty (0 bytes); copy it again")
     try:
-        with Image.open(path, formats=("JPEG", "PNG", "TIFF")) as image:
+        bits = bits_a_channel(path)
+        if bits not in (1, 2, 4, 8, 16):
+            raise InputError(f"{label}: has {bits} bits a channel, which are not read; save it with 8 bits")
+        with Image.open(path, formats=("JPEG", "PNG", "TIFF", "BMP")) as image:
             # Only the header is read so far: pixels are decoded when their number is known to be right.
             _require_size(*image.size, label)
             if image.format == "TIFF":
                 return TiffImage(path, label).read(0)
-            if getattr(image, "is_animated", False):
+            # Of a camera's JPEG with further pictures (previews, the other eye) the first is the picture.
+            if image.format == "PNG" and getattr(image, "is_animated", False):
                 raise InputError(f"{label}: is an animation; save one image")
+            if bits == 16:
+                return read_deep_png(path, image, label)
             return rgb_of_image(image, label)
     except InputError:
         raise
     except UnidentifiedImageError as error:
-        raise InputError(f"{label}: is not a JPEG, PNG or TIFF image, or is damaged; replace it") from error
+        raise InputError(
+            f"{label}: is not a JPEG, PNG, TIFF or BMP image, or is damaged; replace it"
+        ) from error
     except Image.DecompressionBombError as error:
         raise InputError(f"{label}: is far larger than {PATCH_SIZE} × {PATCH_SIZE} pixels") from error
     except PermissionError as error:
@@ -111,7 +126,8 @@ def read_patch(path: Path, label: str) -> NDArray[np.uint8]:
 def list_images(folder: Path, label: str) -> tuple[dict[str, list[Path]], list[str]]:
     """Image files of a folder by stem, and the names of other files, which are passed over.
 
-    Files whose name begins with a dot belong to the system and are not mentioned.
+    Stems are in Unicode's composed form (NFC): some systems store é as e and an accent (NFD), and the two
+    look alike. Files whose name begins with a dot belong to the system and are not mentioned.
 
     Raises
     ------
@@ -127,7 +143,7 @@ def list_images(folder: Path, label: str) -> tuple[dict[str, list[Path]], list[s
             if path.name.startswith("."):
                 continue
             if path.suffix.lower() in SUFFIXES and not path.is_dir():
-                images.setdefault(path.stem, []).append(path)
+                images.setdefault(unicodedata.normalize("NFC", path.stem), []).append(path)
             else:
                 others.append(path.name)
     except OSError as error:

@@ -19,7 +19,7 @@ def rgb_of_image(image: Image.Image, label: str) -> NDArray[np.uint8]:
     """Decode a Pillow image: EXIF orientation applied, color modes converted.
 
     Gray, palette, CMYK and YCbCr images have one plain meaning in RGB; so has an alpha channel that is
-    opaque everywhere, and 16 bits a channel that use their whole range.
+    opaque everywhere. Only for images of at most 8 bits a channel: of more, Pillow drops some without a word.
 
     Parameters
     ----------
@@ -50,10 +50,6 @@ def rgb_of_image(image: Image.Image, label: str) -> NDArray[np.uint8]:
         return rgb_of_array(np.asarray(image.convert("L"))[..., None], label)
     if mode in _HAS_ALPHA:
         return rgb_of_array(np.asarray(image.convert("RGBA")), label)
-    if mode.startswith("I;16"):
-        return rgb_of_array(np.asarray(image).astype(np.uint16)[..., None], label)
-    if mode == "I" and image.format == "PNG":  # how older Pillow versions call a 16-bit gray PNG
-        return rgb_of_array(np.asarray(image).astype(np.uint16)[..., None], label)
     raise InputError(f"{label}: pixels of the kind {mode} have no plain meaning as RGB; save it as 8-bit RGB")
 
 

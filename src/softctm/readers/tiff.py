@@ -1,9 +1,9 @@
 """One TIFF with patches one under the other, decoded a patch at a time.
 
 Strips or tiles that hold a patch's rows are copied, still compressed, into a small TIFF in memory, which
-Pillow decompresses. So memory does not grow with the stack. Gray and RGB samples of 8 or 16 bits are presented
-to Pillow as one gray image, for as RGB it would keep 8 of 16 bits without a word; what they mean (planes,
-differences, white is zero, alpha) is done here.
+Pillow decompresses. So memory does not grow with the stack. Gray and RGB samples of 8 or 16 bits are
+presented to Pillow as one gray image, for as RGB it would keep 8 of 16 bits without a word; what they mean
+(planes, differences, white is zero, alpha) is done here.
 """
 
 from __future__ import annotations
@@ -122,8 +122,8 @@ class TiffImage:
         absent = sum(not o and not c for o, c in zip(self._offsets, self._counts, strict=True))
         if absent:
             raise InputError(
-                f"{self.label}: leaves out {absent} of its {expected} strips or tiles (a sparse TIFF); save it with "
-                "all pixels"
+                f"{self.label}: leaves out {absent} of its {expected} strips or tiles (a sparse TIFF); "
+                "save it with all pixels"
             )
         if any(o < 8 or c < 1 or o + c > file_size for o, c in zip(self._offsets, self._counts, strict=True)):
             raise InputError(f"{self.label}: is cut off: pixels are missing; copy it again")

@@ -1,4 +1,4 @@
-"""What a TIFF's header says of its pixels: taken as it is meant, or refused by name, before any is decoded."""
+"""What a TIFF's header says of its pixels, read before any is decoded: taken as meant, or refused by name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ _READ = {UNCOMPRESSED, JPEG, 32773, *_FAX, *_WITH_PREDICTOR}
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
 _COLORS = {_PALETTE: "palette", _CMYK: "CMYK", _YCBCR: "YCbCr"}
-_SAMPLE_FORMATS = {2: "signed integers", 3: "floating-point numbers", 5: "complex numbers", 6: "complex numbers"}
+_SAMPLE_FORMATS = {
+    2: "signed integers",
+    3: "floating-point numbers",
+    5: "complex numbers",
+    6: "complex numbers",
+}
 _UNSPECIFIED = 0
 _PLAIN = "save it as 8-bit RGB"
 
@@ -55,7 +60,7 @@ class TiffFormat:
 
     @property
     def is_direct(self) -> bool:
-        """Whether samples are gray or RGB values of whole bytes, which need no conversion but decompression."""
+        """Whether samples are gray or RGB values of whole bytes, which need no conversion."""
         return self.bits in (8, 16) and self.photometric <= RGB and self.compression != JPEG
 
     @property
@@ -75,8 +80,8 @@ def format_of(page: tifffile.TiffPage, label: str) -> TiffFormat:
     compression = _one(page, 259, UNCOMPRESSED, label)
     if compression not in _READ:
         raise InputError(
-            f"{label}: is compressed as {_compression_name(compression)}, which is not read; save it with LZW, "
-            "Deflate or JPEG compression, or none"
+            f"{label}: is compressed as {_compression_name(compression)}, which is not read; save it with "
+            "LZW, Deflate or JPEG compression, or none"
         )
     samples, planar = _one(page, 277, 1, label), _one(page, 284, 1, label)
     kinds = set(_numbers(page, 339, (1,), label))
@@ -129,13 +134,13 @@ def _check_converted(page: tifffile.TiffPage, found: TiffFormat, label: str) -> 
     color = "gray" if gray else _COLORS.get(found.photometric, "RGB")
     allowed: Mapping[str, tuple[int, ...]] = {"gray": (1, 2, 4, 8), "palette": (1, 2, 4, 8)}
     if found.bits not in allowed.get(color, (8,)):
-        raise InputError(
-            f"{label}: has {found.bits} bits a sample ({color}), of which white is not known or not read; {_PLAIN}"
-        )
+        raise InputError(f"{label}: has {found.bits} bits a sample ({color}), which is not read; {_PLAIN}")
     if found.compression in _FAX and (not gray or found.bits != 1):
         raise InputError(f"{label}: its compression does not fit its pixels; {_PLAIN}")
     if found.compression == JPEG and found.photometric == WHITE_IS_ZERO:
-        raise InputError(f"{label}: is a negative (white is zero) compressed as JPEG, which is not read; {_PLAIN}")
+        raise InputError(
+            f"{label}: is a negative (white is zero) compressed as JPEG, which is not read; {_PLAIN}"
+        )
     if found.photometric == _YCBCR and found.compression != JPEG:
         raise InputError(f"{label}: holds YCbCr pixels that are not compressed as JPEG; {_PLAIN}")
     if found.samples != {"gray": 1, "palette": 1, "CMYK": 4}.get(color, 3):
@@ -146,9 +151,7 @@ def _check_converted(page: tifffile.TiffPage, found: TiffFormat, label: str) -> 
         raise InputError(f"{label}: its inks are not cyan, magenta, yellow and black; {_PLAIN}")
     palette = _numbers(page, 320, (), label)
     if found.photometric == _PALETTE and max(palette, default=0) < 256:
-        raise InputError(
-            f"{label}: its palette is missing or uses only the lower 8 of its 16 bits: how bright is it? {_PLAIN}"
-        )
+        raise InputError(f"{label}: its palette is missing or uses only the lower 8 of its 16 bits; {_PLAIN}")
 
 
 def _numbers(page: tifffile.TiffPage, code: int, default: tuple[int, ...], label: str) -> tuple[int, ...]:
@@ -163,7 +166,9 @@ def _one(page: tifffile.TiffPage, code: int, default: int, label: str) -> int:
     """A tag's only value."""
     values = _numbers(page, code, (default,), label)
     if len(values) != 1:
-        raise InputError(f"{label}: its tag {code} holds {len(values)} values instead of one; export it again")
+        raise InputError(
+            f"{label}: its tag {code} holds {len(values)} values instead of one; export it again"
+        )
     return values[0]
 
 
