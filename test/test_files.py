@@ -13,8 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from softctm.errors import OutputError
-from softctm.files import prepare_folder, write_bytes_atomically, write_json_atomically
+from softctm.errors import InputError, OutputError, UsageError
+from softctm.files import (
+    files_below,
+    prepare_folder,
+    read_csv_numbers,
+    read_json,
+    read_text,
+    refuse_foreign_files,
+    write_bytes_atomically,
+    write_json_atomically,
+)
 
 
 def test_json_is_written_and_replaced(tmp_path: Path) -> None:
@@ -100,3 +109,86 @@ def test_killed_while_writing(tmp_path: Path) -> None:
         numbers = json.loads(path.read_text())
         assert len(numbers) == 200_000
         assert len(set(numbers)) == 1
+
+
+# --- reading ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_text_of_every_usual_encoding(tmp_path: Path, encoding: str) -> None:
+    mark = "\ufeff" if encoding.endswith(("le", "be")) else ""
+    (tmp_path / "a").write_bytes((mark + '{"µ": [1]}').encode(encoding))
+    assert read_text(tmp_path / "a") == '{"µ": [1]}'
+    assert read_json(tmp_path / "a") == {"µ": [1]}
+
+
+def test_the_line_of_a_fault_is_quoted(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{\n  "a": 1,\n  "b": 2;\n}')
+    with pytest.raises(InputError) as caught:
+        read_json(path, "a.json")
+    assert str(caught.value) == (
+        'a.json: is not valid JSON (line 3, "  "b": 2;": expecting \',\' delimiter); correct it'
+    )
+    path.write_bytes(b"one\ntwo \xe9\xe8\n")
+    with pytest.raises(
+        InputError, match=r'a: line 2 is not UTF-8 text \("two \\xe9\\xe8"\); save it as UTF-8'
+    ):
+        read_text(path, "a")
+
+
+def test_a_missing_file_is_named_once(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        read_json(tmp_path / "gone.json", remedy="make it with X")
+    assert str(caught.value) == f"{tmp_path}/gone.json: is missing; make it with X"
+
+
+def test_long_lines_are_quoted_around_the_fault(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("[" + "1, " * 5000 + "x]")
+    with pytest.raises(InputError) as caught:
+        read_json(tmp_path / "a", "a")
+    assert "1, x]" in str(caught.value)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("text", ["", "\n", '{"a": ' + "9" * 5000 + "}", "[" * 100_000])
+def test_what_the_parser_cannot_take_is_still_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a").write_text(text)
+    with pytest.raises(InputError, match=r"^a: is not valid JSON \(.*\); correct it$"):
+        read_json(tmp_path / "a", "a")
+
+
+def test_tables(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("A,b\n\n1, 2.5\n")
+    assert read_csv_numbers(tmp_path / "a.csv", ("a", "b")) == [(3, [1.0, 2.5])]
+    (tmp_path / "a.csv").write_text("1,2\na,b\n")
+    with pytest.raises(InputError, match=r'a\.csv: line 2, "a,b", is not 2 numbers, a,b; correct it'):
+        read_csv_numbers(tmp_path / "a.csv", ("a", "b"))
+
+
+# --- files that are not ours -----------------------------------------------------------------------------
+
+
+def test_foreign_files_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine").touch()
+    paths = [tmp_path / "none", tmp_path / "mine", tmp_path / "theirs"]
+
+    def refuse(overwrite: bool = False) -> None:
+        refuse_foreign_files(paths, "make", lambda path: path.name == "mine", overwrite)
+
+    refuse()
+    (tmp_path / "theirs").touch()
+    with pytest.raises(
+        UsageError, match=r"theirs is there already and `softctm make` did not make it; .*--overwrite"
+    ):
+        refuse()
+    refuse(overwrite=True)
+
+
+def test_files_below(tmp_path: Path) -> None:
+    assert files_below(tmp_path / "none") == []
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "c").touch()
+    assert files_below(tmp_path) == [tmp_path / "a" / "b" / "c"]
+    with pytest.raises(OutputError, match="is a file, not a folder"):
+        files_below(tmp_path / "a" / "b" / "c")

@@ -63,17 +63,19 @@ def test_empty_file_is_a_patch_without_cells(pair: AnnotatedPair) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("1,2\n", "every row must be three numbers"),
-        ("1,2,3,4\n5,6\n", "every row must be three numbers"),
-        ("x,y,class\n1,2,1\n", "every row must be three numbers"),
-        ("1,2,nan\n", "every row must be three numbers"),
-        ("1024,2,1\n", "positions must lie in 0 … 1023"),
-        ("5,-1,1\n", "positions must lie in 0 … 1023"),
-        ("5,1,3\n", "labels must be 1 .* or 2"),
-        ("5,1,0\n", "labels must be 1 .* or 2"),
-        ("1e400,1,1\n", "every row must be three numbers"),
-        ("99999999999,1,1\n", "positions must lie in 0 … 1023"),
-        ("5,6,1,2,3,1\n", "every row must be three numbers"),
+        ("1,2\n", 'line 1, "1,2", is not 3 numbers, x,y,label'),
+        ("1,2,3,4\n5,6\n", 'line 1, "1,2,3,4", is not 3 numbers'),
+        ("1,2,1\n\nx,y,label\n", 'line 3, "x,y,label", is not 3 numbers'),
+        ("x;y;label\n1;2;1\n", 'line 1, "x;y;label", is not 3 numbers'),
+        ("y,x,label\n1,2,1\n", 'line 1, "y,x,label", is not 3 numbers'),
+        ("1,2,nan\n", 'line 1, "1,2,nan": labels must be'),
+        ("1024,2,1\n", 'line 1, ".*": positions must lie in 0 … 1023'),
+        ("5,-1,1\n", 'line 1, ".*": positions must lie in 0 … 1023'),
+        ("5,1,3\n", 'line 1, ".*": labels must be 1 .* or 2'),
+        ("5,1,0\n", 'line 1, ".*": labels must be 1 .* or 2'),
+        ("1e400,1,1\n", 'line 1, "inf,1,1": positions must'),
+        ("99999999999,1,1\n", 'line 1, ".*": positions must lie in 0 … 1023'),
+        ("5,6,1\n5,6,1,2,3,1\n", 'line 2, "5,6,1,2,3,1", is not 3 numbers'),
     ],
 )
 def test_wrong_cells_are_refused_with_the_file(pair: AnnotatedPair, text: str, message: str) -> None:
@@ -84,10 +86,10 @@ def test_wrong_cells_are_refused_with_the_file(pair: AnnotatedPair, text: str, m
 
 def test_line_that_is_wrong_is_named_and_quoted(pair: AnnotatedPair) -> None:
     pair.cell_csv.write_text("x,y,label\n1,2,1\n\n  7,2000,1\n")
-    with pytest.raises(InputError, match=r"001\.csv: line 4 \('7,2000,1'\): positions must lie"):
+    with pytest.raises(InputError, match=r'001\.csv: line 4, "7,2000,1": positions must lie'):
         pair.cells()
     pair.cell_csv.write_text("1,2,1\nx,y,label\n")
-    with pytest.raises(InputError, match=r"001\.csv: line 2 \('x,y,label'\): every row must be three"):
+    with pytest.raises(InputError, match=r'001\.csv: line 2, "x,y,label", is not 3 numbers'):
         pair.cells()
 
 
@@ -148,8 +150,24 @@ def test_images_are_read_as_prediction_reads_them(release: Path) -> None:
         load_release(release)
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"x,y,label\n5,6,1\n",
+        b"\xef\xbb\xbf5,6,1\r\n",
+        "\ufeffX, Y, Label\r\n5,6,1\r\n".encode("utf-16-le"),
+        b"\n5,6,1\n\n\n",
+        b"5,6,1\n,,\n",
+    ],
+)
+def test_tables_as_spreadsheets_write_them(pair: AnnotatedPair, data: bytes) -> None:
+    pair.cell_csv.write_bytes(data)
+    cells = pair.cells()
+    assert (cells.x.tolist(), cells.y.tolist(), cells.label.tolist()) == ([5], [6], [1])
+
+
 def test_missing_annotations_are_named(pair: AnnotatedPair) -> None:
-    with pytest.raises(InputError, match=r"001\.csv: cannot be read"):
+    with pytest.raises(InputError, match=r"001\.csv: is missing"):
         pair.cells()
     with pytest.raises(InputError, match=r"001\.png: cannot be read as an image"):
         pair.tissue_labels()
@@ -183,7 +201,9 @@ def test_wrong_tissue_is_refused_with_the_file(pair: AnnotatedPair) -> None:
 )
 def test_metadata_of_something_else_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "metadata.json").write_text(text)
-    with pytest.raises(InputError, match=r"metadata\.json: not an OCELOT release's metadata"):
+    with pytest.raises(
+        InputError, match=r"metadata\.json: (not an OCELOT release's metadata|is not valid JSON)"
+    ):
         load_release(tmp_path)
 
 

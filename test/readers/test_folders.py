@@ -112,6 +112,53 @@ def test_other_files_are_passed_over_and_mentioned(tmp_path: Path) -> None:
     assert "DS_Store" not in source.warnings[0]
 
 
+def test_accents_stored_in_either_way_are_one_name(tmp_path: Path) -> None:
+    write_pairs(tmp_path, 1)
+    one, two = "Jos\u00e9", "Jose\u0301"
+    (tmp_path / CELL / "000.png").rename(tmp_path / CELL / f"{one}.png")
+    (tmp_path / TISSUE / "000.png").rename(tmp_path / TISSUE / f"{two}.png")
+    write_metadata(tmp_path, {"sample_pairs": {two: entry(9)}})
+    source = open_pairs(tmp_path)
+    assert source.names == [one]
+    assert source.read(0).window.x == 9
+    (tmp_path / CELL / f"{two}.png").write_bytes((tmp_path / CELL / f"{one}.png").read_bytes())
+    assert "which differ only in how accents are stored" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("count", [9, 12])
+def test_a_list_beside_names_whose_numeric_order_differs(tmp_path: Path, count: int) -> None:
+    write_pairs(tmp_path, count)
+    for kind in (CELL, TISSUE):
+        for path in sorted((tmp_path / kind).iterdir()):
+            path.rename(path.with_name(f"{int(path.stem) + 1}.png"))
+    warnings = open_pairs(tmp_path).warnings
+    if count == 9:
+        assert warnings == []
+    else:
+        assert len(warnings) == 1
+        assert "(0 → 1, 1 → 10, 2 → 11, 3 → 12, …)" in warnings[0]
+        assert '"sample_pairs": {"1": …}' in warnings[0]
+    write_metadata(tmp_path, {"sample_pairs": {str(i + 1): entry(i) for i in range(count)}})
+    source = open_pairs(tmp_path)
+    assert source.warnings == []
+    index = source.names.index("9")
+    assert source.read(index).window.x == 8
+
+
+def test_a_release_that_lists_more_than_it_holds(tmp_path: Path) -> None:
+    write_release(tmp_path, ("train",))
+    entries = {
+        name: entry() | {"subset": subset}
+        for name, subset in (("000", "train"), ("001", "train"), ("002", "val"))
+    }
+    write_metadata(tmp_path, {"sample_pairs": entries})
+    source = open_pairs(tmp_path)
+    assert source.names == ["000"]
+    assert source.warnings == [
+        "metadata.json: lists pairs of 'train' without images (001); they are left out and not counted"
+    ]
+
+
 # --- folders that hold nothing usable --------------------------------------------------------------------
 
 
@@ -152,6 +199,18 @@ def test_empty_patch_folders(tmp_path: Path) -> None:
         open_pairs(tmp_path)
 
 
+def test_folders_with_other_images_say_what_is_there(tmp_path: Path) -> None:
+    for name in (CELL, TISSUE):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "a.webp").touch()
+    (tmp_path / CELL / "b.gif").touch()
+    write_metadata(tmp_path, [])
+    with pytest.raises(
+        InputError, match=r"\(they hold 2 \.webp, 1 \.gif\); put \.jpg, .*\.bmp.* files there"
+    ):
+        open_pairs(tmp_path)
+
+
 # --- metadata --------------------------------------------------------------------------------------------
 
 
@@ -178,8 +237,14 @@ def test_missing_metadata(tmp_path: Path) -> None:
 )
 def test_malformed_metadata(tmp_path: Path, content: bytes) -> None:
     (write_pairs(tmp_path, 1) / "metadata.json").write_bytes(content)
-    with pytest.raises(InputError, match=r"metadata\.json: .*correct it"):
+    with pytest.raises(InputError, match=r"metadata\.json: .*(correct it|save it as UTF-8)"):
         open_pairs(tmp_path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_metadata_as_windows_writes_them(tmp_path: Path, encoding: str) -> None:
+    (write_pairs(tmp_path, 1) / "metadata.json").write_text(json.dumps([entry(4)]), encoding=encoding)
+    assert open_pairs(tmp_path).read(0).window.x == 4
 
 
 def test_metadata_list_too_short_serves_the_first_pairs(tmp_path: Path) -> None:
@@ -373,7 +438,11 @@ def png_of_size(width: int, height: int) -> bytes:
         ("000.jpg", b"", "000.jpg: is empty (0 bytes); copy it again"),
         ("000.tif", b"", "000.tif: is empty (0 bytes)"),
         ("000.mha", b"", "000.mha: is empty (0 bytes)"),
-        ("000.jpg", b"just text\n", "000.jpg: is not a JPEG, PNG or TIFF image, or is damaged; replace it"),
+        (
+            "000.jpg",
+            b"just text\n",
+            "000.jpg: is not a JPEG, PNG, TIFF or BMP image, or is damaged; replace it",
+        ),
         ("000.tif", b"just text\n", "000.tif: is not a readable TIFF image"),
         ("000.mha", b"just text\n", "000.mha: has no readable MetaImage header"),
         ("000.png", png_of_size(60_000, 60_000), "000.png: is far larger than 1024 × 1024 pixels"),
@@ -464,4 +533,5 @@ def test_six_real_pairs_in_their_own_layout(shared: Path, tmp_path: Path) -> Non
         pair = source.read(index)
         assert np.array_equal(pair.cell, np.asarray(Image.open(tmp_path / f"images/train/cell/{name}.jpg")))
         assert source.metadata(index) == metadata[name]
-    assert source.warnings == []
+    assert len(source.warnings) == 1
+    assert "lists pairs of 'train' without images (002, " in source.warnings[0]

@@ -109,9 +109,42 @@ def test_metadata_inside_inputs_json(tmp_path: Path) -> None:
     assert open_pairs(write_sockets(tmp_path, [*USUAL[:2], inline])).read(1).window.x == 8
 
 
-def test_other_sockets_do_not_matter(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "extra",
+    [
+        value("organ", "organ.json"),
+        value("cell-classification", "cell_classification.json") | {"image": None},
+        value("other-cells", "images/nothing-here"),
+        value("cell-metadata"),
+        value("tissue-segmentation-of-cells", "images/nothing-here"),
+    ],
+    ids=lambda extra: extra["socket"]["slug"],
+)
+@pytest.mark.parametrize("is_last", [True, False])
+def test_other_sockets_are_passed_over_and_named(
+    tmp_path: Path, extra: dict[str, Any], is_last: bool
+) -> None:
     write_usual(tmp_path)
-    assert len(open_pairs(write_sockets(tmp_path, [value("organ", "organ.json"), *USUAL]))) == 2
+    source = open_pairs(write_sockets(tmp_path, [*USUAL, extra] if is_last else [extra, *USUAL]))
+    assert np.array_equal(source.read(1).cell, patch(1))
+    assert source.read(1).window.x == 2
+    assert source.warnings == [f"inputs.json: passed over the sockets {extra['socket']['slug']}"]
+
+
+def test_an_output_socket_of_the_older_form(tmp_path: Path) -> None:
+    """Without a kind, the file that the algorithm writes tells it."""
+    write_usual(tmp_path)
+    (tmp_path / "cell_classification.json").write_text("{}")
+    output = {"interface": {"slug": "cell-classification", "relative_path": "cell_classification.json"}}
+    assert len(open_pairs(write_sockets(tmp_path, [output, *USUAL]))) == 2
+
+
+def test_two_stacks_in_a_socket(tmp_path: Path) -> None:
+    write_usual(tmp_path)
+    folder = tmp_path / "images" / "he-cells"
+    (folder / "a.tif").write_bytes((folder / "b1a70.tif").read_bytes())
+    with pytest.raises(InputError, match=r"images/he-cells: holds 2 stacks \(a\.tif, b1a70\.tif\) where one"):
+        open_pairs(tmp_path)
 
 
 CELL, TISSUE, METADATA = USUAL
@@ -128,10 +161,13 @@ CELL, TISSUE, METADATA = USUAL
         ([CELL, METADATA], "no socket's slug contains tissue .it has he-cell-patches, patch-metadata"),
         ([CELL, TISSUE], "no socket's slug contains metadata"),
         (
-            [*USUAL, value("other-cells")],
-            "several sockets could be the cell one .he-cell-patches, other-cells",
+            [*USUAL, value("other-cells", "images/he-tissues")],
+            "several sockets could be the cell one .he-cell-patches, other-cells., and there are values for each",
         ),
-        ([*USUAL, value("cell-metadata")], "cell-metadata is ambiguous, its slug contains cell and metadata"),
+        (
+            [value("cell-and-tissue", "images/he-cells"), METADATA],
+            "both the cell and the tissue one",
+        ),
         ([value("cell", "/etc"), TISSUE, METADATA], "relative_path of cell leaves the input folder"),
         (
             [value("cell", "images/../../etc"), TISSUE, METADATA],

@@ -7,9 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from softctm.errors import InputError, UsageError
+from softctm.errors import UsageError
 from softctm.evaluation.predictions import FormatError, load_predictions
 from softctm.evaluation.truth import SUBSETS, GroundTruth, load_truth
+from softctm.files import read_text
 from softctm.points import CellPoints
 
 
@@ -42,13 +43,11 @@ def truth_of(args: argparse.Namespace) -> GroundTruth:
     InputError, UsageError
         If it is missing, malformed or contradictory.
     """
-    ids = None
-    if args.ids is not None:
-        try:
-            ids = args.ids.read_text(encoding="utf-8").split()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{args.ids}: cannot be read ({error}); give a text file of IDs") from None
-    return load_truth(args.truth, args.subset, ids)
+    ids = None if args.ids is None else read_text(args.ids, remedy="give a text file of IDs").split()
+    truth = load_truth(args.truth, args.subset, ids)
+    for warning in truth.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    return truth
 
 
 def predictions_of(path: Path, num_images: int) -> list[CellPoints]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from softctm.datasets.ocelot import AnnotatedPair
 from softctm.datasets.patients import DEFAULT_RULE, odd_slide_names
 from softctm.errors import InputError, UsageError
-from softctm.files import write_json_atomically
+from softctm.files import read_json, write_json_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -185,7 +184,7 @@ def read_folds(path: Path) -> Folds:
         If the file is not one of folds, or a patient is in two of them.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
+        document = read_json(path, remedy="make it with `softctm folds`")
         entries = document["pairs"]
         of_pair = {pair_id: int(entry["fold"]) for pair_id, entry in entries.items()}
         of_patient = {str(name): int(fold) for name, fold in document.get("known_before", {}).items()}
@@ -193,8 +192,6 @@ def read_folds(path: Path) -> Folds:
             if of_patient.setdefault(entry["patient"], of_pair[pair_id]) != of_pair[pair_id]:
                 raise InputError(f"{path}: patient {entry['patient']} is in more than one fold")
         count = int(document.get("folds", 1 + max(of_patient.values())))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read; make it with `softctm folds` ({error})") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a folds file ({type(error).__name__}: {error})") from None
     return Folds(of_pair, of_patient, count, document.get("seed"))

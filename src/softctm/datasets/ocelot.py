@@ -7,7 +7,6 @@ Layout: `images/<subset>/{cell,tissue}/ID.jpg` (or another suffix that `predict`
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from PIL import Image
 
 from softctm.datasets.patients import TCGA_PATIENTS, PatientKey
 from softctm.errors import InputError
+from softctm.files import read_csv_numbers, read_json
 from softctm.geometry import tissue_window
 from softctm.pair import PATCH_SIZE, CellTissuePair
 from softctm.points import CellPoints
@@ -75,39 +75,21 @@ class AnnotatedPair:
         return CellTissuePair(self.cell_patch(), self.tissue_patch(), window, self.id)
 
     def cells(self) -> CellPoints:
-        """The annotated cells; score is 1 for each. A file without rows is a patch without cells.
-
-        Rows are x,y,label; a first row with these names and empty lines are passed over.
-
-        Raises
-        ------
-        InputError
-            If the file cannot be read; if a row is wrong, the message names its line and quotes it.
-        """
-        table: list[tuple[int, int, int]] = []
-        for number, line in enumerate(self._read(self.cell_csv).splitlines(), 1):
-            if not line.strip() or (not table and _is_header(line)):
-                continue
-            table.append(self._row(line, number))
-        rows = np.array(table, np.int64).reshape(len(table), 3)
+        """The annotated cells; score is 1 for each. A file without rows is a patch without cells."""
+        table = read_csv_numbers(self.cell_csv, ("x", "y", "label"))
+        for line, (x, y, label) in table:
+            where = f'{self.cell_csv}: line {line}, "{x:g},{y:g},{label:g}"'
+            if not (0 <= x < PATCH_SIZE and 0 <= y < PATCH_SIZE):
+                raise InputError(f"{where}: positions must lie in 0 … {PATCH_SIZE - 1}")
+            if label not in (1, 2):
+                raise InputError(f"{where}: labels must be 1 (background cell) or 2 (tumor cell)")
+        rows = np.array([values for _, values in table], np.float64).reshape(len(table), 3)
         return CellPoints(
             rows[:, 0].astype(np.int32),
             rows[:, 1].astype(np.int32),
             rows[:, 2].astype(np.uint8),
             np.ones(len(rows), np.float32),
         )
-
-    def _row(self, line: str, number: int) -> tuple[int, int, int]:
-        where = f"{self.cell_csv}: line {number} ({line.strip()[:60]!r})"
-        try:
-            x, y, label = (int(float(value)) for value in line.split(","))
-        except (ValueError, OverflowError):
-            raise InputError(f"{where}: every row must be three numbers, x,y,label") from None
-        if not (0 <= x < PATCH_SIZE and 0 <= y < PATCH_SIZE):
-            raise InputError(f"{where}: positions must lie in 0 … {PATCH_SIZE - 1}")
-        if label not in (1, 2):
-            raise InputError(f"{where}: labels must be 1 (background cell) or 2 (tumor cell)")
-        return x, y, label
 
     def tissue_labels(self) -> NDArray[np.uint8]:
         """The annotated tissue, (1024, 1024) uint8: 1 background, 2 cancer area, 255 unknown."""
@@ -123,13 +105,6 @@ class AnnotatedPair:
         if unknown:
             raise InputError(f"{self.tissue_png}: labels must be 1, 2 or 255, found {unknown}")
         return labels
-
-    @staticmethod
-    def _read(path: Path) -> str:
-        try:
-            return path.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: cannot be read ({error})") from None
 
 
 def load_release(
@@ -153,7 +128,7 @@ def load_release(
     path = folder / "metadata.json"
     images = {kind: _images(folder / "images" / subset / kind) for kind in ("cell", "tissue")}
     try:
-        sample_pairs = json.loads(path.read_text(encoding="utf-8-sig"))["sample_pairs"]
+        sample_pairs = read_json(path, remedy=f"is {folder} an OCELOT release?")["sample_pairs"]
         pairs = [
             AnnotatedPair(
                 id=pair_id,
@@ -168,9 +143,7 @@ def load_release(
             for pair_id, entry in sorted(sample_pairs.items())
             if entry.get("subset", subset) == subset
         ]
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read; is {folder} an OCELOT release? ({error})") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path}: not an OCELOT release's metadata ({type(error).__name__}: {error})"
         ) from None
@@ -191,10 +164,6 @@ def _images(folder: Path) -> Callable[[str], Path]:
         return paths[0]
 
     return image
-
-
-def _is_header(line: str) -> bool:
-    return [name.strip().strip('"').lower() for name in line.split(",")] == ["x", "y", "label"]
 
 
 def tissue_labels_of(probability: NDArray[np.floating]) -> NDArray[np.uint8]:

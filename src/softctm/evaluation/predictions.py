@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from softctm.errors import InputError
+from softctm.files import read_json
 from softctm.pair import PATCH_SIZE
 from softctm.points import CellClass, CellPoints
 
@@ -32,22 +33,6 @@ class FormatError(InputError):
         super().__init__(
             f"{path}: {len(self.faults)} {kind} in the file's form: {listed}; correct what wrote it"
         )
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises
-    ------
-    InputError
-        If it is missing, unreadable or not JSON.
-    """
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); give a readable JSON file") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON ({error}); correct or replace it") from None
 
 
 def load_predictions(path: Path, num_images: int) -> list[CellPoints]:

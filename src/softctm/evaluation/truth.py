@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +10,8 @@ from pathlib import Path
 
 from softctm.datasets.ocelot import AnnotatedPair, load_release
 from softctm.errors import InputError, UsageError
-from softctm.evaluation.predictions import points_by_pair, read_json
+from softctm.evaluation.predictions import points_by_pair
+from softctm.files import read_json
 from softctm.points import CellPoints
 from softctm.readers.images import list_images
 
@@ -48,10 +50,11 @@ class GroundTruthPair:
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """The truth of a run: pair i is what predictions call `image_<i>`."""
+    """The truth of a run: pair i is what predictions call `image_<i>`; `warnings` say what was left out."""
 
     pairs: tuple[GroundTruthPair, ...]
     source: str
+    warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -127,8 +130,17 @@ def _release_truth(folder: Path, subset: str | None, ids: Sequence[str] | None) 
             raise UsageError(f"{folder} has the subsets {', '.join(present)}; choose one with --subset")
         subset = present[0]
     annotated = {pair.id: pair for pair in load_release(folder, subset)}
+    warnings = []
     if ids is None:
-        _check_numbering(folder, subset, set(annotated))
+        for name in _without_images(folder, subset, set(annotated)):
+            warnings.append(name)
+            del annotated[name]
+        if warnings:
+            listed = ", ".join(warnings[:5]) + (f" and {len(warnings) - 5} more" if len(warnings) > 5 else "")
+            warnings = [
+                f"{folder}: lists pairs of '{subset}' without images ({listed}); they are left out and not "
+                "counted"
+            ]
     else:
         unknown = [name for name in ids if name not in annotated]
         if unknown:
@@ -139,21 +151,29 @@ def _release_truth(folder: Path, subset: str | None, ids: Sequence[str] | None) 
             raise UsageError("the list of IDs is empty or names a pair twice; each counts once, in order")
         annotated = {name: annotated[name] for name in ids}
     pairs = tuple(GroundTruthPair(name, pair.cells(), pair) for name, pair in annotated.items())
-    return GroundTruth(pairs, f"{folder} ({subset})")
+    return GroundTruth(pairs, f"{folder} ({subset})", tuple(warnings))
 
 
-def _check_numbering(folder: Path, subset: str, known: set[str]) -> None:
-    """Refuse a release whose files and metadata list different pairs: `image_<i>` would not mean the same.
+def _without_images(folder: Path, subset: str, known: set[str]) -> list[str]:
+    """Known pairs that have no image, sorted; none where there are no images at all.
 
-    Predictions count the images that are there. Without any, the metadata alone decide.
+    `image_<i>` counts the images that are there, as predictions do. Without any, the metadata alone decide.
+
+    Raises
+    ------
+    InputError
+        If files are there that the metadata do not list: then `image_<i>` would not mean the same.
     """
-    annotated = {path.stem for path in (folder / "annotations" / subset / "cell").glob("[!.]*.csv")}
+    annotated = {
+        unicodedata.normalize("NFC", path.stem)
+        for path in (folder / "annotations" / subset / "cell").glob("[!.]*.csv")
+    }
+    composed = {unicodedata.normalize("NFC", name): name for name in known}
     places = [place for kind in ("cell", "tissue") if (place := folder / "images" / subset / kind).is_dir()]
     pictured = {stem for place in places for stem in list_images(place, str(place))[0]}
     for kind, odd in (
-        ("annotated but not in metadata.json", annotated - known),
-        ("in the images but not in metadata.json", pictured - known),
-        ("in metadata.json but not in the images", known - pictured if pictured else set()),
+        ("annotated but not in metadata.json", annotated - composed.keys()),
+        ("in the images but not in metadata.json", pictured - composed.keys()),
     ):
         if odd:
             listed = ", ".join(sorted(odd)[:5]) + (f" and {len(odd) - 5} more" if len(odd) > 5 else "")
@@ -161,3 +181,4 @@ def _check_numbering(folder: Path, subset: str, known: set[str]) -> None:
                 f"{folder}: {kind} of '{subset}': {listed}; which pair is image_<i> is uncertain, "
                 "so make them agree"
             )
+    return sorted(name for form, name in composed.items() if pictured and form not in pictured)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from softctm.errors import InputError, UsageError
-from softctm.readers.images import STACK_SUFFIXES, RowImage, list_images, open_rows, patches_in
-from softctm.readers.metadata import Metadata, read_json
+from softctm.files import read_json
+from softctm.pair import PATCH_SIZE
+from softctm.readers.images import STACK_SUFFIXES, SUFFIXES, RowImage, list_images, open_rows, patches_in
+from softctm.readers.metadata import Metadata
 from softctm.readers.sockets import find_sockets
 from softctm.readers.source import PairSource, PatchFiles
 
@@ -30,7 +35,7 @@ class _Place:
     def files(self) -> tuple[dict[str, list[Path]], list[str]]:
         """Images by stem, and what else lies there."""
         if self.path.is_file():
-            return {self.path.stem: [self.path]}, []
+            return {unicodedata.normalize("NFC", self.path.stem): [self.path]}, []
         return list_images(self.path, self.label)
 
     def name_of(self, path: Path) -> str:
@@ -71,9 +76,9 @@ def open_pairs(folder: Path | str, subset: str | None = None) -> PairSource:
     if subset is not None or (subsets and not has_patches and not has_sockets):
         return _open_ocelot(folder, subsets, subset)
     if has_sockets:
-        places, metadata = find_sockets(folder)
+        places, metadata, warnings = find_sockets(folder)
         cell, tissue = (_Place(kind, *places[kind]) for kind in ("cell", "tissue"))
-        return _open_streams("Grand Challenge sockets", cell, tissue, metadata)
+        return _open_streams("Grand Challenge sockets", cell, tissue, metadata, warnings)
     if has_patches:
         cell = _Place("cell", folder / CELL_FOLDER, CELL_FOLDER)
         tissue = _Place("tissue", folder / TISSUE_FOLDER, TISSUE_FOLDER)
@@ -82,28 +87,49 @@ def open_pairs(folder: Path | str, subset: str | None = None) -> PairSource:
 
 
 def _metadata_file(folder: Path) -> Metadata:
-    return Metadata(read_json(folder / "metadata.json", "metadata.json"), "metadata.json")
+    return Metadata(
+        read_json(folder / "metadata.json", "metadata.json", "add it beside the images"), "metadata.json"
+    )
 
 
-def _open_streams(layout: str, cell: _Place, tissue: _Place, metadata: Metadata) -> PairSource:
+def _open_streams(
+    layout: str,
+    cell: _Place,
+    tissue: _Place,
+    metadata: Metadata,
+    warnings: Sequence[str] = (),
+    subset: str | None = None,
+) -> PairSource:
     """Open two places as stacks, where each holds one stackable file, or as folders of patches."""
     (cells, cell_others), (tissues, tissue_others) = cell.files(), tissue.files()
     warnings = [
-        f"{place.label}: passed over {len(others)} entries that are no images ({others[0]}, …)"
-        for place, others in ((cell, cell_others), (tissue, tissue_others))
-        if others
+        *warnings,
+        *(
+            f"{place.label}: passed over {len(others)} entries that are no images ({others[0]}, …)"
+            for place, others in ((cell, cell_others), (tissue, tissue_others))
+            if others
+        ),
     ]
     single = [_only_stackable(files) for files in (cells, tissues)]
     if single[0] and single[1] and not (metadata.by_stem and set(cells) == set(tissues)):
         return _open_stacks(layout, (cell, single[0]), (tissue, single[1]), metadata, warnings)
     stems = sorted(set(cells) | set(tissues))
     if not stems:
-        raise InputError(f"{cell.label} and {tissue.label} hold no images; put them there")
-    if not set(cells) & set(tissues):
         raise InputError(
-            f"no file name occurs in both {cell.label} ({len(cells)} images) and {tissue.label} "
-            f"({len(tissues)}); the two images of a pair must share their name"
+            f"{cell.label} and {tissue.label} hold no images that are read"
+            f"{_kinds_of([*cell_others, *tissue_others])}; put {', '.join(SUFFIXES)} files there"
         )
+    if not set(cells) & set(tissues):
+        for place, files in ((cell, cells), (tissue, tissues)):
+            _refuse_several_stacks(place, files)
+        raise InputError(
+            "no file name occurs in both "
+            f"{cell.label} ({_some(cells)}) and {tissue.label} ({_some(tissues)}); the "
+            "two images of a pair must share their name"
+        )
+    warnings += metadata.check_order(stems)
+    if subset is not None:
+        warnings += metadata.without_images(stems, subset)
     return PairSource(
         f"{layout}, one image a pair",
         stems,
@@ -112,6 +138,33 @@ def _open_streams(layout: str, cell: _Place, tissue: _Place, metadata: Metadata)
         metadata,
         warnings,
     )
+
+
+def _kinds_of(names: Sequence[str]) -> str:
+    """What lies in a folder instead of images, for a message."""
+    if not names:
+        return " (they are empty)"
+    kinds = Counter(Path(name).suffix.lower() or "files without a suffix" for name in names)
+    return f" (they hold {', '.join(f'{count} {kind}' for kind, count in kinds.most_common(4))})"
+
+
+def _some(files: Mapping[str, Sequence[Path]]) -> str:
+    """How many images there are and the first one's name, for a message."""
+    names = [path.name for paths in files.values() for path in paths]
+    return f"{len(names)} images, such as {names[0]}" if names else "no images"
+
+
+def _refuse_several_stacks(place: _Place, files: Mapping[str, Sequence[Path]]) -> None:
+    """Say so where a place holds several stacks and is not the folder of patches that it was taken for."""
+    paths = [path for same_stem in files.values() for path in same_stem]
+    stacks = [path for path in paths if path.suffix.lower() in STACK_SUFFIXES]
+    if len(stacks) < 2 or len(stacks) < len(paths):
+        return
+    if open_rows(stacks[0], place.name_of(stacks[0])).rows > PATCH_SIZE:
+        raise InputError(
+            f"{place.label}: holds {len(stacks)} stacks ({', '.join(path.name for path in stacks[:3])}) "
+            "where one is expected; leave the one that metadata are for"
+        )
 
 
 def _only_stackable(files: dict[str, list[Path]]) -> Path | None:
@@ -171,4 +224,5 @@ def _open_ocelot(folder: Path, subsets: list[str], subset: str | None) -> PairSo
         _Place(kind, folder / "images" / subset / kind, f"images/{subset}/{kind}")
         for kind in ("cell", "tissue")
     )
-    return _open_streams(f"OCELOT release, subset {subset}", cell, tissue, _metadata_file(folder))
+    layout = f"OCELOT release, subset {subset}"
+    return _open_streams(layout, cell, tissue, _metadata_file(folder), subset=subset)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from softctm.errors import InputError, PairError
-from softctm.readers.pixels import one_line
-
-_MAX_BYTES = 64 << 20
 
 
 class Metadata:
@@ -35,7 +32,8 @@ class Metadata:
         if isinstance(document, list):
             self._entries = document
         elif isinstance(document, dict) and isinstance(document.get("sample_pairs"), dict):
-            self._entries = document["sample_pairs"]
+            # In the composed form, as the images' stems are: é may be stored as one character or as two.
+            self._entries = {unicodedata.normalize("NFC", k): v for k, v in document["sample_pairs"].items()}
         else:
             raise InputError(
                 f'{label}: must be a list of entries or an object with "sample_pairs"; correct it'
@@ -70,6 +68,48 @@ class Metadata:
             f"{self.label}: has {entries} entries for {pairs} pairs; the last {pairs - entries} will fail"
         ]
 
+    def check_order(self, stems: Sequence[str]) -> list[str]:
+        """Compare the plain order of stems, in which a list's entries are matched, with their numeric order.
+
+        Returns
+        -------
+        list of str
+            Where the two differ, a warning that shows the first pairs as matched.
+        """
+        plain = sorted(stems)
+        if self.by_stem or plain == sorted(stems, key=_numeric_order):
+            return []
+        matched = ", ".join(f"{index} → {stem}" for index, stem in enumerate(plain[:4]))
+        return [
+            f"{self.label}: is a list, so entry i belongs to the i-th image in plain order of the names "
+            f"({matched}, …), which is not the numeric order; if the list is in numeric order, make it "
+            f'an object by name, {{"sample_pairs": {{"{plain[0]}": …}}}}, or give all numbers as many digits'
+        ]
+
+    def without_images(self, stems: Sequence[str], subset: str) -> list[str]:
+        """Entries of a release's subset that have no image of either kind.
+
+        Returns
+        -------
+        list of str
+            A warning that names the first, where there are any.
+        """
+        if not isinstance(self._entries, Mapping):
+            return []
+        have = set(stems)
+        lacking = [
+            name
+            for name, entry in sorted(self._entries.items())
+            if name not in have and isinstance(entry, dict) and entry.get("subset", subset) == subset
+        ]
+        if not lacking:
+            return []
+        more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
+        return [
+            f"{self.label}: lists pairs of '{subset}' without images ({', '.join(lacking[:5])}{more}); they "
+            "are left out and not counted"
+        ]
+
     def entry(self, index: int, name: str) -> Mapping[str, Any]:
         """The entry of one pair.
 
@@ -90,24 +130,6 @@ class Metadata:
         return entry
 
 
-def read_json(path: Path, label: str) -> Any:
-    """Parse a JSON file.
-
-    Raises
-    ------
-    InputError
-        If it is missing, unreadable, not JSON, or absurdly large.
-    """
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_BYTES + 1)
-    except FileNotFoundError as error:
-        raise InputError(f"{label}: is missing; add it beside the images") from error
-    except OSError as error:
-        raise InputError(f"{label}: cannot be read ({error.strerror}); check it") from error
-    if len(data) > _MAX_BYTES:
-        raise InputError(f"{label}: is larger than {_MAX_BYTES >> 20} MB; that is no list of pairs")
-    try:
-        return json.loads(data.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{label}: is not valid JSON ({one_line(error)}); correct it") from error
+def _numeric_order(stem: str) -> list[tuple[int, str]]:
+    """A key that sorts 2 before 10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", stem)]

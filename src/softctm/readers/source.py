@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,9 +41,11 @@ class PatchFiles:
         if not paths:
             raise InputError(f"no {self.kind} image {stem}.* in {self.label}; add it")
         if len(paths) > 1:
+            alike = len({unicodedata.normalize("NFC", path.name) for path in paths}) < len(paths)
             raise InputError(
                 f"{len(paths)} {self.kind} images share the stem in {self.label} "
-                f"({', '.join(path.name for path in paths)}); keep one"
+                f"({', '.join(path.name for path in paths)}"
+                f"{', which differ only in how accents are stored' if alike else ''}); keep one"
             )
         return read_patch(paths[0], f"{self.label}/{paths[0].name}")
 

@@ -10,10 +10,10 @@ from softctm.errors import InputError, UsageError
 from softctm.evaluation.analysis import evaluate
 from softctm.evaluation.bootstrap import RESAMPLES, Bootstrap
 from softctm.evaluation.comparison import compare
-from softctm.evaluation.predictions import read_json
 from softctm.evaluation.scores import count_pairs
 from softctm.evaluation.tissue import find_tissue_maps
 from softctm.evaluation.truth import GroundTruth, GroundTruthPair
+from softctm.files import read_json
 from softctm.points import CellPoints
 from softctm.readers import PairSource, open_pairs
 from softctm.report.build import ReportInput
