@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from softctm.errors import InputError, OutputError, UsageError
+from softctm.errors import InputError, OutputError
 from softctm.files import (
     files_below,
     prepare_folder,
@@ -179,7 +179,7 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
     refuse()
     (tmp_path / "theirs").touch()
     with pytest.raises(
-        UsageError, match=r"theirs is there already and `softctm make` did not make it; .*--overwrite"
+        OutputError, match=r"theirs is there already and `softctm make` did not make it; .*--overwrite"
     ):
         refuse()
     refuse(overwrite=True)

@@ -16,6 +16,7 @@ from softctm.cli import main
 from softctm.pair import CELL_MPP, WINDOW_SIZE, CellTissuePair
 from softctm.phantom import DrawnTruth, draw_pair
 from softctm.phantom.noise import Noise, grid
+from softctm.phantom.sample_folders import draw_pairs
 
 SAMPLE = Path(__file__).parent / "input"
 
@@ -160,6 +161,41 @@ def test_committed_sample_is_what_the_command_draws(container_input: Path) -> No
         difference = np.abs(committed - drawn)
         assert difference.mean() < 0.5
         assert np.percentile(difference, 99.9) <= 8
+
+
+@pytest.mark.parametrize("layout", ["container", "ocelot"])
+def test_only_its_own_files_are_replaced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], layout: str
+) -> None:
+    words = ["phantom", str(tmp_path), "--layout", layout]
+    assert main([*words, "--pairs", "2"]) == 0
+    assert main([*words, "--pairs", "1"]) == 0
+    assert not list(tmp_path.rglob("002.*"))
+    (tmp_path / "images" / "mine.jpg").write_bytes(b"x")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert main([*words, "--pairs", "1", "--seed", "5"]) == 6
+    assert "mine.jpg is there already and `softctm phantom` did not make it" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert main([*words, "--pairs", "1", "--seed", "5", "--overwrite"]) == 0
+    assert (tmp_path / "images" / "mine.jpg").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("document", [[], [{"slide_name": "TCGA-01"}], {"sample_pairs": {}}, "text"])
+def test_a_release_is_never_drawn_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], document: object
+) -> None:
+    (tmp_path / "metadata.json").write_text(json.dumps(document))
+    (tmp_path / "images/train/cell").mkdir(parents=True)
+    (tmp_path / "images/train/cell/001.jpg").write_bytes(b"real")
+    assert main(["phantom", str(tmp_path), "--layout", "ocelot"]) == 6
+    assert (tmp_path / "images/train/cell/001.jpg").read_bytes() == b"real"
+    assert "--overwrite" in capsys.readouterr().err
+
+
+def test_names_sort_as_they_are_counted() -> None:
+    """1000 comes after 999 only if all names are of one length."""
+    first = next(draw_pairs(1000, 0))
+    assert first.pair.name == "0001"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from softctm.errors import InputError, OutputError, UsageError
+from softctm.errors import InputError, OutputError
 
 _MAX_TEXT_BYTES = 256 << 20
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -159,12 +159,12 @@ def refuse_foreign_files(
 
     Raises
     ------
-    UsageError
+    OutputError
         At the first file that is not the command's own.
     """
     for path in files:
         if not overwrite and path.exists() and not is_ours(path):
-            raise UsageError(
+            raise OutputError(
                 f"{path} is there already and `softctm {command}` did not make it; choose another place, or "
                 "--overwrite where it may be replaced"
             )

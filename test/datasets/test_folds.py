@@ -137,3 +137,24 @@ def test_real_release_is_split_evenly(
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == 5
     assert printed[0].startswith(f"fold 0: {sizes[0]} pairs, ")
+
+
+def test_folds_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "folds.json"
+    write_folds(path, {"000": 0, "001": 1}, release([[("kidney", 5, 5)], [("bladder", 1, 0)]]), 0)
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert read_folds(path).count == 2
+
+
+def test_the_command_replaces_only_folds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["phantom", str(tmp_path / "data"), "--layout", "ocelot", "--pairs", "3"]) == 0
+    path = tmp_path / "folds.json"
+    words = ["folds", str(path), "--data", str(tmp_path / "data"), "--folds", "2"]
+    assert main(words) == 0
+    assert main(words) == 0
+    path.write_text('{"mine": 1}')
+    assert main(words) == 6
+    assert "folds.json is there already and `softctm folds` did not make it" in capsys.readouterr().err
+    assert path.read_text() == '{"mine": 1}'
+    assert main([*words, "--overwrite"]) == 0
+    assert read_folds(path).count == 2

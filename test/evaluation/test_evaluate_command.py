@@ -224,3 +224,32 @@ def test_137_pairs_with_everything_in_seconds(tmp_path):
     start = time.process_time()
     assert run("--predictions", predictions, "--truth", truth) == 0
     assert time.process_time() - start < 15
+
+
+def test_tables_of_another_program_are_not_replaced(case, tmp_path, capsys):
+    release, predictions, _, _ = case
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "pairs.csv").write_text("mine")
+    words = ("--predictions", predictions, "--truth", release, "--output", out, "--resamples", 0)
+    assert run(*words) == 6
+    assert "pairs.csv is there already and `softctm evaluate` did not make it" in capsys.readouterr().err
+    assert (out / "pairs.csv").read_text() == "mine"
+    assert run(*words, "--overwrite") == 0
+    assert (out / "pairs.csv").read_text() != "mine"
+    assert run(*words) == 0
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_files_as_windows_writes_them(case, tmp_path, capsys, encoding):
+    """A byte order mark in any of the files changes nothing."""
+    release, predictions, _, _ = case
+    ids = tmp_path / "ids.txt"
+    ids.write_text("001\n002\n003\n004\n005\n")
+    words = ("--predictions", predictions, "--truth", release, "--ids", ids, "--resamples", 0)
+    assert run(*words) == 0
+    expected = capsys.readouterr().out
+    for path in (predictions, ids, release / "metadata.json", *release.rglob("*.csv")):
+        path.write_text(path.read_text(encoding="utf-8"), encoding=encoding)
+    assert run(*words) == 0
+    assert capsys.readouterr().out == expected

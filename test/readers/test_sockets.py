@@ -162,7 +162,7 @@ CELL, TISSUE, METADATA = USUAL
         ([CELL, TISSUE], "no socket's slug contains metadata"),
         (
             [*USUAL, value("other-cells", "images/he-tissues")],
-            "several sockets could be the cell one .he-cell-patches, other-cells., and there are values for each",
+            "several sockets could be the cell one .he-cell-patches, other-cells., and there are values",
         ),
         (
             [value("cell-and-tissue", "images/he-cells"), METADATA],

@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from softctm.commands.shared_options import add_overwrite
 from softctm.commands.truth_options import add_truth_options, predictions_of, short_names, truth_of
 from softctm.console import show
-from softctm.errors import ScoreTooLowError, UsageError
+from softctm.errors import InputError, ScoreTooLowError, UsageError
 from softctm.evaluation.analysis import evaluate
 from softctm.evaluation.bootstrap import RESAMPLES, Bootstrap
 from softctm.evaluation.comparison import Comparison, compare
 from softctm.evaluation.result import Evaluation
 from softctm.evaluation.summary import ranking, summary
 from softctm.evaluation.tissue import find_tissue_maps
-from softctm.files import prepare_folder
+from softctm.files import prepare_folder, read_json, refuse_foreign_files
 from softctm.report.tables import write_comparison, write_evaluation
 
 
@@ -37,6 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="folder of predicted tissue maps (label PNGs or .npy probabilities), one for each FILE",
     )
     parser.add_argument("--output", type=Path, metavar="DIR", help="write everything there as JSON and CSV")
+    add_overwrite(parser)
     parser.add_argument(
         "--resamples",
         type=int,
@@ -64,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
     ]
     if args.output:
         prepare_folder(args.output)
+        _refuse_foreign(args)
     evaluations = []
     for name, predictions, maps in inputs:
         evaluations.append(
@@ -94,6 +97,25 @@ def _check(args: argparse.Namespace) -> None:
             f"--tissue takes one folder for each predictions' file: {len(args.predictions)}, "
             f"not {len(args.tissue)}"
         )
+
+
+def _refuse_foreign(args: argparse.Namespace) -> None:
+    """Stop before tables of another program would be replaced."""
+    folders = [args.output, *(path for path in args.output.iterdir() if path.is_dir())]
+    summaries = ("evaluation.json", "comparison.json")
+    for folder in folders[: None if len(args.predictions) > 1 else 1]:
+        found = [*sorted(folder.glob("*.csv")), *(folder / name for name in summaries)]
+        if not any(_is_own_summary(folder / name) for name in summaries):
+            refuse_foreign_files(found, "evaluate", lambda path: False, args.overwrite)
+
+
+def _is_own_summary(path: Path) -> bool:
+    """Whether this command wrote an `evaluation.json` or `comparison.json`."""
+    try:
+        document = read_json(path)
+    except InputError:
+        return False
+    return isinstance(document, dict) and bool({"challenge", "mF1", "ranking"} & document.keys())
 
 
 def _write(evaluations: list[Evaluation], comparison: Comparison | None, folder: Path) -> None:

@@ -6,8 +6,9 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
-from softctm.commands.shared_options import add_release, load_pairs
+from softctm.commands.shared_options import add_overwrite, add_release, load_pairs
 from softctm.console import show
+from softctm.files import refuse_foreign_files
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -16,12 +17,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_release(parser)
     parser.add_argument("--folds", type=int, default=5, help="number of folds (default: 5)")
     parser.add_argument("--seed", type=int, default=0, help="decides between equal patients (default: 0)")
+    add_overwrite(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Make the folds, write them, and print what is in each."""
-    from softctm.datasets.folds import make_folds, write_folds
+    from softctm.datasets.folds import is_folds_file, make_folds, write_folds
 
+    refuse_foreign_files([args.output], "folds", is_folds_file, args.overwrite)
     pairs = load_pairs(args)
     folds = make_folds(pairs, args.folds, args.seed)
     write_folds(args.output, folds, pairs, args.seed)

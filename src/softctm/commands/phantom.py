@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from softctm.commands.shared_options import add_overwrite
 from softctm.console import show
-from softctm.phantom.sample_folders import LAYOUTS, draw_pairs
+from softctm.files import files_below, refuse_foreign_files
+from softctm.phantom.sample_folders import LAYOUTS, draw_pairs, drawn_files
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -20,10 +22,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="container",
         help="the container's input with the truth beside it, or an OCELOT release (default: container)",
     )
+    add_overwrite(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Draw, write, and say where."""
-    count = LAYOUTS[args.layout](args.out, draw_pairs(args.pairs, args.seed))
+    """Draw, write, and say where; what an earlier run drew there is removed first."""
+    pairs = draw_pairs(args.pairs, args.seed)
+    own = drawn_files(args.out)
+    refuse_foreign_files(files_below(args.out), "phantom", set(own).__contains__, args.overwrite)
+    for path in own:
+        path.unlink()
+    count = LAYOUTS[args.layout](args.out, pairs)
     show(f"{count} pairs drawn to {args.out}")
     return 0

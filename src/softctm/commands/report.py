@@ -6,12 +6,15 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+from softctm.commands.shared_options import add_overwrite
 from softctm.commands.truth_options import add_truth_options, predictions_of, short_names, truth_of
 from softctm.console import show
 from softctm.errors import UsageError
 from softctm.evaluation.bootstrap import RESAMPLES
 from softctm.extras import require
-from softctm.files import prepare_folder, write_bytes_atomically
+from softctm.files import prepare_folder, refuse_foreign_files, write_bytes_atomically
+
+_GENERATOR = b'<meta name="generator" content="softctm'
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="the images, in any layout that predict reads (default: those of --truth, if it is a release)",
     )
     add_truth_options(parser, required=False)
+    add_overwrite(parser)
     parser.add_argument(
         "--tissue", type=Path, metavar="DIR", help="predicted tissue maps, NAME.png or NAME.npy for each pair"
     )
@@ -63,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
     names = short_names(args.predictions)
     _check(args)
     prepare_folder(args.out.parent)
+    refuse_foreign_files([args.out], "report", _is_own_page, args.overwrite)
     truth = None
     if args.truth is not None:
         # With a cell_gt.json, --subset is about the images alone.
@@ -101,3 +106,12 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError(f"--each must be at least 1, not {args.each}")
     if args.resamples < (2 if len(args.predictions) > 1 else 0):
         raise UsageError(f"--resamples must be 0 or more, and 2 or more for a ranking, not {args.resamples}")
+
+
+def _is_own_page(path: Path) -> bool:
+    """Whether this command wrote a page: it names its generator."""
+    try:
+        with path.open("rb") as file:
+            return _GENERATOR in file.read(1 << 20)
+    except OSError:
+        return False

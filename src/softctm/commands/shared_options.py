@@ -1,4 +1,4 @@
-"""Command-line options that several subcommands of training have in common."""
+"""Command-line options that several subcommands have in common."""
 
 from __future__ import annotations
 
@@ -32,6 +32,15 @@ def load_pairs(args: argparse.Namespace) -> list[AnnotatedPair]:
     from softctm.datasets.registry import DATASETS
 
     return DATASETS[args.dataset](args.data, args.subset, PatientKey(args.patient_key))
+
+
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """Add `--overwrite`: replace files that the command did not make."""
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="also replace files that this command did not make (default: stop before anything is written)",
+    )
 
 
 def add_run_folder(parser: argparse.ArgumentParser, what: str) -> None:

@@ -195,3 +195,12 @@ def read_folds(path: Path) -> Folds:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a folds file ({type(error).__name__}: {error})") from None
     return Folds(of_pair, of_patient, count, document.get("seed"))
+
+
+def is_folds_file(path: Path) -> bool:
+    """Whether `read_folds` can read it."""
+    try:
+        read_folds(path)
+    except InputError:
+        return False
+    return True

@@ -7,6 +7,7 @@ Layout: `images/<subset>/{cell,tissue}/ID.jpg` (or another suffix that `predict`
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,7 +158,7 @@ def _images(folder: Path) -> Callable[[str], Path]:
     found = list_images(folder, str(folder))[0] if folder.is_dir() else {}
 
     def image(stem: str) -> Path:
-        paths = found.get(stem, [folder / f"{stem}.jpg"])
+        paths = found.get(unicodedata.normalize("NFC", stem), [folder / f"{stem}.jpg"])
         if len(paths) > 1:
             names = ", ".join(path.name for path in paths)
             raise InputError(f"{folder}: {len(paths)} images share the stem {stem} ({names}); keep one")

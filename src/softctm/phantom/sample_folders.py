@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from softctm.errors import UsageError
-from softctm.files import prepare_folder, write_bytes_atomically, write_json_atomically
+from softctm.errors import InputError, UsageError
+from softctm.files import prepare_folder, read_json, write_bytes_atomically, write_json_atomically
 from softctm.pair import CELL_MPP, PATCH_SIZE, TISSUE_MPP, WINDOW_SIZE, CellTissuePair
 from softctm.phantom import DrawnTruth, draw_pair
 from softctm.writers import points_document
@@ -28,6 +28,9 @@ SLIDE_MPP = CELL_MPP * PATCH_SIZE / SLIDE_BOX
 """µm per pixel of the synthetic slide, 0.251 as in real ones."""
 
 JPEG_QUALITY = 78
+_MARK = "SYNTHETIC"
+"""Ends the slide names of drawn pairs, and tells them from real ones."""
+
 ORGANS = ("kidney", "head-and-neck", "prostate", "stomach", "endometrium", "bladder")
 SEEDS_APART = 100_000
 """Scenes of different seeds never coincide while there are fewer pairs than this."""
@@ -57,9 +60,27 @@ def draw_pairs(count: int, seed: int) -> Iterator[DrawnPair]:
     for index in range(count):
         patient = index // PAIRS_PER_PATIENT
         pair, truth = draw_pair(
-            seed * SEEDS_APART + index, patient=seed * SEEDS_APART + patient, name=f"{index + 1:03d}"
+            seed * SEEDS_APART + index,
+            patient=seed * SEEDS_APART + patient,
+            # Of one length, so that the list of metadata is in the names' plain order.
+            name=f"{index + 1:0{max(3, len(str(count)))}d}",
         )
         yield DrawnPair(pair, truth, _metadata(pair, seed, patient, index % PAIRS_PER_PATIENT))
+
+
+def drawn_files(folder: Path) -> list[Path]:
+    """Files that an earlier run drew into `folder`, by its `metadata.json`; none where that is another's."""
+    try:
+        document = read_json(folder / "metadata.json")
+        is_release = isinstance(document, dict)
+        entries = list(document["sample_pairs"].values() if is_release else document)
+        ours = bool(entries) and all(entry["slide_name"].endswith(_MARK) for entry in entries)
+    except (InputError, KeyError, TypeError, AttributeError):
+        return []
+    if not ours:
+        return []
+    places = _RELEASE_FILES if is_release else _CONTAINER_FILES
+    return [folder / "metadata.json", *(path for place in places for path in sorted(folder.glob(place)))]
 
 
 def write_container_input(folder: Path, pairs: Iterator[DrawnPair]) -> int:
@@ -104,6 +125,20 @@ def write_ocelot_release(folder: Path, pairs: Iterator[DrawnPair]) -> int:
     return len(sample_pairs)
 
 
+_NAME = "[0-9][0-9][0-9]*"
+_CONTAINER_FILES = (
+    f"images/cell_patches/{_NAME}.jpg",
+    f"images/tissue_patches/{_NAME}.jpg",
+    f"truth/tissue/{_NAME}.png",
+    "truth/cell_gt.json",
+)
+_RELEASE_FILES = (
+    f"images/train/cell/{_NAME}.jpg",
+    f"images/train/tissue/{_NAME}.jpg",
+    f"annotations/train/cell/{_NAME}.csv",
+    f"annotations/train/tissue/{_NAME}.png",
+)
+
 LAYOUTS: dict[str, Callable[[Path, Iterator[DrawnPair]], int]] = {
     "container": write_container_input,
     "ocelot": write_ocelot_release,
@@ -118,7 +153,7 @@ def _metadata(pair: CellTissuePair, seed: int, patient: int, part: int) -> dict[
     window = pair.window
     cell_x, cell_y = (corner + at * zoomed_box // PATCH_SIZE for at in (window.x, window.y))
     return {
-        "slide_name": f"TCGA-{seed % 100:02d}-{patient:04d}-01Z-00-DX1.SYNTHETIC",
+        "slide_name": f"TCGA-{seed % 100:02d}-{patient:04d}-01Z-00-DX1.{_MARK}",
         "cell": _box(cell_x, cell_y, SLIDE_BOX, CELL_MPP),
         "tissue": _box(corner, corner, zoomed_box, TISSUE_MPP),
         "patch_x_offset": (window.x + WINDOW_SIZE / 2) / PATCH_SIZE,
