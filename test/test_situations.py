@@ -1,0 +1,270 @@
+"""Each row of docs/situations.md happens as it says.
+
+A case is a function that is given an empty folder, makes the situation there, and returns the exit code and
+everything that was told. `@situation("id")` puts it into the table.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import tifffile
+from inputs import entry, patch, stack_paths, write_metadata, write_pairs
+from numpy.typing import NDArray
+from PIL import Image
+
+from softctm.cli import main
+from softctm.errors import SoftCTMError
+from softctm.readers import open_pairs
+
+TABLE = Path(__file__).resolve().parents[1] / "docs" / "situations.md"
+CELL, TISSUE = "images/cell_patches", "images/tissue_patches"
+
+Answer = tuple[int, str]
+CASES: dict[str, Callable[[Path], Answer]] = {}
+
+
+def situation(name: str) -> Callable[[Callable[[Path], Answer]], Callable[[Path], Answer]]:
+    """Register the case of the row `name`."""
+
+    def register(case: Callable[[Path], Answer]) -> Callable[[Path], Answer]:
+        assert name not in CASES
+        CASES[name] = case
+        return case
+
+    return register
+
+
+def rows() -> dict[str, tuple[str, int]]:
+    """The table: id → answer and exit code."""
+    found = re.findall(
+        r"^\| ([a-z0-9-]+) \| .+? \| (.+) \| (\d+) \|$", TABLE.read_text(encoding="utf-8"), re.M
+    )
+    return {name: (answer, int(code)) for name, answer, code in found}
+
+
+def read(folder: Path) -> Answer:
+    """Read all pairs, as `predict` does before it computes."""
+    try:
+        source = open_pairs(folder)
+        for index in range(len(source)):
+            source.read(index)
+    except SoftCTMError as error:
+        return error.exit_code, str(error)
+    return 0, "\n".join(source.warnings)
+
+
+def with_cell(folder: Path, name: str, save: Callable[[Path], object], expected: object = None) -> Answer:
+    """One pair whose cell image is written by `save`; where it is read, its pixels must be `expected`."""
+    write_pairs(folder, 1)
+    (folder / CELL / "000.png").unlink()
+    save(folder / CELL / name)
+    if expected is not None:
+        difference = open_pairs(folder).read(0).cell.astype(int) - np.asarray(expected, int)
+        assert np.abs(difference).mean() < (5 if name.endswith("jpg") else 1e-9)
+    return read(folder)
+
+
+def deep(scale: int = 257) -> NDArray[np.uint16]:
+    return patch(0).astype(np.uint16) * scale
+
+
+def save_png16(pixels: NDArray[np.uint16]) -> Callable[[Path], object]:
+    return lambda path: sitk.WriteImage(sitk.GetImageFromArray(pixels, isVector=True), str(path))
+
+
+@situation("rgb16-full")
+def _(folder: Path) -> Answer:
+    return with_cell(folder, "000.png", save_png16(deep()), patch(0))
+
+
+@situation("rgb16-8bit")
+def _(folder: Path) -> Answer:
+    return with_cell(folder, "000.png", save_png16(deep(1)))
+
+
+@situation("rgb16-12bit-tiff")
+def _(folder: Path) -> Answer:
+    return with_cell(folder, "000.tif", lambda path: tifffile.imwrite(path, deep(16), photometric="rgb"))
+
+
+@situation("planar16-tiff")
+def _(folder: Path) -> Answer:
+    planes = np.ascontiguousarray(deep().transpose(2, 0, 1))
+    return with_cell(
+        folder,
+        "000.tif",
+        lambda path: tifffile.imwrite(path, planes, photometric="rgb", planarconfig="separate"),
+        patch(0),
+    )
+
+
+@situation("white-is-zero-tiff")
+def _(folder: Path) -> Answer:
+    gray = deep()[..., 0]
+    return with_cell(
+        folder,
+        "000.tif",
+        lambda path: tifffile.imwrite(path, 65535 - gray, photometric="miniswhite"),
+        np.repeat(gray[..., None] >> 8, 3, 2),
+    )
+
+
+@situation("jpeg12")
+def _(folder: Path) -> Answer:
+    def save(path: Path) -> None:
+        Image.fromarray(patch(0)).save(path)
+        data = bytearray(path.read_bytes())
+        data[data.index(b"\xff\xc0\x00\x11\x08") + 4] = 12
+        path.write_bytes(data)
+
+    return with_cell(folder, "000.jpg", save)
+
+
+@situation("float-tiff")
+def _(folder: Path) -> Answer:
+    pixels = patch(0).astype(np.float32)
+    return with_cell(folder, "000.tif", lambda path: tifffile.imwrite(path, pixels, photometric="rgb"))
+
+
+def retagged(name: str, change: Callable[[object], object]) -> Callable[[Path], None]:
+    """A tiled TIFF whose tag `name` is changed."""
+
+    def save(path: Path) -> None:
+        tifffile.imwrite(path, patch(0), photometric="rgb", tile=(256, 256))
+        with tifffile.TiffFile(path, mode="r+b") as tiff:
+            tag = tiff.pages.first.tags[name]
+            tag.overwrite(change(tag.value))
+
+    return save
+
+
+@situation("jpeg2000-tiff")
+def _(folder: Path) -> Answer:
+    return with_cell(folder, "000.tif", retagged("Compression", lambda value: 34712))
+
+
+@situation("sparse-tiff")
+def _(folder: Path) -> Answer:
+    def save(path: Path) -> None:
+        tifffile.imwrite(path, patch(0), photometric="rgb", tile=(256, 256))
+        with tifffile.TiffFile(path, mode="r+b") as tiff:
+            for name in ("TileOffsets", "TileByteCounts"):
+                tag = tiff.pages.first.tags[name]
+                tag.overwrite([0, *tag.value[1:]])
+
+    return with_cell(folder, "000.tif", save)
+
+
+@situation("mpo")
+def _(folder: Path) -> Answer:
+    more = [Image.fromarray(patch(1))]
+    save = Image.fromarray(patch(0)).save
+    return with_cell(
+        folder, "000.jpg", lambda path: save(path, "MPO", save_all=True, append_images=more), patch(0)
+    )
+
+
+@situation("only-webp")
+def _(folder: Path) -> Answer:
+    for name in (CELL, TISSUE):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "a.webp").touch()
+    write_metadata(folder, [entry()])
+    return read(folder)
+
+
+@situation("accents")
+def _(folder: Path) -> Answer:
+    write_pairs(folder, 1)
+    for name, stem in ((CELL, "\u00e9"), (TISSUE, "e\u0301")):
+        (folder / name / "000.png").rename(folder / name / f"{stem}.png")
+    return read(folder)
+
+
+@situation("numeric-order")
+def _(folder: Path) -> Answer:
+    write_pairs(folder, 12)
+    for name in (CELL, TISSUE):
+        for path in sorted((folder / name).iterdir()):
+            path.rename(path.with_name(f"{int(path.stem) + 1}.png"))
+    return read(folder)
+
+
+@situation("metadata-bom")
+def _(folder: Path) -> Answer:
+    (write_pairs(folder, 1) / "metadata.json").write_text(json.dumps([entry()]), encoding="utf-8-sig")
+    return read(folder)
+
+
+@situation("metadata-comma")
+def _(folder: Path) -> Answer:
+    (write_pairs(folder, 1) / "metadata.json").write_text('[{"cell": 1\n "tissue": 2}]')
+    return read(folder)
+
+
+def write_sockets(folder: Path, places: dict[str, str]) -> None:
+    values = [
+        {"socket": {"slug": slug, "relative_path": place, "super_kind": "File" if "." in place else "Image"}}
+        for slug, place in places.items()
+    ]
+    (folder / "inputs.json").write_text(json.dumps(values))
+
+
+@situation("output-socket")
+def _(folder: Path) -> Answer:
+    write_pairs(folder, 1)
+    places = {"cells": CELL, "tissue": TISSUE, "metadata": "metadata.json"}
+    write_sockets(folder, places | {"cell-classification": "cell_classification.json"})
+    return read(folder)
+
+
+@situation("two-stacks")
+def _(folder: Path) -> Answer:
+    paths = stack_paths(folder)
+    stack = Image.fromarray(np.concatenate([patch(0), patch(1)]))
+    for path in (paths["tissue"], paths["cell"].with_name("a.tif"), paths["cell"].with_name("b.tif")):
+        stack.save(path)
+    write_metadata(folder, [entry()] * 2)
+    write_sockets(folder, {"cells": CELL, "tissue": TISSUE, "metadata": "metadata.json"})
+    return read(folder)
+
+
+@situation("release-lists-more")
+def _(folder: Path) -> Answer:
+    for kind in ("cell", "tissue"):
+        (folder / "images/train" / kind).mkdir(parents=True)
+        Image.fromarray(patch(0)).save(folder / "images/train" / kind / "000.jpg")
+    entries = {name: entry() | {"subset": "train"} for name in ("000", "001")}
+    write_metadata(folder, {"sample_pairs": entries})
+    return read(folder)
+
+
+@situation("phantom-over-release")
+def _(folder: Path) -> Answer:
+    write_metadata(folder, {"sample_pairs": {"001": {"slide_name": "TCGA-1"}}})
+    return main(["phantom", str(folder)]), ""
+
+
+# Last, when all cases are registered.
+def test_every_row_has_a_case_and_every_case_a_row() -> None:
+    table = TABLE.read_text(encoding="utf-8").splitlines()
+    assert len(rows()) == sum(line.startswith("| ") for line in table) - 2  # the heading and the rule
+    assert sorted(rows()) == sorted(CASES)
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_the_answer_is_as_written(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    answer, code = rows()[name]
+    found, told = CASES[name](tmp_path)
+    assert found == code
+    told += capsys.readouterr().err
+    for part in re.findall(r'"(.*)"', answer):
+        assert part in told
+    assert "Traceback" not in told
