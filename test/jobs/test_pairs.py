@@ -48,7 +48,8 @@ class FakeDetector:
         name="fake",
         version="1",
         folder=Path("nowhere"),
-        manifest={"license": "MIT"},
+        precision="float32",
+        manifest=SimpleNamespace(task="cell-points", licenses=("MIT",)),
         hashes={"a.onnx": "0" * 64},
     )
 
@@ -191,11 +192,10 @@ def test_a_failure_in_the_detector_does_not_lose_the_others(tmp_path: Path, erro
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (ModelError("bad"), ModelError),
         (PairError("pair x: NaN"), PairError),
         (ValueError("bug"), SoftCTMError),
     ],
-    ids=["model", "pair", "bug"],
+    ids=["pair", "bug"],
 )
 def test_no_pair_at_all_is_never_a_success(
     tmp_path: Path, error: Exception, kind: type[SoftCTMError], allow_partial: bool
@@ -211,6 +211,16 @@ def test_no_pair_at_all_is_never_a_success(
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert record["status"] == "failed"
     assert len(record["failures"]) == 2
+
+
+@pytest.mark.parametrize("bad", ["000", "001"])
+def test_a_fault_of_the_model_ends_the_job_at_once_and_keeps_what_is_done(tmp_path: Path, bad: str) -> None:
+    write_pairs(tmp_path, 3)
+    with pytest.raises(ModelError, match=r"^write logits$"):
+        run(tmp_path, failing_for(bad, ModelError("write logits")), allow_partial=True)
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert (record["status"], record["error"]) == ("failed", "write logits")
+    assert (tmp_path / "out" / "cell_classification.json").exists() == (bad == "001")
 
 
 def test_an_old_result_survives_a_failed_run(tmp_path: Path) -> None:
@@ -450,7 +460,7 @@ def test_quality_is_views_and_cell_networks_and_views_can_be_chosen_apart(tmp_pa
     given = {}
     for quality, more in asked.items():
         options = JobOptions(weights=folder, device="cpu", quality=quality, **more)
-        given[quality] = (options.chosen_quality.views, len(load_detector(options).model.cell.networks))
+        given[quality] = (options.chosen_quality.views, len(load_detector(options).model.cells.networks))
     assert given == {"full": (8, 5), "fast": (4, 3), "balanced": (2, 5)}
 
 

@@ -28,7 +28,7 @@ class Model(SimpleNamespace):
     """A model of one network a fold, which are told apart by their hashes."""
 
     def held_out(self, fold: int) -> Model:
-        return Model(hashes={"cell": f"{self.version}{fold}"})
+        return Model(hashes={"cell": f"{self.version}{fold}"}, precision="float32")
 
 
 @pytest.fixture

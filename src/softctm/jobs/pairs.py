@@ -112,7 +112,6 @@ def run_job(
         record.device = {
             "asked": options.device,
             "used": detector.device,
-            "precision": detector.model.precision,
             "notice": detector.notice,
         }
         record.model = run_record.model_entry(detector.model)
