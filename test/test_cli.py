@@ -141,7 +141,7 @@ def test_what_is_required_and_there_is_not_even_imported(monkeypatch: pytest.Mon
         ("matplotlib", ["report", "r.html", "--predictions", "p", "--truth", "t"], "report"),
         ("onnxruntime", ["predict", "--input", "test/input", "--output", "{tmp}"], "cpu"),
         ("onnxruntime", ["validate", "--data", "d"], "cpu"),
-        ("onnxruntime", ["quantize", "--calibrate", "test/input", "--output", "{tmp}"], "cpu"),
+        ("onnxruntime", ["quantize", "--calibrate", "test/input"], "cpu"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else value,
 )
