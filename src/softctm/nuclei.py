@@ -1,0 +1,108 @@
+"""Nuclei as a table: position, type, box and size, one array each; the types by number, name and color."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class NucleusType:
+    """A type of nucleus; its number is its place in the model's tuple of types, 0 is background.
+
+    Attributes
+    ----------
+    name : str
+    color : (int, int, int)
+        RGB, 0 … 255, in which it is drawn.
+    """
+
+    name: str
+    color: tuple[int, int, int]
+
+
+PANNUKE_TYPES = (
+    NucleusType("background", (128, 128, 128)),
+    NucleusType("neoplastic", (230, 25, 40)),
+    NucleusType("inflammatory", (30, 200, 80)),
+    NucleusType("connective", (35, 100, 240)),
+    NucleusType("dead", (250, 235, 30)),
+    NucleusType("epithelial", (255, 150, 50)),
+)
+"""PanNuke's types in its order, with background first: the default."""
+
+_PALETTE = (
+    (230, 25, 40),
+    (30, 200, 80),
+    (35, 100, 240),
+    (250, 235, 30),
+    (255, 150, 50),
+    (170, 60, 220),
+    (0, 200, 220),
+    (160, 95, 40),
+)
+
+
+def types_named(names: Sequence[str]) -> tuple[NucleusType, ...]:
+    """Types 1, 2, … of these names, with background first and colors that differ."""
+    colors = [_PALETTE[i % len(_PALETTE)] for i in range(len(names))]
+    return PANNUKE_TYPES[0], *map(NucleusType, names, colors)
+
+
+@dataclass(frozen=True)
+class NucleiTable:
+    """The nuclei of an instance map, a row each.
+
+    Attributes
+    ----------
+    id : (N,) int32
+        Value in the instance map, from 1, rising.
+    x, y : (N,) float64
+        Centroid: mean column and mean row of the pixels, whole numbers being pixel centers.
+    type : (N,) uint8
+        Number of the type; 0 where nothing but background was seen.
+    type_probability : (N,) float32
+        Share of the pixels that have this type, 0 … 1.
+    box : (N, 4) int32
+        Row min, column min, row max, column max; the maxima exclusive.
+    area_px : (N,) int64
+        Number of pixels.
+    """
+
+    id: NDArray[np.int32]
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    type: NDArray[np.uint8]
+    type_probability: NDArray[np.float32]
+    box: NDArray[np.int32]
+    area_px: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        lengths = {len(column) for column in vars(self).values()}
+        if len(lengths) != 1:
+            raise ValueError(f"the columns must be equally long, not {sorted(lengths)}")
+        if self.box.ndim != 2 or self.box.shape[1] != 4:
+            raise ValueError(f"box must be (N, 4), not {self.box.shape}")
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+    def where(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> NucleiTable:
+        """The nuclei that a mask (N,) or indices choose."""
+        return NucleiTable(**{name: column[chosen] for name, column in vars(self).items()})
+
+    @classmethod
+    def empty(cls) -> NucleiTable:
+        """No nuclei: a valid answer."""
+        return cls(
+            id=np.zeros(0, np.int32),
+            x=np.zeros(0),
+            y=np.zeros(0),
+            type=np.zeros(0, np.uint8),
+            type_probability=np.zeros(0, np.float32),
+            box=np.zeros((0, 4), np.int32),
+            area_px=np.zeros(0, np.int64),
+        )
