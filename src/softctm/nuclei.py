@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,6 +93,11 @@ class NucleiTable:
     def where(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> NucleiTable:
         """The nuclei that a mask (N,) or indices choose."""
         return NucleiTable(**{name: column[chosen] for name, column in vars(self).items()})
+
+    def moved(self, x: int, y: int, ids: NDArray[np.int32]) -> NucleiTable:
+        """The same nuclei with other ids, in a map whose origin lies x pixels to the left and y above."""
+        box = self.box + np.array([y, x, y, x], np.int32)
+        return replace(self, id=ids, x=self.x + x, y=self.y + y, box=box)
 
     @classmethod
     def empty(cls) -> NucleiTable:
