@@ -9,9 +9,9 @@ import errno
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from softctm.errors import InputError, OutputError
 
@@ -183,6 +183,58 @@ def files_below(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if not path.is_dir())
 
 
+class AtomicFile:
+    """A file that is written piece by piece and appears under its name when it is whole.
+
+    It is written as a temporary file in the same folder. Leaving the `with` block flushes it to the disk and
+    renames it; leaving by an exception removes it, and the old file, if any, is untouched.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._temporary = path, ""
+
+    def __enter__(self) -> BinaryIO:
+        with output_errors(self._path):
+            handle, self._temporary = tempfile.mkstemp(
+                prefix=".softctm-", suffix=".tmp", dir=self._path.parent
+            )
+            os.close(handle)
+            self._file = open(self._temporary, "w+b")  # by name: TIFF writers look for it
+        return self._file
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            with output_errors(self._path), self._file:
+                if kind is None:
+                    self._file.flush()
+                    os.fsync(self._file.fileno())
+            if kind is None:
+                with output_errors(self._path):
+                    # Temporary files are private; the result is as readable as any file of the user's.
+                    os.chmod(self._temporary, 0o666 & ~_umask())
+                    os.replace(self._temporary, self._path)
+                    _flush_folder(self._path.parent)
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(self._temporary)
+
+
+@contextlib.contextmanager
+def output_errors(path: Path) -> Iterator[None]:
+    """Turn an `OSError` of what writes to `path` into an `OutputError` that names it."""
+    try:
+        yield
+    except OSError as error:
+        too_long = error.errno == errno.ENAMETOOLONG
+        remedy = "shorten its name" if too_long else "make room, or choose another output folder"
+        raise OutputError(f"{path} cannot be written ({error.strerror}); {remedy}") from error
+
+
 def write_bytes_atomically(path: Path, data: bytes) -> None:
     """Write to a temporary file in the same folder, flush it to the disk, and rename it.
 
@@ -191,26 +243,8 @@ def write_bytes_atomically(path: Path, data: bytes) -> None:
     OutputError
         If the folder cannot be written to; the old file, if any, is untouched.
     """
-    temporary = None
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=".softctm-", suffix=".tmp", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        # Temporary files are private; the result is as readable as any file that the user creates.
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-        temporary = None
-        _flush_folder(path.parent)
-    except OSError as error:
-        too_long = error.errno == errno.ENAMETOOLONG
-        remedy = "shorten its name" if too_long else "make room, or choose another output folder"
-        raise OutputError(f"{path} cannot be written ({error.strerror}); {remedy}") from error
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
+    with AtomicFile(path) as file, output_errors(path):
+        file.write(data)
 
 
 def write_json_atomically(path: Path, document: Any, indent: int | None = None) -> None:

@@ -1,0 +1,194 @@
+"""Nuclei for other programs, batch after batch: GeoJSON (QuPath, GIS) and CSV (spreadsheets).
+
+Each writer streams to a temporary file, so that a million nuclei need no more memory than a batch of them;
+the file appears under its name when it is whole.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from softctm.files import AtomicFile, output_errors
+from softctm.nuclei import NucleusType
+from softctm.postprocessing.measured_nuclei import MeasuredNuclei
+
+_DECIMALS = 2
+"""Of positions, pixels: an outline's corners lie at halves."""
+
+_MEASUREMENTS = ("area_um2", "perimeter_um", "eccentricity", "hematoxylin_od")
+
+CSV_COLUMNS = ("id", "x", "y", "type", "probability", *_MEASUREMENTS, "left", "top", "right", "bottom")
+
+
+class NucleiWriter(ABC):
+    """What the writers share: a file that is opened, added to, and closed.
+
+    Parameters
+    ----------
+    path : Path
+        The file; its folder exists.
+    types : sequence of NucleusType
+        By number, background first.
+
+    Raises
+    ------
+    OutputError
+        On opening, adding or closing, if the file cannot be written.
+    """
+
+    def __init__(self, path: Path, types: Sequence[NucleusType]) -> None:
+        self._path, self._types, self._atomic = path, types, AtomicFile(path)
+
+    def __enter__(self) -> Self:
+        self._file = self._atomic.__enter__()
+        self._write(self._head())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._write(self._tail())
+        except BaseException as error:
+            self._atomic.__exit__(type(error), error, error.__traceback__)
+            raise
+        self._atomic.__exit__(kind, value, trace)
+
+    def add(
+        self,
+        nuclei: MeasuredNuclei,
+        *,
+        origin: tuple[float, float] = (0.0, 0.0),
+        scale: tuple[float, float] = (1.0, 1.0),
+    ) -> None:
+        """Write a batch.
+
+        Parameters
+        ----------
+        nuclei : MeasuredNuclei
+            Ids are written as they are: they should be the file's own.
+        origin : (float, float)
+            Where the map's top left corner lies, x and y, in the pixels that the user sees: level-0 pixels of
+            a slide.
+        scale : (float, float)
+            Such pixels per pixel of the map, along x and y.
+        """
+        self._write(self._encoded(nuclei, np.array(origin, float), np.array(scale, float)))
+
+    def _write(self, text: str) -> None:
+        with output_errors(self._path):
+            self._file.write(text.encode())
+
+    @abstractmethod
+    def _head(self) -> str:
+        """What the file begins with."""
+
+    @abstractmethod
+    def _encoded(
+        self, nuclei: MeasuredNuclei, origin: NDArray[np.float64], scale: NDArray[np.float64]
+    ) -> str:
+        """A batch as text."""
+
+    def _tail(self) -> str:
+        """What it ends with."""
+        return ""
+
+
+class GeoJsonWriter(NucleiWriter):
+    """A feature collection of polygons, which QuPath reads as detections with classes and measurements.
+
+    Coordinates are pixels, x first, with pixel centers at + 0.5; rings are closed and counterclockwise.
+    """
+
+    def __init__(self, path: Path, types: Sequence[NucleusType]) -> None:
+        super().__init__(path, types)
+        self._classes = [{"name": kind.name, "color": list(kind.color)} for kind in types]
+        self._separator = "\n"
+
+    def _head(self) -> str:
+        return '{"type":"FeatureCollection","features":['
+
+    def _encoded(
+        self, nuclei: MeasuredNuclei, origin: NDArray[np.float64], scale: NDArray[np.float64]
+    ) -> str:
+        parts = []
+        corners = np.round(nuclei.outlines.corners * scale + origin, _DECIMALS).tolist()
+        start = nuclei.outlines.start.tolist()
+        measured = [_plain(getattr(nuclei.features, name)) for name in _MEASUREMENTS]
+        table = nuclei.table
+        columns = zip(
+            table.id.tolist(), table.type.tolist(), _plain(table.type_probability), *measured, strict=True
+        )
+        for i, (number, kind, probability, *values) in enumerate(columns):
+            ring = corners[start[i] : start[i + 1]]
+            feature: dict[str, Any] = {
+                "type": "Feature",
+                "geometry": {"type": "Polygon", "coordinates": [[*ring, ring[0]]]},
+                "properties": {
+                    "objectType": "detection",
+                    "classification": self._classes[kind],
+                    "measurements": {
+                        "id": number,
+                        "probability": probability,
+                        **dict(zip(_MEASUREMENTS, values, strict=True)),
+                    },
+                },
+            }
+            parts.append(self._separator + json.dumps(feature, separators=(",", ":")))
+            self._separator = ",\n"
+        return "".join(parts)
+
+    def _tail(self) -> str:
+        return "\n]}\n"
+
+
+class CsvWriter(NucleiWriter):
+    """A row a nucleus: id, center, type, its probability, measurements, bounding box.
+
+    x and y are pixels with centers at + 0.5, as in the GeoJSON file; the box's sides are pixel sides.
+    """
+
+    def _head(self) -> str:
+        return ",".join(CSV_COLUMNS) + "\n"
+
+    def _encoded(
+        self, nuclei: MeasuredNuclei, origin: NDArray[np.float64], scale: NDArray[np.float64]
+    ) -> str:
+        table, text = nuclei.table, io.StringIO()
+        center = np.column_stack((table.x, table.y)) + 0.5
+        top_left, bottom_right = table.box[:, [1, 0]], table.box[:, [3, 2]]
+        placed = [np.round(part * scale + origin, _DECIMALS) for part in (center, top_left, bottom_right)]
+        columns = (
+            table.id.tolist(),
+            *placed[0].T.tolist(),
+            [self._types[kind].name for kind in table.type.tolist()],
+            _plain(table.type_probability),
+            *(_plain(getattr(nuclei.features, name)) for name in _MEASUREMENTS),
+            *(column for part in placed[1:] for column in part.T.tolist()),
+        )
+        csv.writer(text, lineterminator="\n").writerows(zip(*columns, strict=True))
+        return text.getvalue()
+
+
+NUCLEI_WRITERS: dict[str, tuple[str, type[NucleiWriter]]] = {
+    "geojson": ("nuclei.geojson", GeoJsonWriter),
+    "csv": ("nuclei.csv", CsvWriter),
+}
+"""Name → file name and writer."""
+
+
+def _plain(values: NDArray[np.floating]) -> list[float]:
+    """Python numbers with four decimals."""
+    rounded: list[float] = np.round(values.astype(np.float64), 4).tolist()
+    return rounded
