@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 
 @dataclass(frozen=True)
@@ -111,3 +112,48 @@ class NucleiTable:
             box=np.zeros((0, 4), np.int32),
             area_px=np.zeros(0, np.int64),
         )
+
+
+def tabulate(instances: NDArray[np.integer], types: NDArray[np.integer]) -> NucleiTable:
+    """The table of all nuclei of a map.
+
+    The type is the most frequent one among a nucleus' pixels (of equally frequent ones that with the smaller
+    number); where that is background, the second.
+
+    Parameters
+    ----------
+    instances : (H, W) integer
+        0 background, else the nucleus' number; memory grows with the largest number.
+    types : (H, W) integer
+        Type of every pixel, 0 … 255.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    """
+    if instances.shape != types.shape or instances.ndim != 2:
+        raise ValueError(f"instances and types must be (H, W) alike, not {instances.shape}, {types.shape}")
+    rows, columns = np.nonzero(instances)
+    if not len(rows):
+        return NucleiTable.empty()
+    labels, found = instances[rows, columns].astype(np.int64), types[rows, columns].astype(np.int64)
+    kinds, length = max(int(found.max()) + 1, 2), int(labels.max()) + 1
+    votes = np.bincount(labels * kinds + found, minlength=length * kinds).reshape(length, kinds)
+    area = votes.sum(axis=1)
+    ids = np.flatnonzero(area)
+    votes, area = votes[ids], area[ids]
+    kind = votes.argmax(axis=1)
+    second = votes[:, 1:].argmax(axis=1) + 1
+    kind = np.where((kind == 0) & (votes[:, 1:].max(axis=1) > 0), second, kind)
+    boxes = ndimage.find_objects(instances.astype(np.int32, copy=False))
+    corners = [(r.start, c.start, r.stop, c.stop) for r, c in (boxes[i - 1] for i in ids.tolist())]
+    return NucleiTable(
+        id=ids.astype(np.int32),
+        x=np.bincount(labels, columns)[ids] / area,
+        y=np.bincount(labels, rows)[ids] / area,
+        type=kind.astype(np.uint8),
+        type_probability=(votes[np.arange(len(ids)), kind] / area).astype(np.float32),
+        box=np.array(corners, np.int32).reshape(-1, 4),
+        area_px=area,
+    )

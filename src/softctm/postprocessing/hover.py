@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.segmentation import watershed
 
-from softctm.nuclei import NucleiTable
+from softctm.nuclei import NucleiTable, tabulate
 
 _MIN_OBJECT_PX = 10
 _EDGE_LEVEL = 0.4
@@ -74,11 +74,9 @@ def separate_nuclei(
 
 
 def classify_nuclei(instances: NDArray[np.integer], types: NDArray[np.integer]) -> NucleiTable:
-    """Name the nuclei by the pixels that they cover, and measure where they are.
+    """Name the nuclei by the pixels that they cover, and measure where they are; see `tabulate`.
 
-    The type is the most frequent one (of equally frequent ones the one with the smaller number); where that
-    is background, the second. A nucleus of fewer than three contour points, which is one pixel or a straight
-    line of them, is left out of the table.
+    A nucleus of fewer than three contour points, which is one pixel or a straight line of them, is left out.
 
     Parameters
     ----------
@@ -92,38 +90,8 @@ def classify_nuclei(instances: NDArray[np.integer], types: NDArray[np.integer]) 
     ValueError
         If the shapes differ.
     """
-    if instances.shape != types.shape or instances.ndim != 2:
-        raise ValueError(f"instances and types must be (H, W) alike, not {instances.shape}, {types.shape}")
-    rows, columns = np.nonzero(instances)
-    if not len(rows):
-        return NucleiTable.empty()
-    labels, found = instances[rows, columns].astype(np.int64), types[rows, columns].astype(np.int64)
-    kinds, length = max(int(found.max()) + 1, 2), int(labels.max()) + 1
-    votes = np.bincount(labels * kinds + found, minlength=length * kinds).reshape(length, kinds)
-    area = votes.sum(axis=1)
-    ids = np.flatnonzero(area)
-    votes, area = votes[ids], area[ids]
-    named = votes[:, 1:].argmax(axis=1) + 1
-    is_background = votes[:, 1:].max(axis=1) == 0
-    foremost = votes.argmax(axis=1)
-    kind = np.where((foremost == 0) & ~is_background, named, foremost)
-    table = NucleiTable(
-        id=ids.astype(np.int32),
-        x=np.bincount(labels, columns)[ids] / area,
-        y=np.bincount(labels, rows)[ids] / area,
-        type=kind.astype(np.uint8),
-        type_probability=(votes[np.arange(len(ids)), kind] / area).astype(np.float32),
-        box=boxes(instances, ids),
-        area_px=area,
-    )
+    table = tabulate(instances, types)
     return table.where(has_outline(table))
-
-
-def boxes(instances: NDArray[np.integer], ids: NDArray[np.integer]) -> NDArray[np.int32]:
-    """Bounding boxes (N, 4) int32 of these ids, all present: row min, column min, row max, column max."""
-    found = ndimage.find_objects(instances.astype(np.int32, copy=False))
-    corners = [(r.start, c.start, r.stop, c.stop) for r, c in (found[i - 1] for i in ids.tolist())]
-    return np.array(corners, np.int32).reshape(-1, 4)
 
 
 def has_outline(table: NucleiTable) -> NDArray[np.bool_]:
