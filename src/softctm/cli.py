@@ -25,14 +25,18 @@ COMMANDS = {
     "quantize": "make an 8-bit version of a model, for processors",
     "validate": "score stored networks out of fold",
     "evaluate": "score predictions against annotations",
+    "evaluate nuclei": "score instance maps of nuclei against annotations",
     "report": "make a self-contained HTML page of predictions",
 }
-"""Name → help. `softctm.commands.<name>` has `configure(parser)` and `run(args) -> exit code`."""
+"""Name → help. `softctm.commands.<name>` (_ for a space) has `configure(parser)` and `run(args) → exit code`.
+
+A name of two words is a command and what it acts on; the command alone acts on cells.
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code; an error becomes one line on stderr."""
-    return run_program(_parser, argv)
+    return run_program(_parser, _joined(sys.argv[1:] if argv is None else argv))
 
 
 def run_program(
@@ -97,11 +101,23 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     for name, text in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         if name == called:
-            module = importlib.import_module(f"softctm.commands.{name}")
+            module = importlib.import_module(f"softctm.commands.{name.replace(' ', '_')}")
             module.configure(subparser)
             subparser.set_defaults(run=module.run)
             add_log_options(subparser, again=True)
     return parser
+
+
+def _joined(argv: Sequence[str]) -> list[str]:
+    """The arguments, with a command and what it acts on as one word: `evaluate nuclei`, `evaluate cells`."""
+    argv = list(argv)
+    place = next((i for i, word in enumerate(argv) if word in COMMANDS), len(argv))
+    both = " ".join(argv[place : place + 2])
+    if both in COMMANDS:
+        argv[place : place + 2] = [both]
+    elif argv[place + 1 : place + 2] == ["cells"] and f"{argv[place]} nuclei" in COMMANDS:
+        del argv[place + 1]
+    return argv
 
 
 def _parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
