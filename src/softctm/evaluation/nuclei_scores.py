@@ -67,6 +67,8 @@ class NucleiEvaluation:
         `bpq` and `mpq`: the mean of the organs' means, as PanNuke's tables have it; empty without organs.
     images : tuple of ImageScore
     magnification : int
+    merged : mapping of str to str
+        Type of the data → one of `types` that it is counted as, where that has another name.
     resamples, seed : int
         Of the bootstrap over images.
     """
@@ -79,6 +81,7 @@ class NucleiEvaluation:
     over_organs: Mapping[str, Estimate]
     images: tuple[ImageScore, ...]
     magnification: int
+    merged: Mapping[str, str]
     resamples: int
     seed: int
 
@@ -87,6 +90,7 @@ class NucleiEvaluation:
         settings = {
             "magnification": self.magnification,
             "radius_px": RADIUS_PX[self.magnification],
+            "merged": self.merged,
             "resamples": self.resamples,
             "seed": self.seed,
             "confidence_level": CONFIDENCE_LEVEL,
@@ -151,6 +155,7 @@ def evaluate_nuclei(
         over_organs=_over_organs(columns, list(member.values()), bootstrap),
         images=tuple(images),
         magnification=magnification,
+        merged=dict(merged or {}),
         resamples=resamples,
         seed=bootstrap.seed,
     )
