@@ -7,11 +7,13 @@ import importlib.util
 from softctm.errors import MissingPackageError
 
 EXTRA_OF = {
+    "anndata": "embeddings",
     "onnxruntime": "cpu",
     "jinja2": "report",
     "markupsafe": "report",
     "matplotlib": "report",
     "onnxscript": "train",
+    "pyarrow": "embeddings",
     "safetensors": "train",
     "segmentation_models_pytorch": "train",
     "tensorboard": "train",

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import math
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from softctm.console import show
 from softctm.datasets.nuclei import NUCLEI_DATASETS, open_nuclei
 from softctm.errors import ScoreTooLowError, UsageError
-from softctm.evaluation.bootstrap import RESAMPLES, Estimate
+from softctm.evaluation.bootstrap import RESAMPLES
 from softctm.evaluation.nuclei_detection import RADIUS_PX
-from softctm.evaluation.nuclei_scores import NucleiEvaluation, evaluate_nuclei
+from softctm.evaluation.nuclei_scores import evaluate_nuclei
+from softctm.evaluation.nuclei_summary import summary
+from softctm.extras import require
 from softctm.files import prepare_folder
 from softctm.report.nuclei_tables import write_nuclei_evaluation
 
@@ -68,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--resamples must not be negative, not {args.resamples}")
     if args.fail_under is not None and not 0 <= args.fail_under <= 1:
         raise UsageError(f"--fail-under must lie in 0 … 1, not {args.fail_under}")
+    if args.report:
+        require("jinja2")
     merged = merged_types(args.merge)
     truth, predictions = open_nuclei(args.truth), open_nuclei(args.predictions)
     for folder in (args.output, args.report.parent if args.report else None):
@@ -81,16 +84,15 @@ def run(args: argparse.Namespace) -> int:
         merged=merged,
         resamples=args.resamples,
     )
-    for line in summary(evaluation):
-        print(line)
+    show("\n".join(summary(evaluation)))
     if args.output:
         write_nuclei_evaluation(evaluation, args.output)
-        print(f"written to {args.output}")
+        show(f"written to {args.output}")
     if args.report:
         from softctm.report.nuclei import write_nuclei_report
 
         write_nuclei_report(evaluation, truth, predictions, args.report)
-        print(f"report: {args.report}")
+        show(f"report: {args.report}")
     score = evaluation.overall.figures["bpq"].value
     if args.fail_under is not None and not score >= args.fail_under:
         raise ScoreTooLowError(f"bPQ is below the demanded {args.fail_under:g}: {score:.4f}")
@@ -116,54 +118,3 @@ def merged_types(options: list[str]) -> dict[str, str]:
                 raise UsageError(f"--merge: {name} is merged twice; name it once")
             merged[name] = new.strip()
     return merged
-
-
-def summary(evaluation: NucleiEvaluation) -> Iterator[str]:
-    """The evaluation for a terminal."""
-    overall, figures = evaluation.overall, evaluation.overall.figures
-    counts = f"{overall.images} images, {overall.true} true nuclei, {overall.predicted} predicted"
-    yield f"{evaluation.name}: {counts}"
-    yield "shapes, mean over images (pooled)"
-    for name, label in {
-        "bpq": "bPQ",
-        "dq": "DQ",
-        "sq": "SQ",
-        "mpq": "mPQ",
-        "aji": "AJI",
-        "dice": "Dice",
-    }.items():
-        if name != "mpq" or evaluation.by_type:
-            pooled = _number(figures[f"pooled_{name}"].value)
-            yield f"  {label:<9} {_estimate(figures[name])}  ({pooled})"
-    yield f"detection, centers within {RADIUS_PX[evaluation.magnification]} px"
-    for name in ("precision", "recall", "f1"):
-        yield f"  {name:<9} {_estimate(figures[f'detection_{name}'])}"
-    if evaluation.by_type:
-        yield "by type: nuclei, F1, PQ"
-        width = max(len(group.name) for group in evaluation.by_type)
-        for group in evaluation.by_type:
-            f1, pq = _estimate(group.figures["f1"]), _number(group.figures["pq"].value)
-            yield f"  {group.name:<{width}} {group.true:>7}  {f1}  {pq}"
-    if evaluation.organs:
-        yield "by organ: images, bPQ, mPQ, detection F1"
-        width = max(len(group.name) for group in evaluation.organs)
-        for group in evaluation.organs:
-            parts = [_number(group.figures[name].value) for name in ("bpq", "mpq", "detection_f1")]
-            yield f"  {group.name:<{width}} {group.images:>5}  {'  '.join(parts)}"
-        yield from _over_organs(evaluation.over_organs)
-
-
-def _over_organs(figures: Mapping[str, Estimate]) -> Iterator[str]:
-    for name, label in (("bpq", "bPQ"), ("mpq", "mPQ")):
-        if not math.isnan(figures[name].value):
-            yield f"  mean of organs, {label}: {_estimate(figures[name])}"
-
-
-def _number(value: float) -> str:
-    return "undefined" if math.isnan(value) else f"{value:.4f}"
-
-
-def _estimate(figure: Estimate) -> str:
-    """The value, and its interval where there is one."""
-    interval = "" if math.isnan(figure.low) else f"  95 %: {figure.low:.4f} … {figure.high:.4f}"
-    return _number(figure.value) + interval

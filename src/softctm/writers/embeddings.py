@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softctm.errors import UsageError
+from softctm.extras import require
 from softctm.files import AtomicFile, output_errors
 from softctm.nuclei import NucleiTable, NucleusType
 
@@ -23,17 +23,13 @@ def check_embedding_format(name: str) -> None:
     Raises
     ------
     UsageError
-        If it is unknown or its library is not installed.
+        If it is unknown.
+    MissingPackageError
+        If its library is not installed.
     """
     if name not in EMBEDDING_FORMATS:
         raise UsageError(f"embeddings are written as {' or '.join(EMBEDDING_FORMATS)}, not {name}")
-    library = EMBEDDING_FORMATS[name]
-    try:
-        importlib.import_module(library)
-    except ImportError:
-        raise UsageError(
-            f"embeddings as {name} need a package that is not installed: pip install {library}"
-        ) from None
+    require(EMBEDDING_FORMATS[name])
 
 
 def write_embeddings(
@@ -62,7 +58,9 @@ def write_embeddings(
     Raises
     ------
     UsageError
-        If the ending is another, or its library is not installed.
+        If the ending is another.
+    MissingPackageError
+        If its library is not installed.
     OutputError
         If it cannot be written.
     """
