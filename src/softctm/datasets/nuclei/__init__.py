@@ -18,8 +18,8 @@ NUCLEI_DATASETS: dict[str, type[NucleiDataset]] = {
     "labels": LabelImages,
     "pannuke": PanNuke,
     "consep": CoNSeP,
-    "monuseg": MoNuSeg,
     "results": Results,
+    "monuseg": MoNuSeg,
 }
 """Name → class: `recognizes(folder)` says whether a folder has its layout, the class opens it."""
 
