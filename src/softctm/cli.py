@@ -20,6 +20,7 @@ COMMANDS = {
     "serve": "answer Grand Challenge's invoke calls, with networks loaded once",
     "phantom": "draw made-up H&E-like pairs with known cells",
     "folds": "split an OCELOT release into folds by patient",
+    "pretrain": "train a network on single images of other datasets, to start from",
     "train": "train tissue and cell networks",
     "export": "turn trained networks into a model folder",
     "quantize": "make an 8-bit version of a model, for processors",

@@ -314,8 +314,11 @@ def test_patients_that_networks_were_trained_on_rounds_ago_stay_in_their_folds(
     assert not alone.folder.exists()
 
 
-def test_a_start_brings_its_own_folds(capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["train", "all", "--data", "data", "--run", "run", "--start", "first"]
+def test_a_start_brings_its_own_folds(
+    pairs: list[AnnotatedPair], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = run_of(pairs, tmp_path / "first").folder
+    words = ["train", "all", "--data", "data", "--run", "run", "--start", str(first)]
     for option, value in (("--folds", "5"), ("--folds-file", "file")):
         assert main([*words, option, value]) == UsageError.exit_code
         assert f"{option}: has no effect beside --start" in capsys.readouterr().err

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from softctm.training.losses import (
     generalized_dice,
+    share_unknown_cells,
     soft_cross_entropy,
     tissue_cross_entropy,
     weighted_square_error,
@@ -165,3 +166,22 @@ def test_losses_are_computed_in_32_bits_whatever_the_network_gives() -> None:
         tissue_cross_entropy(logits[:, :2], torch.zeros(1, 8, 8, dtype=torch.int64)),
     ):
         assert value.dtype == torch.float32
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_a_cell_of_unknown_class_teaches_only_that_there_is_one(share: float) -> None:
+    logits = torch.randn(2, 3, 4, 4, dtype=torch.float64, requires_grad=True)
+    target = torch.zeros(2, 4, 4, 4, dtype=torch.float64)
+    target[:, 0], target[:, 3] = 1 - share, share
+    shared = share_unknown_cells(logits, target)
+    torch.testing.assert_close(shared.sum(1), torch.ones(2, 4, 4, dtype=torch.float64))
+    (own,) = torch.autograd.grad(-(shared * logits.log_softmax(1)).sum(), logits)
+    probability = logits.softmax(1)
+    by_hand = -((1 - share) * probability[:, 0].log() + share * (probability[:, 1] + probability[:, 2]).log())
+    (expected,) = torch.autograd.grad(by_hand.sum(), logits)
+    torch.testing.assert_close(own, expected)
+
+
+def test_targets_without_unknown_cells_pass_as_they_are() -> None:
+    target = torch.rand(1, 3, 2, 2)
+    assert share_unknown_cells(torch.zeros(1, 3, 2, 2), target) is target

@@ -41,8 +41,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="initialization of encoders: a safetensors file, or a name such as imagenet (default: random)",
     )
     parser.add_argument(
-        "--start", type=Path, metavar="RUN|MODEL",
-        help="initialize networks from this run or model, fold by fold, and keep its folds",
+        "--start", action="append", default=[], metavar="[TASK=]RUN|MODEL",
+        help="initialize networks from this run or model, fold by fold, and keep its folds; or from what "
+        "`softctm pretrain` made; TASK= where tissue and cells have different ones (may be repeated)",
     )  # fmt: skip
     parser.add_argument(
         "--nuclick", type=Path, metavar="ONNX", help="segment nuclei with NuClick, not classically"
@@ -66,15 +67,16 @@ def run(args: argparse.Namespace) -> int:
     """Train what was asked for."""
     require_extra("train")
     from softctm.training.cross_validation import EnsembleRun
-    from softctm.training.initialization import Start
     from softctm.training.loop import LoopConfig
     from softctm.training.segmenters import ClassicalSegmenter, NuClickSegmenter
+    from softctm.training.starts import open_start
 
     if args.workers is not None and args.workers < 0:
         raise UsageError(f"--workers {args.workers}: must be 0 or more")
     if args.preset in FINETUNING and not args.start:
         raise UsageError(f"--preset {args.preset}: fine-tunes trained networks; name them by --start")
-    if args.start and (args.folds or args.folds_file):
+    start = open_start(args.start)
+    if start and start.folds and (args.folds or args.folds_file):
         option = "--folds" if args.folds else "--folds-file"
         raise UsageError(f"{option}: has no effect beside --start, which brings its own; leave one out")
     ensemble = EnsembleRun(
@@ -90,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
         ),
         encoder_weights=args.encoder_weights,
         segmenter=NuClickSegmenter(args.nuclick) if args.nuclick else ClassicalSegmenter(),
-        start=Start(args.start) if args.start else None,
+        start=start,
         progress=ConsoleProgress(),
     )
     ensemble.prepare(args.folds or _FOLDS, args.seed, args.folds_file)

@@ -6,8 +6,18 @@ from softctm.errors import UsageError
 from softctm.networks.architecture import SegmentationNetwork
 from softctm.networks.config import NetworkConfig
 from softctm.networks.deeplab import DeepLab
+from softctm.networks.injection import DeepLabAfterASPP, DeepLabAfterDecoder, DeepLabAfterEncoder
+from softctm.networks.segformer import SegFormer
+from softctm.networks.unet import UNet
 
-ARCHITECTURES: dict[str, type[SegmentationNetwork]] = {"deeplabv3plus": DeepLab}
+ARCHITECTURES: dict[str, type[SegmentationNetwork]] = {
+    "deeplabv3plus": DeepLab,
+    "deeplabv3plus-after-encoder": DeepLabAfterEncoder,
+    "deeplabv3plus-after-aspp": DeepLabAfterASPP,
+    "deeplabv3plus-after-decoder": DeepLabAfterDecoder,
+    "segformer": SegFormer,
+    "unet": UNet,
+}
 """`NetworkConfig.architecture` → its class. One contract test runs over all entries."""
 
 

@@ -117,7 +117,7 @@ def load_tissue(
     targets = derived_array(paths[1], files, {"downsampling": factor}, build)
     counts = np.stack([(targets == 0).sum((1, 2)), (targets == 1).sum((1, 2))], axis=1).astype(float)
     images = load_images(pairs, "tissue", paths[0], factor, progress)
-    return TrainingArrays(images, targets, counts, digest=_digest(paths))
+    return TrainingArrays(images, targets, counts, digest=arrays_digest(paths))
 
 
 def load_cells(
@@ -175,10 +175,11 @@ def load_cells(
     labels = [pair.cells().label for pair in pairs]
     counts = np.array([[np.sum(label == 1), np.sum(label == 2)] for label in labels], float)
     images = load_images(pairs, "cell", paths[0], factor, progress)
-    return TrainingArrays(images, targets, counts, context, _digest(paths, context_made_of))
+    return TrainingArrays(images, targets, counts, context, arrays_digest(paths, context_made_of))
 
 
-def _digest(paths: Iterable[Path], more: str = "") -> str:
+def arrays_digest(paths: Iterable[Path], more: str = "") -> str:
+    """Of everything in the arrays at these paths, and of `more`."""
     return hashlib.sha256("".join([*map(content_digest, paths), more]).encode()).hexdigest()
 
 

@@ -158,6 +158,24 @@ PRESETS = {
     "compact-finetune-scales": _at_scale(_FINETUNED, scale=1.4),
 }
 
+
+def _pretraining(compact: Preset) -> Preset:
+    """The compact networks without tissue, on images whose scale and staining are less certain."""
+
+    def changed(config: TaskConfig) -> TaskConfig:
+        return replace(
+            config,
+            optimizer=replace(config.optimizer, epochs=2, encoder_factor=0.05),
+            augmentation=replace(config.augmentation, scale=0.2, stain=0.25),
+            coupling="none",
+        )
+
+    return Preset(changed(compact.tissue), changed(compact.cells))
+
+
+PRETRAINING_PRESETS = {"compact-pretrain": _pretraining(PRESETS["compact"])}
+"""Recipes of `softctm pretrain`. An epoch of CoNSeP, CRCHistoPhenotypes and MoNuSeg has 154 steps."""
+
 OPTIONAL_FACTS = ("segmenter", "precision", "start")
 """What a run's config.json, and the manifest of a model made of it, say only where it is not the usual."""
 
@@ -214,6 +232,11 @@ def _replaced(config: Any, path: list[str], text: str, setting: str) -> Any:
 def preset_from_json(document: dict[str, Any]) -> Preset:
     """The preset that `dataclasses.asdict` and JSON made `document` from."""
     return cast(Preset, _built(Preset, document))
+
+
+def network_from_json(document: dict[str, Any]) -> NetworkConfig:
+    """Likewise a network's configuration."""
+    return cast(NetworkConfig, _built(NetworkConfig, document))
 
 
 def with_defaults(document: dict[str, Any]) -> dict[str, Any]:

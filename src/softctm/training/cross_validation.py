@@ -36,9 +36,10 @@ from softctm.networks.weights import load_network
 from softctm.progress import SILENT, Progress
 from softctm.training.arrays import TrainingArrays, key, load_cells, load_tissue, tissue_context
 from softctm.training.config import Preset, Task, with_defaults
-from softctm.training.initialization import Start, from_encoder
+from softctm.training.initialization import from_encoder
 from softctm.training.loop import LoopConfig
 from softctm.training.segmenters import ClassicalSegmenter, NucleusSegmenter
+from softctm.training.starts import AnyStart
 from softctm.training.tasks import FoldJob, predict_tissue, train_cells, train_tissue
 
 
@@ -57,7 +58,7 @@ class EnsembleRun:
         Initialization of encoders; see `SegmentationNetwork`.
     segmenter : NucleusSegmenter
         For the cell targets.
-    start : Start or None
+    start : AnyStart or None
         Initialization of whole networks, fold by fold; tasks whose networks it does not fit are initialized
         by `encoder_weights`.
     progress : Progress
@@ -69,7 +70,7 @@ class EnsembleRun:
     loop: LoopConfig
     encoder_weights: str | None
     segmenter: NucleusSegmenter = field(default_factory=ClassicalSegmenter)
-    start: Start | None = None
+    start: AnyStart | None = None
     progress: Progress = SILENT
 
     def prepare(self, folds: int, seed: int, folds_file: Path | None = None) -> None:
@@ -104,7 +105,8 @@ class EnsembleRun:
         document = json.loads(json.dumps(settings))
         path = self.folder / "config.json"
         is_new = not self.folds_path.exists()
-        made = self._folds(folds, seed, folds_file) if is_new or self.start else {}
+        before = self.start.folds if self.start else None
+        made = self._folds(folds, seed, folds_file) if is_new or before else {}
         if path.exists() and with_defaults(read_config(path)) != document:
             raise TrainingError(
                 f"{path}: this folder is of another configuration; choose another --run folder"
@@ -116,10 +118,9 @@ class EnsembleRun:
         if not self._commit_path.exists():
             write_bytes_atomically(self._commit_path, f"{source_commit()}\n".encode())
         if is_new:
-            before = self.start.folds if self.start else None
             source = before or (read_folds(folds_file) if folds_file else None)
             write_folds(self.folds_path, made, self.pairs, source.seed if source else seed, before)
-        elif self.start and read_folds(self.folds_path).of_pair != made:
+        elif self.start and before and read_folds(self.folds_path).of_pair != made:
             raise TrainingError(
                 f"{self.folds_path}: not the pairs, or not the folds, that {self.start.folder} and the data "
                 "give; choose another --run folder"
@@ -127,7 +128,7 @@ class EnsembleRun:
 
     def _folds(self, count: int, seed: int, given: Path | None) -> dict[str, int]:
         """Pair ID → fold, as a new run has them."""
-        if self.start:
+        if self.start and self.start.folds:
             return make_folds(self.pairs, self.start.folds.count, seed, self.start.folds.of_patient)
         if given:
             return {pair.id: fold for pair, fold in zip(self.pairs, folds_of(self.pairs, given), strict=True)}

@@ -21,6 +21,8 @@ from softctm.networks.registry import build_network
 from softctm.networks.weights import load_network
 from softctm.training.config import OPTIONAL_FACTS, Task, preset_from_json, with_defaults
 
+CONFIG = "config.json"
+
 Initializer = Callable[[NetworkConfig, Iterable[Tensor]], SegmentationNetwork]
 """(what to build, batches of training images) → the initialized network."""
 
@@ -59,7 +61,7 @@ class Start:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._model: Model | None = load_model(folder) if (folder / MANIFEST).exists() else None
-        path = folder / (MANIFEST if self._model else "config.json")
+        path = folder / (MANIFEST if self._model else CONFIG)
         try:
             self.config = _config_of(self._model) if self._model else json.loads(path.read_text())
             self._preset = preset_from_json(self.config)

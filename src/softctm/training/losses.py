@@ -49,6 +49,29 @@ def soft_cross_entropy(logits: Tensor, target: Tensor, class_weights: Tensor) ->
     return -(weighted * logits.float().log_softmax(1)).sum() / weighted.sum()
 
 
+def share_unknown_cells(logits: Tensor, target: Tensor) -> Tensor:
+    """Divide cells of unknown class among the classes as the network does: a target for any of the losses.
+
+    The gradient of the cross-entropy with it is that of −log(P(background cell) + P(tumor cell)) where the
+    class is unknown: the network learns that there is a cell, and nothing about which.
+
+    Parameters
+    ----------
+    logits : (B, C, H, W)
+    target : (B, C, H, W) or (B, C + 1, H, W)
+        Shares in [0, 1] that sum to 1; the last of C + 1 is that of cells of unknown class.
+
+    Returns
+    -------
+    (B, C, H, W)
+    """
+    classes = logits.shape[1]
+    if target.shape[1] == classes:
+        return target
+    shares = logits[:, 1:].detach().float().softmax(1).to(target.dtype) * target[:, classes:]
+    return torch.cat([target[:, :1], target[:, 1:classes] + shares], 1)
+
+
 def tissue_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy over the known pixels; 0 where none is known.
 

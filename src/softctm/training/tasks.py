@@ -35,6 +35,7 @@ from softctm.training.learnable import check_learnable
 from softctm.training.loop import LoopConfig, LossFunction, is_first_process, train, wait_for_all
 from softctm.training.losses import (
     generalized_dice,
+    share_unknown_cells,
     soft_cross_entropy,
     tissue_cross_entropy,
     weighted_square_error,
@@ -62,10 +63,15 @@ _FIRST_BATCHES = 16
 def cell_loss(target: TargetConfig) -> LossFunction:
     """The loss that a target is trained with: generalized Dice, unless the target is soft."""
     weights = torch.tensor(target.class_weights)
-    if target.loss == "generalized-dice":
-        return generalized_dice
     chosen = weighted_square_error if target.loss == "square-error" else soft_cross_entropy
-    return lambda logits, soft: chosen(logits, soft, weights.to(logits.device))
+
+    def loss(logits: Tensor, shares: Tensor) -> Tensor:
+        shares = share_unknown_cells(logits, shares)
+        if target.loss == "generalized-dice":
+            return generalized_dice(logits, shares)
+        return chosen(logits, shares, weights.to(logits.device))
+
+    return loss
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,68 @@
+"""Networks that segmentation_models_pytorch builds, made to take context channels and encoders from files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from softctm.networks.architecture import SegmentationNetwork
+from softctm.networks.config import NetworkConfig
+from softctm.networks.encoder_weights import load_encoder, stride_early, strides_early
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+_STRIDES, _EARLY = "encoder_strides", "in the first convolution"
+
+
+class SmpNetwork(SegmentationNetwork):
+    """Base: the library's network is `body`; see `SegmentationNetwork` for what goes in and out."""
+
+    body: Any  # the library's, which has no types
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: NetworkConfig, encoder_weights: str | None = None) -> None:
+        """Build the network; `encoder_weights` is a safetensors file, a library name ("imagenet") or None.
+
+        Raises
+        ------
+        ModelError
+            If the weights cannot be read or do not fit the encoder.
+        """
+        super().__init__(config)
+        from_file = encoder_weights is not None and encoder_weights.endswith(".safetensors")
+        self.body = self._build(config, None if from_file else encoder_weights)
+        if config.depth < 5 and hasattr(self.encoder, "layer4"):
+            del self.encoder.layer4
+        if from_file:
+            load_encoder(self.encoder, Path(cast(str, encoder_weights)))
+        padding = config.context_channels
+        self.register_buffer("mean", torch.tensor([*IMAGENET_MEAN, *[0.5] * padding]).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor([*IMAGENET_STD, *[0.5] * padding]).view(1, -1, 1, 1))
+
+    def _build(self, config: NetworkConfig, encoder_weights: str | None) -> nn.Module:
+        """The library's network for 3 + `config.context_channels` channels."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalize, run, return logits."""
+        return cast(Tensor, self.body((x - self.mean) / self.std))
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The library's encoder."""
+        return cast(nn.Module, self.body.encoder)
+
+    def facts(self) -> dict[str, str]:
+        """Where the encoder's strides sit: the same weights with another place are another network."""
+        return {_STRIDES: _EARLY} if strides_early(self.encoder) else {}
+
+    def apply_facts(self, facts: Mapping[str, str]) -> None:
+        """Move the strides to where they were."""
+        if facts.get(_STRIDES) == _EARLY:
+            stride_early(self.encoder)

@@ -1,0 +1,128 @@
+"""Pretraining on single images with cell or tissue labels: networks that `softctm train --start` begins with.
+
+    PRE/config.json              what is trained on what; another configuration is refused
+    PRE/cache/                   arrays made from the data
+    PRE/<task>/                  checkpoint, metrics, weights
+
+None of these images is of a patient in OCELOT, so that one network serves every fold.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from softctm.datasets.labeled_images import CellImage, LabeledImage, TissueImage
+from softctm.errors import TrainingError, UsageError
+from softctm.files import prepare_folder, write_json_atomically
+from softctm.networks.architecture import SegmentationNetwork
+from softctm.training.arrays import TrainingArrays
+from softctm.training.config import Task, TaskConfig
+from softctm.training.initialization import from_encoder
+from softctm.training.labeled_arrays import load_labeled_cells, load_labeled_tissue
+from softctm.training.loop import LoopConfig
+from softctm.training.losses import tissue_cross_entropy
+from softctm.training.segmenters import NucleusSegmenter
+from softctm.training.tasks import FoldJob, cell_loss, train_network
+
+_HELD_OUT = -1
+"""The fold that is held out: none, every image is in fold 0."""
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """One network, pretrained on images of any number of datasets.
+
+    Attributes
+    ----------
+    task : "tissue" or "cells"
+        All images must have labels for it.
+    images : mapping of str to sequence of LabeledImage
+        Dataset → its images.
+    folder : Path
+    config : TaskConfig
+        Its coupling must be "none": there is no tissue around these cells.
+    loop : LoopConfig
+    encoder_weights : str or None
+    segmenter : NucleusSegmenter
+        Of cells that have no instance masks.
+    """
+
+    task: Task
+    images: Mapping[str, Sequence[LabeledImage]]
+    folder: Path
+    config: TaskConfig
+    loop: LoopConfig
+    encoder_weights: str | None
+    segmenter: NucleusSegmenter
+
+    def run(self) -> SegmentationNetwork:
+        """Train the network, or go on training it, or load it.
+
+        Raises
+        ------
+        UsageError
+            If a dataset has no labels for the task.
+        TrainingError
+            If the folder is of another configuration, or as `train_network` says.
+        """
+        kind = CellImage if self.task == "cells" else TissueImage
+        for name, images in self.images.items():
+            if not all(isinstance(image, kind) for image in images):
+                raise UsageError(
+                    f"--data {name}: has no {self.task} labels; leave it out, or pretrain the other task"
+                )
+        self._prepare()
+        arrays = self._arrays()
+        number = len(arrays.images)
+        job = FoldJob(
+            _HELD_OUT,
+            [0] * number,
+            from_encoder(self.encoder_weights),
+            self.loop,
+            self.folder / self.task,
+            [str(index) for index in range(number)],
+        )
+        loss = cell_loss(self.config.target) if self.task == "cells" else tissue_cross_entropy
+        return train_network(self.task, self.config, loss, arrays, job, _nothing_to_count)
+
+    def _prepare(self) -> None:
+        document = json.loads(json.dumps(self._document()))
+        path = self.folder / "config.json"
+        if path.exists():
+            if json.loads(path.read_text()) != document:
+                raise TrainingError(
+                    f"{path}: this folder is of another configuration; choose another --run folder"
+                )
+            return
+        prepare_folder(self.folder)
+        write_json_atomically(path, document, indent=1)
+
+    def _document(self) -> dict[str, Any]:
+        return {
+            "pretraining": self.task,
+            "data": {name: len(images) for name, images in self.images.items()},
+            self.task: asdict(self.config),
+            "seed": self.loop.seed,
+            "encoder_weights": Path(self.encoder_weights).name if self.encoder_weights else None,
+        }
+
+    def _arrays(self) -> TrainingArrays:
+        images = [image for name in sorted(self.images) for image in self.images[name]]
+        factor, cache, seed = self.config.stored_downsampling, self.folder / "cache", self.loop.seed
+        if self.task == "tissue":
+            return load_labeled_tissue(cast(list[TissueImage], images), factor, cache, seed)
+        cells = cast(list[CellImage], images)
+        return load_labeled_cells(cells, factor, self.config.target, self.segmenter, cache, seed)
+
+
+def _nothing_to_count(_probability: Tensor, _index: int) -> NDArray[np.int64]:
+    """What is scored of a held-out patch; there is none."""
+    return np.zeros((2, 3), np.int64)
