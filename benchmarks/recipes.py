@@ -1,11 +1,13 @@
-"""Which way of training cell networks pays off: short runs on one fold, side by side.
+"""Which way of training cell networks pays off: short runs on several folds, side by side.
 
-    python -m benchmarks.recipes --data DATA --run RUN --encoder-weights FILE [--fold 0] [--epochs 3]
+    python -m benchmarks.recipes --data DATA --run RUN --encoder-weights FILE \
+        [--pretrained PRE] [--fold 0 --fold 1 --fold 2] [--epochs 6] [--only NAME]
 
-RUN is a run folder whose tissue networks are trained (`softctm train tissue`). Every variant trains a cell
-network on the other folds, with the same seed and number of epochs, and is scored on the fold with one view:
-mean F1 under the authors' rule, and under the best of the rules that validation chooses from. That best
-is chosen on the fold itself, for every variant alike: good for comparing, too high to report.
+RUN is a run folder whose tissue networks are trained (`softctm train tissue`), PRE what `softctm pretrain
+cells` made. Every experiment trains a cell network for each fold on the other folds, with the same seed and
+number of epochs, and is scored on the fold with one view. Its post-processing rule is chosen on the other
+folds, and its difference from the run's own recipe has a 95 % interval from resamples of patients. What has
+been trained or counted is kept in RUN/recipes, so that the command resumes where it was stopped.
 """
 
 from __future__ import annotations
@@ -13,8 +15,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,105 +24,122 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional
 
+from benchmarks.experiments import EXPERIMENTS, RECIPE
 from softctm.datasets.ocelot import load_release
-from softctm.evaluation.out_of_fold import AUTHORS_RULE, RULES, count_by_rule
-from softctm.evaluation.scores import named_scores, pair_counts
-from softctm.postprocessing.registry import find_cells
-from softctm.postprocessing.watershed import Watershed
+from softctm.evaluation.bootstrap import Bootstrap, interval
+from softctm.evaluation.out_of_fold import count_by_rule, out_of_fold
+from softctm.evaluation.scores import named_scores
 from softctm.training.config import preset_from_json, with_settings
 from softctm.training.cross_validation import EnsembleRun
 from softctm.training.initialization import from_encoder
 from softctm.training.loop import LoopConfig
+from softctm.training.starts import PretrainedStart
 from softctm.training.tasks import FoldJob, train_cells
 
-VARIANTS = {
-    "compact": (),
-    "soft 3 um": ("cells.target.sigma_um=3",),
-    "soft 3 um, square error": ("cells.target.sigma_um=3", "cells.target.loss=square-error"),
-    "circle, Dice": ("cells.target.kind=circle", "cells.target.loss=generalized-dice"),
-    "hard, Dice": ("cells.target.kind=hard", "cells.target.loss=generalized-dice"),
-    "no tissue": ("cells.coupling=none",),
-    "annotated tissue": ("cells.coupling=annotated",),
-    "one learning rate": ("cells.optimizer.learning_rate=4e-4", "cells.optimizer.encoder_factor=1"),
-    "faster encoder": ("cells.optimizer.learning_rate=2e-3", "cells.optimizer.encoder_factor=0.1"),
-}
-"""Name → what differs from the run's own recipe."""
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """Scores of one variant on the fold."""
-
-    variant: str
-    authors_rule: float
-    best_rule: float
-    rule: str
-    hard_mask: float
-
-
-def run_variant(name: str, args: argparse.Namespace) -> Outcome:
-    """Train one variant, or load it, and score it."""
+def counts_of(job: tuple[str, int], args: argparse.Namespace) -> NDArray[np.int64]:
+    """Train one experiment on one fold and count its cells: (pairs of the fold, rules, 2, 3) int64."""
     torch.set_num_threads(1)
-    settings = [*VARIANTS[name], f"cells.optimizer.epochs={args.epochs}"]
-    config = json.loads((args.run / "config.json").read_text())
-    preset = with_settings(preset_from_json(config), settings)
-    base = EnsembleRun(load_release(args.data), args.run, preset, LoopConfig(), args.encoder_weights)
-    short = name.replace(", ", "-").replace(" ", "-")
-    folder = args.run / "recipes" / f"{short}-{args.epochs}-fold{args.fold}"
-    patients = [pair.patient for pair in base.pairs]
-    job = FoldJob(
-        args.fold, base.fold_of(), from_encoder(args.encoder_weights), LoopConfig(), folder, patients
+    name, fold = job
+    short = name.replace(", ", "-").replace(" ", "-").lower()
+    folder = args.run / "recipes" / f"{short}-{args.epochs}" / f"fold{fold}"
+    stored = folder / "counts.npy"
+    if stored.exists():
+        counted: NDArray[np.int64] = np.load(stored)
+        return counted
+    experiment, began = EXPERIMENTS[name], time.process_time()
+    settings = [*experiment.settings, f"cells.optimizer.epochs={args.epochs}"]
+    preset = with_settings(preset_from_json(json.loads((args.run / "config.json").read_text())), settings)
+    run = EnsembleRun(load_release(args.data), args.run, preset, LoopConfig(), args.encoder_weights)
+    initialize = (
+        PretrainedStart(args.pretrained).network("cells", fold)
+        if experiment.pretrained
+        else from_encoder(args.encoder_weights)
     )
-    arrays, points = base.cell_arrays(), [pair.cells() for pair in base.pairs]
-    network = train_cells(preset.cells, arrays, points, job)
-    counts, masked = [], []
-    for index in job.validation.tolist():
+    patients = [pair.patient for pair in run.pairs]
+    fold_job = FoldJob(fold, run.fold_of(), initialize, LoopConfig(), folder, patients)
+    arrays, points = run.cell_arrays(), [pair.cells() for pair in run.pairs]
+    network = train_cells(preset.cells, arrays, points, fold_job)
+    counts = []
+    for index in fold_job.validation.tolist():
         image, _ = arrays.sample(index)
         with torch.inference_mode():
             logits = functional.interpolate(
                 network(image[None]), scale_factor=preset.cells.network.downsampling, mode="bilinear"
             )
-        probability = logits.softmax(1)[0].numpy()
-        counts.append(count_by_rule(probability, points[index]))
-        masked.append(pair_counts(find_cells(probability, Watershed()), points[index]))
-    by_rule = named_scores(np.sum(counts, axis=0))["mean_f1"]
-    best = int(np.argmax(by_rule))
-    return Outcome(
-        variant=name,
-        authors_rule=float(by_rule[RULES.index(AUTHORS_RULE)]),
-        best_rule=float(by_rule[best]),
-        rule=f"σ {RULES[best].sigma_px}, d {RULES[best].distance_px}, t {RULES[best].threshold}",
-        hard_mask=float(named_scores(np.sum(masked, axis=0))["mean_f1"]),
-    )
+        counts.append(count_by_rule(logits.softmax(1)[0].numpy(), points[index]))
+    np.save(stored, np.stack(counts))
+    (folder / "seconds.txt").write_text(f"{time.process_time() - began:.0f}\n")
+    return np.stack(counts)
+
+
+def scores(
+    counts: dict[int, NDArray[np.int64]], run: EnsembleRun
+) -> tuple[dict[str, float], NDArray[np.float64]]:
+    """Scores with rules chosen on the other folds, and the (patients, 2, 3) counts behind them."""
+    folds = np.concatenate([np.full(len(own), fold) for fold, own in counts.items()])
+    chosen = [
+        pair for fold in counts for pair, own in zip(run.pairs, run.fold_of(), strict=True) if own == fold
+    ]
+    by_rule = np.concatenate(list(counts.values()))
+    nothing = np.zeros((len(by_rule), 2, 3), np.int64)
+    found = out_of_fold(by_rule, nothing, folds.tolist(), [pair.organ for pair in chosen]).counts
+    names, patient = np.unique([pair.patient for pair in chosen], return_inverse=True)
+    by_patient = np.zeros((len(names), 2, 3))
+    np.add.at(by_patient, patient, found)
+    return {name: float(value) for name, value in named_scores(found.sum(0)).items()}, by_patient
+
+
+def row(counts: NDArray[np.float64], baseline: NDArray[np.float64], bootstrap: Bootstrap) -> str:
+    """How an experiment differs from the recipe, with its interval over patients."""
+    ours, theirs = (named_scores(bootstrap.sums(own))["mean_f1"] for own in (counts, baseline))
+    low, high = interval(ours - theirs)
+    difference = named_scores(counts.sum(0))["mean_f1"] - named_scores(baseline.sum(0))["mean_f1"]
+    return f"{difference:+.4f} [{low:+.4f}, {high:+.4f}]"
 
 
 def main() -> None:
-    """Run the variants and print the table; JSON goes to RUN/recipes/."""
+    """Run the experiments and print the table; JSON goes to RUN/recipes/."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--encoder-weights", required=True)
-    parser.add_argument("--fold", type=int, default=0)
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--pretrained", type=Path, help="for the experiments that start from it")
+    parser.add_argument("--fold", type=int, action="append", help="(may be repeated; default: 0, 1, 2)")
+    parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    parser.add_argument(
-        "--only", action="append", choices=VARIANTS, help="run this variant (may be repeated)"
-    )
+    parser.add_argument("--only", action="append", choices=EXPERIMENTS, help="run this one (may be repeated)")
     args = parser.parse_args()
-    names = args.only or list(VARIANTS)
+    folds = args.fold or [0, 1, 2]
+    wanted = [name for name in EXPERIMENTS if args.pretrained or not EXPERIMENTS[name].pretrained]
+    names = [RECIPE, *(name for name in args.only or wanted if name != RECIPE)]
+    run = EnsembleRun(
+        load_release(args.data),
+        args.run,
+        preset_from_json(json.loads((args.run / "config.json").read_text())),
+        LoopConfig(),
+        args.encoder_weights,
+    )
     rows: list[dict[str, Any]] = []
-    print("| variant | authors' rule | best rule | which | hard mask |\n| --- | --- | --- | --- | --- |")
+    baseline: NDArray[np.float64] | None = None
+    bootstrap: Bootstrap | None = None
+    print("| experiment | mean F1 | F1 BC | F1 TC | difference from the recipe |\n" + "| --- " * 5 + "|")
     with ProcessPoolExecutor(args.processes, mp_context=get_context("fork")) as pool:
-        for outcome in pool.map(partial(run_variant, args=args), names):
-            rows.append(asdict(outcome))
-            print(
-                f"| {outcome.variant} | {outcome.authors_rule:.4f} | {outcome.best_rule:.4f} "
-                f"| {outcome.rule} | {outcome.hard_mask:.4f} |",
-                flush=True,
-            )
-    (args.run / "recipes" / f"fold{args.fold}.json").write_text(json.dumps(rows, indent=1) + "\n")
+        jobs = [(name, fold) for name in names for fold in folds]
+        counted = pool.map(partial(counts_of, args=args), jobs)
+        for name in names:
+            figures, by_patient = scores({fold: next(counted) for fold in folds}, run)
+            if baseline is None or bootstrap is None:
+                baseline, bootstrap = by_patient, Bootstrap(len(by_patient))
+            difference = "" if name == RECIPE else row(by_patient, baseline, bootstrap)
+            rows.append({"experiment": name, **figures, "difference": difference})
+            shown = " | ".join(f"{figures[figure]:.4f}" for figure in ("mean_f1", "f1_bc", "f1_tc"))
+            print(f"| {name} | {shown} | {difference} |", flush=True)
+    document = {"folds": folds, "epochs": args.epochs, "experiments": rows}
+    (args.run / "recipes" / f"epochs{args.epochs}.json").write_text(json.dumps(document, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -47,6 +47,11 @@ def load_exported(config: NetworkConfig, file: Network, images: Iterable[Tensor]
         If the file was not written by `softctm export`, or is of another network.
     """
     network = build_network(config)
+    if any(isinstance(module, (nn.Linear, nn.LayerNorm)) for module in network.modules()):
+        raise ModelError(
+            f"{file.path}: a model of architecture {config.architecture} cannot be trained further; "
+            "start from the run that it was exported from"
+        )
     graph = onnx.load_model_from_string(file.read()).graph
     stored = {tensor.name.removesuffix(_HALF): numpy_helper.to_array(tensor) for tensor in graph.initializer}
     nodes = {node.input[1]: node for node in graph.node if node.op_type == "Conv"}

@@ -150,11 +150,12 @@ def export_ensemble(
         if ensemble.preset.cells.coupling != "none"
         else ()
     )
+    network = ensemble.preset.cells.network
     Manifest(
         task="cell-points",
         name=name,
         version=__version__,
-        description=f"DeepLabV3+ with {ensemble.preset.cells.network.encoder}, {len(folds)} cell networks",
+        description=f"{network.architecture} with {network.encoder}, {len(folds)} cell networks",
         licenses=(facts["license"],),
         attributions=tuple(facts.get("attributions", ())),
         stages={

@@ -1,0 +1,66 @@
+"""The experiments on cell networks: each a name and what differs from the run's own recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One way of training cell networks.
+
+    Attributes
+    ----------
+    settings : tuple of str
+        What differs from the run's recipe, as `softctm train --set` takes it.
+    pretrained : bool
+        Whether it starts from what `softctm pretrain cells` made.
+    """
+
+    settings: tuple[str, ...] = ()
+    pretrained: bool = False
+
+
+def _joined(place: str) -> tuple[str, ...]:
+    return (f"cells.network.architecture=deeplabv3plus-{place}",)
+
+
+_TARGETS = {
+    "soft 3 um": ("cells.target.sigma_um=3",),
+    "soft 3 um, square error": ("cells.target.sigma_um=3", "cells.target.loss=square-error"),
+    "circle, Dice": ("cells.target.kind=circle", "cells.target.loss=generalized-dice"),
+    "hard, Dice": ("cells.target.kind=hard", "cells.target.loss=generalized-dice"),
+}
+
+_OCELOT = {
+    "cell only": ("cells.coupling=none",),
+    "tissue after the encoder": _joined("after-encoder"),
+    "tissue after the ASPP": _joined("after-aspp"),
+    "tissue after the decoder": _joined("after-decoder"),
+    "annotated tissue": ("cells.coupling=annotated",),
+}
+"""OCELOT's models (arXiv 2303.13110); its model with the tissue at the input is the recipe itself."""
+
+_RATES = {
+    "one learning rate": ("cells.optimizer.learning_rate=4e-4", "cells.optimizer.encoder_factor=1"),
+    "faster encoder": ("cells.optimizer.learning_rate=2e-3", "cells.optimizer.encoder_factor=0.1"),
+}
+
+_TRUNKS = {
+    "U-Net": ("cells.network.architecture=unet",),
+}
+
+RECIPE = "recipe"
+"""The experiment that the others are compared with: the run's own recipe."""
+
+EXPERIMENTS = {
+    RECIPE: Experiment(),
+    **{
+        name: Experiment(settings)
+        for group in (_TARGETS, _OCELOT, _RATES, _TRUNKS)
+        for name, settings in group.items()
+    },
+    "pretrained": Experiment(pretrained=True),
+    "pretrained, tissue after the ASPP": Experiment(_joined("after-aspp"), pretrained=True),
+}
+"""Name → experiment."""
