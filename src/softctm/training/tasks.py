@@ -19,6 +19,7 @@ from softctm.evaluation.scores import pair_counts, precision_recall_f1
 from softctm.evaluation.tissue import tissue_counts
 from softctm.model.tasks import TISSUE_CLASSES
 from softctm.networks.architecture import SegmentationNetwork
+from softctm.networks.freezing import freeze_stages
 from softctm.networks.registry import architecture_of
 from softctm.networks.served import ServedNetwork
 from softctm.networks.weights import load_network, save_network, stored_facts
@@ -164,6 +165,7 @@ def train_network(
     )
     torch.manual_seed(loop.seed)
     network = job.initialize(config.network, first_batches).train()
+    freeze_stages(network, config.optimizer.frozen_stages)
     if network.encoder is not None and not torch.cuda.is_available():
         # A tenth faster on the CPU; the decoder stays contiguous (see FullPrecision).
         network.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
