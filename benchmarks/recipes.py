@@ -29,7 +29,7 @@ from torch.nn import functional
 
 from benchmarks.experiments import EXPERIMENTS, RECIPE
 from softctm.datasets.ocelot import load_release
-from softctm.evaluation.bootstrap import Bootstrap, interval
+from softctm.evaluation.bootstrap import Bootstrap, percentile_interval
 from softctm.evaluation.out_of_fold import count_by_rule, out_of_fold
 from softctm.evaluation.scores import named_scores
 from softctm.training.config import preset_from_json, with_settings
@@ -96,7 +96,7 @@ def scores(
 def row(counts: NDArray[np.float64], baseline: NDArray[np.float64], bootstrap: Bootstrap) -> str:
     """How an experiment differs from the recipe, with its interval over patients."""
     ours, theirs = (named_scores(bootstrap.sums(own))["mean_f1"] for own in (counts, baseline))
-    low, high = interval(ours - theirs)
+    low, high = percentile_interval(ours - theirs)
     difference = named_scores(counts.sum(0))["mean_f1"] - named_scores(baseline.sum(0))["mean_f1"]
     return f"{difference:+.4f} [{low:+.4f}, {high:+.4f}]"
 

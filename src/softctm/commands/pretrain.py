@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from softctm.commands.shared_options import add_run_folder, require_training
+from softctm.commands.shared_options import add_run_folder
 from softctm.datasets.image_registry import IMAGE_DATASETS, load_images
 from softctm.errors import UsageError
+from softctm.extras import require_extra
 from softctm.training.config import PRETRAINING_PRESETS, with_settings
 
 
@@ -39,7 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Pretrain the network."""
-    require_training()
+    require_extra("train")
     from softctm.training.loop import LoopConfig
     from softctm.training.pretraining import Pretraining
     from softctm.training.segmenters import ClassicalSegmenter
