@@ -121,17 +121,17 @@ def debian_licenses(name: str) -> list[str]:
 
 
 def model_files() -> Iterator[Component]:
-    """Every network that a model inside, the default one or its 8-bit version, is made of, with its hash."""
+    """Every network file, in every precision, of the models inside, with its hash."""
     weights = APP / "model_weights"
     for manifest in sorted(weights.rglob("model.json")):
         model = json.loads(manifest.read_text())
-        for network in (*model["tissue"]["networks"], *model["cell"]["networks"]):
-            name = (manifest.parent / network["file"]).relative_to(weights).as_posix()
-            version = str(model.get("version", "unknown"))
+        version = str(model.get("version", "unknown"))
+        networks = [network for stage in model["stages"].values() for network in stage["networks"]]
+        for file in (file for network in networks for file in network["files"].values()):
+            name = (manifest.parent / file["path"]).relative_to(weights).as_posix()
             purl = f"pkg:generic/{quote(name)}@{quote(version)}"
-            licenses = [model["license"]] if model.get("license") else []
-            entry = component("machine-learning-model", name, version, purl, licenses)
-            entry["hashes"] = [{"alg": "SHA-256", "content": network["sha256"]}]
+            entry = component("machine-learning-model", name, version, purl, model.get("licenses", []))
+            entry["hashes"] = [{"alg": "SHA-256", "content": file["sha256"]}]
             yield entry
 
 

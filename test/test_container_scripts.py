@@ -255,12 +255,13 @@ def bill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     (tmp_path / "src/softctm").mkdir(parents=True)
     (tmp_path / "src/softctm/__init__.py").write_text('__version__ = "9.8.7"\n')
     (tmp_path / "model_weights").mkdir()
-    network = {"file": "tissue.onnx", "sha256": "0" * 64}
-    model = {"version": "2.0.0", "license": "CC-BY-NC-4.0"}
-    model |= {"tissue": {"networks": [network]}, "cell": {"networks": []}}
-    for folder in (tmp_path / "model_weights", tmp_path / "model_weights/eight_bit"):
-        folder.mkdir(exist_ok=True)
-        (folder / "model.json").write_text(json.dumps(model))
+    files = {
+        "float32": {"path": "tissue.onnx", "sha256": "0" * 64},
+        "int8": {"path": "int8/tissue.onnx", "sha256": "1" * 64},
+    }
+    model = {"version": "2.0.0", "licenses": ["CC-BY-NC-4.0"]}
+    model |= {"stages": {"tissue": {"networks": [{"files": files}]}, "cells": {"networks": []}}}
+    (tmp_path / "model_weights/model.json").write_text(json.dumps(model))
     document: dict[str, Any] = sbom.document()
     return document
 
@@ -273,7 +274,7 @@ def test_the_bill_of_materials_names_packages_interpreter_and_model(bill: dict[s
     assert by_name["numpy"]["purl"] == f"pkg:pypi/numpy@{np.__version__}"
     assert by_name["numpy"]["licenses"]
     assert by_name["cpython"]["version"] == ".".join(map(str, sys.version_info[:3]))
-    assert by_name["eight_bit/tissue.onnx"]["type"] == "machine-learning-model"
+    assert by_name["int8/tissue.onnx"]["type"] == "machine-learning-model"
     assert by_name["tissue.onnx"]["hashes"] == [{"alg": "SHA-256", "content": "0" * 64}]
     assert by_name["tissue.onnx"]["licenses"] == [{"license": {"name": "CC-BY-NC-4.0"}}]
     references = [entry["bom-ref"] for entry in bill["components"]]

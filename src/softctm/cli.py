@@ -18,7 +18,7 @@ _logger = logging.getLogger(__name__)
 COMMANDS = {
     "predict": "find cells in paired patches and write the challenge's JSON",
     "serve": "answer Grand Challenge's invoke calls, with networks loaded once",
-    "phantom": "draw made-up H&E-like pairs with known cells",
+    "phantom": "draw synthetic H&E-like pairs with known cells",
     "folds": "split an OCELOT release into folds by patient",
     "pretrain": "train a network on single images of other datasets, to start from",
     "train": "train tissue and cell networks",

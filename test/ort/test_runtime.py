@@ -146,7 +146,7 @@ for bad in (lambda: session(runtime.value(np.zeros((1, 4, 64, 64), np.float32)))
 
 
 def cgroups(folder: Path, own: str, **files: str) -> tuple[Path, Path]:
-    """A made-up tree of control groups; a file's name has __ for each slash."""
+    """A synthetic tree of control groups; a file's name has __ for each slash."""
     for name, content in files.items():
         path = (
             folder

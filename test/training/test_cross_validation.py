@@ -271,7 +271,7 @@ def test_a_run_starts_from_the_networks_of_another_fold_by_fold(
         pairs, tmp_path / "second", preset("tissue.optimizer.learning_rate=0"), LoopConfig(), None,
         start=Start(first.folder),
     )  # fmt: skip
-    second.prepare(2, 7)  # its own wishes for folds do not count
+    second.prepare(2, 7)  # its own choice of folds does not count
     assert second.fold_of() == first.fold_of()
     assert second.folds_path.read_bytes() == first.folds_path.read_bytes()  # the seed too
     config = json.loads((second.folder / "config.json").read_text())
