@@ -265,6 +265,22 @@ class TestCommand:
         assert rows[1].startswith("first,liver,4,4,")
         assert (folders / "out/figures.csv").read_text().splitlines()[1].startswith("all,all,bpq,0.")
 
+    def test_does_not_replace_what_it_did_not_make(self, folders, capsys):
+        page = folders / "page.html"
+        page.write_text("mine")
+        assert self.run(folders, "--report", str(page), "--resamples", "0") == 6
+        assert page.read_text() == "mine"
+        assert self.run(folders, "--report", str(page), "--resamples", "0", "--overwrite") == 0
+        assert self.run(folders, "--report", str(page), "--resamples", "0") == 0
+        tables = folders / "tables"
+        tables.mkdir()
+        (tables / "images.csv").write_text("mine")
+        assert self.run(folders, "--output", str(tables), "--resamples", "0") == 6
+        assert (tables / "images.csv").read_text() == "mine"
+        (tables / "images.csv").unlink()
+        for _ in range(2):
+            assert self.run(folders, "--output", str(tables), "--resamples", "0") == 0
+
     def test_cells_is_the_command_alone(self, capsys):
         for words in (["evaluate", "cells"], ["evaluate"]):
             with pytest.raises(SystemExit):

@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from softctm.commands.report import is_own_page
+from softctm.commands.shared_options import add_overwrite
 from softctm.console import show
 from softctm.datasets.nuclei import NUCLEI_DATASETS, open_nuclei
-from softctm.errors import ScoreTooLowError, UsageError
+from softctm.errors import InputError, ScoreTooLowError, UsageError
 from softctm.evaluation.bootstrap import RESAMPLES
 from softctm.evaluation.nuclei_detection import RADIUS_PX
 from softctm.evaluation.nuclei_scores import evaluate_nuclei
 from softctm.evaluation.nuclei_summary import summary
 from softctm.extras import require
-from softctm.files import prepare_folder
-from softctm.report.nuclei_tables import write_nuclei_evaluation
+from softctm.files import prepare_folder, read_json, refuse_foreign_files
+from softctm.report.nuclei_tables import FILES, SUMMARY, write_nuclei_evaluation
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -61,6 +63,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="SCORE",
         help=f"exit with code {ScoreTooLowError.exit_code} if bPQ is below this",
     )
+    add_overwrite(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -70,12 +73,10 @@ def run(args: argparse.Namespace) -> int:
     if args.fail_under is not None and not 0 <= args.fail_under <= 1:
         raise UsageError(f"--fail-under must lie in 0 … 1, not {args.fail_under}")
     if args.report:
-        require("jinja2")
+        require("jinja2", "markupsafe")
     merged = merged_types(args.merge)
     truth, predictions = open_nuclei(args.truth), open_nuclei(args.predictions)
-    for folder in (args.output, args.report.parent if args.report else None):
-        if folder is not None:
-            prepare_folder(folder)
+    _prepare(args)
     evaluation = evaluate_nuclei(
         truth,
         predictions,
@@ -84,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
         merged=merged,
         resamples=args.resamples,
     )
-    show("\n".join(summary(evaluation)))
+    show("\n".join(summary(evaluation)), is_result=not (args.output or args.report))
     if args.output:
         write_nuclei_evaluation(evaluation, args.output)
         show(f"written to {args.output}")
@@ -97,6 +98,27 @@ def run(args: argparse.Namespace) -> int:
     if args.fail_under is not None and not score >= args.fail_under:
         raise ScoreTooLowError(f"bPQ is below the demanded {args.fail_under:g}: {score:.4f}")
     return 0
+
+
+def _prepare(args: argparse.Namespace) -> None:
+    """Make the output folders, and stop before files of another program would be replaced."""
+    if args.output:
+        prepare_folder(args.output)
+        tables = [args.output / name for name in FILES]
+        is_own = _is_own_summary(args.output / SUMMARY)
+        refuse_foreign_files(tables, "evaluate nuclei", lambda path: is_own, args.overwrite)
+    if args.report:
+        prepare_folder(args.report.parent)
+        refuse_foreign_files([args.report], "evaluate nuclei", is_own_page, args.overwrite)
+
+
+def _is_own_summary(path: Path) -> bool:
+    """Whether this command wrote a summary."""
+    try:
+        document = read_json(path)
+    except InputError:
+        return False
+    return isinstance(document, dict) and {"overall", "over_organs", "images"} <= document.keys()
 
 
 def merged_types(options: list[str]) -> dict[str, str]:

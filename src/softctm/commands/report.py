@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     names = short_names(args.predictions)
     _check(args)
     prepare_folder(args.out.parent)
-    refuse_foreign_files([args.out], "report", _is_own_page, args.overwrite)
+    refuse_foreign_files([args.out], "report", is_own_page, args.overwrite)
     truth = None
     if args.truth is not None:
         # With a cell_gt.json, --subset is about the images alone.
@@ -108,7 +108,7 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError(f"--resamples must be 0 or more, and 2 or more for a ranking, not {args.resamples}")
 
 
-def _is_own_page(path: Path) -> bool:
+def is_own_page(path: Path) -> bool:
     """Whether this command wrote a page: it names its generator."""
     try:
         with path.open("rb") as file:

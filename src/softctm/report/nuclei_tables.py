@@ -10,6 +10,10 @@ from softctm.evaluation.nuclei_scores import NucleiEvaluation
 from softctm.files import write_bytes_atomically, write_json_atomically
 from softctm.report.tables import csv_text
 
+SUMMARY, FIGURES, IMAGES = "evaluation.json", "figures.csv", "images.csv"
+FILES = (SUMMARY, FIGURES, IMAGES)
+"""What is written."""
+
 
 def write_nuclei_evaluation(evaluation: NucleiEvaluation, folder: Path) -> None:
     """Write `evaluation.json`, `figures.csv` (a row a figure) and `images.csv` (a row an image).
@@ -19,10 +23,10 @@ def write_nuclei_evaluation(evaluation: NucleiEvaluation, folder: Path) -> None:
     OutputError
         If the folder cannot be written to.
     """
-    write_json_atomically(folder / "evaluation.json", evaluation.to_json(), indent=1)
-    write_bytes_atomically(folder / "figures.csv", csv_text(_figure_rows(evaluation)).encode())
+    write_json_atomically(folder / SUMMARY, evaluation.to_json(), indent=1)
+    write_bytes_atomically(folder / FIGURES, csv_text(_figure_rows(evaluation)).encode())
     rows = [image.row() | _by_type(evaluation, number) for number, image in enumerate(evaluation.images)]
-    write_bytes_atomically(folder / "images.csv", csv_text(rows).encode())
+    write_bytes_atomically(folder / IMAGES, csv_text(rows).encode())
 
 
 def _figure_rows(evaluation: NucleiEvaluation) -> Iterator[dict[str, Any]]:

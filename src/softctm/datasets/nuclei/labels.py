@@ -23,6 +23,7 @@ from softctm.datasets.nuclei.base import (
     whole_numbers,
 )
 from softctm.errors import InputError
+from softctm.files import read_text
 from softctm.nuclei import tabulate, types_named
 
 _ENDINGS = (".png", ".tif", ".tiff")
@@ -91,11 +92,11 @@ def _rows(path: Path, header: tuple[str, str]) -> list[tuple[str, str]]:
     """Two named columns of a CSV file; none where `organs.csv` is missing."""
     if header[0] == "name" and not path.exists():
         return []
+    text = read_text(path, remedy="add it")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = list(csv.DictReader(text.splitlines()))
         return [(row[header[0]].strip(), row[header[1]].strip()) for row in rows]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read ({error}); replace it") from None
+    except csv.Error as error:
+        raise InputError(f"{path}: cannot be read as CSV ({error}); replace it") from None
     except (KeyError, AttributeError):
         raise InputError(f"{path}: needs the columns {','.join(header)} in every row") from None

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from softctm.datasets.nuclei.base import NucleiDataset, NucleiLabels, whole_numbers
 from softctm.errors import InputError
+from softctm.files import read_text
 from softctm.nuclei import NucleiTable, tabulate, types_named
 
 
@@ -64,8 +65,8 @@ def _folders(folder: Path) -> list[Path]:
 
 def _rows(path: Path) -> dict[int, str]:
     """Type by nucleus."""
+    text = read_text(path, remedy="write it anew")
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return {int(row["id"]): row["type"] for row in csv.DictReader(file)}
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError, TypeError) as error:
+        return {int(row["id"]): row["type"] for row in csv.DictReader(text.splitlines())}
+    except (csv.Error, KeyError, ValueError, TypeError) as error:
         raise InputError(f"{path}: cannot be read as a table of nuclei ({error}); write it anew") from None
