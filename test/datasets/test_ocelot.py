@@ -80,7 +80,7 @@ def test_empty_file_is_a_patch_without_cells(pair: AnnotatedPair) -> None:
 )
 def test_wrong_cells_are_refused_with_the_file(pair: AnnotatedPair, text: str, message: str) -> None:
     pair.cell_csv.write_text(text)
-    with pytest.raises(InputError, match=rf"001\.csv: line 1 \('.*'\): {message}"):
+    with pytest.raises(InputError, match=rf"001\.csv: {message}"):
         pair.cells()
 
 
