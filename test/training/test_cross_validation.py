@@ -23,7 +23,7 @@ from training_cases import BC, TC, write_release
 from softctm.cli import main
 from softctm.datasets.folds import read_folds
 from softctm.datasets.ocelot import TISSUE_BACKGROUND, TISSUE_CANCER, AnnotatedPair, load_release
-from softctm.errors import InputError, TrainingError, UsageError
+from softctm.errors import InputError, MissingPackageError, TrainingError, UsageError
 from softctm.networks.deeplab import DeepLab
 from softctm.training.arrays import TrainingArrays
 from softctm.training.augment import augment
@@ -255,7 +255,7 @@ def test_folds_are_made_once_or_taken_from_a_file(pairs: list[AnnotatedPair], tm
     entries = {pair.id: {"fold": int(pair.patient[-1]) % 2, "patient": pair.patient} for pair in pairs}
     given.write_text(json.dumps({"pairs": entries}))
     second = EnsembleRun(pairs, tmp_path / "second", preset(), LoopConfig(), None)
-    with pytest.raises(InputError, match=r"other\.json: cannot be read"):
+    with pytest.raises(InputError, match=r"other\.json: is missing; make it with `softctm folds`"):
         second.prepare(5, 0, tmp_path / "other.json")
     assert not second.folder.exists()
     second.prepare(5, 0, given)
@@ -509,9 +509,9 @@ def test_without_pytorch_one_line_says_what_to_install(tmp_path: Path, command: 
         "import sys; sys.modules['torch'] = None\nfrom softctm.cli import main\nsys.exit(main(sys.argv[1:]))"
     )
     result = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
-    assert result.returncode == UsageError.exit_code
+    assert result.returncode == MissingPackageError.exit_code
     (line,) = result.stderr.splitlines()
-    assert line == "error: torch: not installed, but needed for training; pip install 'softctm[train]'"
+    assert line == "error: torch is not installed; install it: pip install 'softctm[train]'"
 
 
 def test_folds_need_no_pytorch(pairs: list[AnnotatedPair], tmp_path: Path) -> None:

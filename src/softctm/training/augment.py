@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from skimage.color import hed_from_rgb, rgb_from_hed
@@ -52,16 +55,8 @@ def augment(
     image = image[..., top : top + side, left : left + side]
     target = target[..., top : top + side, left : left + side]
     if side != crop:
-        image = functional.interpolate(image[None], size=(crop, crop), mode="bilinear", align_corners=False)[
-            0
-        ]
-        if target.dtype.is_floating_point:
-            target = functional.interpolate(
-                target[None], size=(crop, crop), mode="bilinear", align_corners=False
-            )[0]
-        else:
-            labels = target[None, None].float()
-            target = functional.interpolate(labels, size=(crop, crop), mode="nearest-exact")[0, 0].long()
+        with _one_thread():
+            image, target = _resized(image, crop), _resized(target, crop)
     if rng.random() < config.probability:
         turns = int(rng.integers(0, 4))
         image, target = torch.rot90(image, turns, (-2, -1)), torch.rot90(target, turns, (-2, -1))
@@ -73,6 +68,27 @@ def augment(
     if config.stain and rng.random() < config.probability:
         image = torch.cat([change_stain(image[:3], config.stain, rng), image[3:]])
     return image.contiguous(), target.contiguous()
+
+
+def _resized(planes: Tensor, side: int) -> Tensor:
+    """Maps (C, H, W) float32 bilinearly, labels (H, W) int64 by nearest neighbor, to side × side."""
+    if planes.dtype.is_floating_point:
+        return functional.interpolate(planes[None], size=(side, side), mode="bilinear", align_corners=False)[
+            0
+        ]
+    labels = planes[None, None].float()
+    return functional.interpolate(labels, size=(side, side), mode="nearest-exact")[0, 0].long()
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """The last bits of an interpolation depend on the number of threads, and so on the process."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def change_color(rgb: Tensor, config: AugmentationConfig, rng: np.random.Generator) -> Tensor:
@@ -90,7 +106,11 @@ def change_stain(rgb: Tensor, stain: float, rng: np.random.Generator) -> Tensor:
     The dyes are hematoxylin, eosin and what is left, by color deconvolution (Ruifrok & Johnston 2001):
     optical densities add up, each dye's in its own direction of red, green and blue.
     """
-    density = -rgb.clamp(min=1 / 255).log()
-    strength = torch.tensor(rng.uniform(1 - stain, 1 + stain, 3)).float()
-    changed = torch.tensor(hed_from_rgb).float() @ torch.diag(strength) @ torch.tensor(rgb_from_hed).float()
-    return torch.einsum("chw,cd->dhw", density, changed).neg().exp().clamp(0, 1)
+    strength = rng.uniform(1 - stain, 1 + stain, 3)
+    changed = (hed_from_rgb @ np.diag(strength) @ rgb_from_hed).astype(np.float32)
+    # In NumPy and sum by sum: the last bits of PyTorch's depend on the number of threads.
+    density = -np.log(np.maximum(rgb.numpy(), np.float32(1 / 255)))
+    mixed = density[0] * changed[0, :, None, None]
+    for channel in (1, 2):
+        mixed = mixed + density[channel] * changed[channel, :, None, None]
+    return torch.from_numpy(np.exp(-mixed).clip(0, 1))
