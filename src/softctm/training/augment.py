@@ -73,9 +73,8 @@ def augment(
 def _resized(planes: Tensor, side: int) -> Tensor:
     """Maps (C, H, W) float32 bilinearly, labels (H, W) int64 by nearest neighbor, to side × side."""
     if planes.dtype.is_floating_point:
-        return functional.interpolate(planes[None], size=(side, side), mode="bilinear", align_corners=False)[
-            0
-        ]
+        size = (side, side)
+        return functional.interpolate(planes[None], size=size, mode="bilinear", align_corners=False)[0]
     labels = planes[None, None].float()
     return functional.interpolate(labels, size=(side, side), mode="nearest-exact")[0, 0].long()
 
