@@ -567,3 +567,15 @@ def test_peak_memory_of_130_stacked_pairs(reference: Path, tmp_path: Path) -> No
         peaks[count] = float(job.stdout.rsplit("PEAK", 1)[1])
     print(f"peak memory: {peaks[3]:.0f} MB for 3 pairs, {peaks[130]:.0f} MB for 130")
     assert peaks[130] - peaks[3] < 300
+
+
+@pytest.mark.parametrize("name", ["cell_classification.json", "run.json"])
+def test_results_of_another_program_are_not_replaced_unless_asked(tmp_path: Path, name: str) -> None:
+    write_pairs(tmp_path, 1)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text('{"theirs": 1}')
+    with pytest.raises(OutputError, match=rf"{name} is there already.*--overwrite"):
+        run(tmp_path)
+    assert (tmp_path / "out" / name).read_text() == '{"theirs": 1}'
+    assert run(tmp_path, overwrite=True).points[0] is not None
+    assert run(tmp_path).points[0] is not None  # now they are this program's own

@@ -12,7 +12,7 @@ import torch
 from onnx import TensorProto
 
 from softctm.cli import main
-from softctm.errors import ModelError
+from softctm.errors import InputError, ModelError, OutputError
 from softctm.networks.config import NetworkConfig
 from softctm.networks.deeplab import DeepLab
 from softctm.networks.served import ServedNetwork
@@ -136,3 +136,16 @@ def test_a_folder_that_is_no_run_is_named(
     last = capsys.readouterr().err.strip().splitlines()
     assert len(last) == 1
     assert "config.json: not a run's configuration" in last[0]
+
+
+def test_a_folder_of_other_files_is_not_written_into(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "letter.txt").write_text("theirs")
+    options = ["--data", str(tmp_path), "--run", str(tmp_path), "--output", str(out), "--name", "x"]
+    assert main(["export", *options]) == OutputError.exit_code
+    assert "letter.txt is there already" in capsys.readouterr().err
+    assert main(["export", *options, "--overwrite"]) == InputError.exit_code  # goes on, and misses the run
+    assert [path.name for path in out.iterdir()] == ["letter.txt"]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from softctm.commands.shared_options import add_release, add_run_folder, load_pairs
 from softctm.errors import InputError
 from softctm.extras import require_extra
+from softctm.files import files_below, read_json, refuse_foreign_files
+from softctm.model.network_file import MANIFEST
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -16,6 +17,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_release(parser, "the OCELOT release that the run was trained on")
     add_run_folder(parser, "a finished run")
     parser.add_argument("--output", type=Path, required=True, help="the model folder to write")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="write into a folder that holds other files than a model"
+    )
     parser.add_argument("--name", required=True, help="the model's name")
     parser.add_argument(
         "--license", default="CC-BY-NC-4.0", help="of the weights (default: CC-BY-NC-4.0, OCELOT's)"
@@ -33,11 +37,10 @@ def run(args: argparse.Namespace) -> int:
     from softctm.training.export import export_ensemble
     from softctm.training.loop import LoopConfig
 
+    is_model = (args.output / MANIFEST).is_file()
+    refuse_foreign_files(files_below(args.output), "export", lambda _: is_model, args.overwrite)
     path = args.run_folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read; is {args.run_folder} a run's folder? ({error})") from None
+    config = read_json(path, remedy=f"is {args.run_folder} a run's folder?")
     try:
         preset, seed, encoder_weights = preset_from_json(config), config["seed"], config["encoder_weights"]
     except (KeyError, TypeError) as error:

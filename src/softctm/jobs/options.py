@@ -20,4 +20,5 @@ class JobOptions(DetectorOptions):
         metavar="LIST",
         choices=tuple(FORMATS),
     )
+    overwrite: bool = option(False, "replace results in the output folder that another program wrote")
     allow_partial: bool = option(False, "exit with 0 although some pairs failed and are missing")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from softctm.errors import ModelError, OutputError, PartialResultError, SoftCTMError
-from softctm.files import prepare_folder
+from softctm.files import prepare_folder, refuse_foreign_files
 from softctm.jobs import run_record
 from softctm.jobs.background import Background
 from softctm.jobs.options import JobOptions
@@ -102,6 +102,13 @@ def run_job(
     record = RunRecord(_recorded(options))
     result = JobResult([], record, output_dir / grand_challenge.FILE_NAME)
     prepare_folder(output_dir)
+    record_file = output_dir / run_record.FILE_NAME
+    refuse_foreign_files(
+        (record_file, result.result_file),
+        "predict",
+        lambda _: run_record.is_ours(record_file),
+        options.overwrite,
+    )
     try:
         with record.timed("open_input"):
             source = open_pairs(input_dir, options.subset)

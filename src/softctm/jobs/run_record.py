@@ -10,9 +10,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from softctm import __version__
+from softctm.errors import InputError
+from softctm.files import read_json
 from softctm.points import CellClass, CellPoints
 
 if TYPE_CHECKING:
@@ -107,6 +110,15 @@ class RunRecord:
             "versions": _versions(),
             "platform": {"system": platform.platform(), "machine": platform.machine()},
         }
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file is the record of a run of this program."""
+    try:
+        document = read_json(path)
+    except InputError:
+        return False
+    return isinstance(document, dict) and "softctm" in document
 
 
 def model_entry(model: Model) -> dict[str, Any]:
