@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +12,8 @@ from softctm.evaluation.predictions import FormatError, load_predictions
 from softctm.evaluation.truth import SUBSETS, GroundTruth, load_truth
 from softctm.files import read_text
 from softctm.points import CellPoints
+
+_logger = logging.getLogger(__name__)
 
 
 def add_truth_options(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
@@ -46,17 +48,17 @@ def truth_of(args: argparse.Namespace) -> GroundTruth:
     ids = None if args.ids is None else read_text(args.ids, remedy="give a text file of IDs").split()
     truth = load_truth(args.truth, args.subset, ids)
     for warning in truth.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        _logger.warning("%s", warning)
     return truth
 
 
 def predictions_of(path: Path, num_images: int) -> list[CellPoints]:
-    """`load_predictions` that prints every fault of a malformed file on stderr before it raises."""
+    """`load_predictions` that tells every fault of a malformed file before it raises."""
     try:
         return load_predictions(path, num_images)
     except FormatError as error:
         for fault in error.faults:
-            print(f"{path}: {fault}", file=sys.stderr)
+            _logger.error("%s: %s", path, fault)
         raise
 
 
