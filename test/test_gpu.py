@@ -39,7 +39,7 @@ def cuda() -> None:
 def test_the_card_finds_the_processors_cells(precision: Any) -> None:
     model, source = load_model(find_weights()), open_pairs(ROOT / "test/input")
     expected = Detector(model, device="cpu", views=2)
-    found = Detector(model, device="cuda", views=2, precision=precision)
+    found = Detector(model.in_precision(precision), device="cuda", views=2)
     agreement = Agreement()
     for index in range(len(source)):
         one, other = (way.predict(source.read(index), maps=True) for way in (expected, found))
