@@ -81,7 +81,7 @@ def test_too_little_memory_halves_the_batch_and_finds_the_same(tmp_path: Path) -
     model, pair = load_model(tmp_path), open_pairs(ROOT / "test/input").read(0)
     detector = Detector(model, device="cuda", views=8)
     found = detector.predict(pair, maps=True).cell_probability
-    assert detector._tissue.batch < 8
+    assert detector._tissue._batches.size < 8
     expected = Detector(model, device="cpu", views=8).predict(pair, maps=True).cell_probability
     assert found is not None
     assert expected is not None
