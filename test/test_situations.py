@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,8 +21,10 @@ import tifffile
 from inputs import entry, patch, stack_paths, write_metadata, write_pairs
 from numpy.typing import NDArray
 from PIL import Image
+from tiny_networks import network, write_folder, write_manifest
 
 from softctm.cli import main
+from softctm.datasets.ocelot import load_release
 from softctm.errors import SoftCTMError
 from softctm.readers import open_pairs
 
@@ -250,6 +255,118 @@ def _(folder: Path) -> Answer:
 def _(folder: Path) -> Answer:
     write_metadata(folder, {"sample_pairs": {"001": {"slide_name": "TCGA-1"}}})
     return main(["phantom", str(folder)]), ""
+
+
+def predict(folder: Path, *more: str, weights: Path | None = None) -> list[str]:
+    model = weights or write_folder(folder / "weights")
+    words = ["predict", "--input", str(folder / "in"), "--output", str(folder / "out")]
+    return [*words, "--weights", str(model), "--views", "1", "--device", "cpu", *more]
+
+
+@situation("long-name")
+def _(folder: Path) -> Answer:
+    write_pairs(folder / "in", 1)
+    for kind in (CELL, TISSUE):
+        (folder / "in" / kind / "000.png").rename(folder / "in" / kind / ("n" * 248 + ".png"))
+    code = main(predict(folder, "--also", "geojson"))
+    assert json.loads((folder / "out/cell_classification.json").read_text())["points"]
+    return code, ""
+
+
+@situation("output-of-others")
+def _(folder: Path) -> Answer:
+    write_pairs(folder / "in", 1)
+    (folder / "out").mkdir()
+    (folder / "out/run.json").write_text("{}")
+    return main(predict(folder)), ""
+
+
+def in_process(words: list[str], before: str = "", **streams: Any) -> Answer:
+    """Run the command in a process of its own."""
+    code = f"import sys\n{before}\nfrom softctm.cli import main\nsys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], stderr=subprocess.PIPE, text=True, check=False, **streams
+    )
+    return done.returncode, done.stderr
+
+
+@situation("stdout-full")
+def _(folder: Path) -> Answer:
+    write_pairs(folder / "in", 1)
+    with open("/dev/full", "w") as full:
+        answer = in_process(predict(folder), stdout=full)
+    assert json.loads((folder / "out/cell_classification.json").read_text())["points"]
+    return answer
+
+
+@situation("help-full")
+def _(folder: Path) -> Answer:
+    with open("/dev/full", "w") as full:
+        return in_process(["--help"], stdout=full)
+
+
+@situation("no-package")
+def _(folder: Path) -> Answer:
+    words = ["report", str(folder / "page.html"), "--predictions", "a.json", "--input", str(folder)]
+    return in_process(words, "sys.modules['matplotlib'] = None")
+
+
+@situation("logits")
+def _(folder: Path) -> Answer:
+    write_pairs(folder / "in", 1)
+    weights = write_folder(folder / "weights")
+    (weights / "cell_fold0.onnx").write_bytes(network(1, 5, 3))
+    return main(predict(folder, weights=weights)), ""
+
+
+def with_manifest(folder: Path, *more: str, **changes: Any) -> Answer:
+    write_pairs(folder / "in", 1)
+    weights = write_folder(folder / "weights")
+    write_manifest(weights, **changes)
+    return main(predict(folder, *more, weights=weights)), ""
+
+
+@situation("old-manifest")
+def _(folder: Path) -> Answer:
+    return with_manifest(folder, schema_version=1)
+
+
+@situation("int8-missing")
+def _(folder: Path) -> Answer:
+    return with_manifest(folder, "--precision", "int8")
+
+
+def folds(folder: Path, **pair: Any) -> int:
+    """`softctm folds` of a release of one pair, whose annotations have a header and blank lines."""
+    for place, suffix in (("images/train/cell", "jpg"), ("images/train/tissue", "jpg")):
+        (folder / place).mkdir(parents=True)
+        Image.fromarray(patch(0)).save(folder / place / f"001.{suffix}")
+    for kind in ("cell", "tissue"):
+        (folder / "annotations/train" / kind).mkdir(parents=True)
+    (folder / "annotations/train/cell/001.csv").write_text("x,y,label\n5,6,1\n7,8,2\n\n\n")
+    labels = np.ones((1024, 1024), np.uint8)
+    Image.fromarray(labels).save(folder / "annotations/train/tissue/001.png")
+    metadata = entry() | {"subset": "train", "organ": "kidney", "slide_name": "TCGA-AB-1234-01"} | pair
+    write_metadata(folder, {"sample_pairs": {"001": metadata}})
+    return main(["folds", str(folder / "folds.json"), "--data", str(folder)])
+
+
+@situation("patient-null")
+def _(folder: Path) -> Answer:
+    return folds(folder, slide_name=None), ""
+
+
+@situation("one-patient")
+def _(folder: Path) -> Answer:
+    return folds(folder), ""
+
+
+@situation("header-row")
+def _(folder: Path) -> Answer:
+    folds(folder)
+    (pair,) = load_release(folder)
+    assert pair.cells().label.tolist() == [1, 2]
+    return 0, ""
 
 
 # Last, when all cases are registered.
