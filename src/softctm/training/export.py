@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
 import onnxruntime
 import torch
-from onnx import TensorProto, helper, numpy_helper
 
 from softctm import __version__
 from softctm.errors import ModelError
@@ -30,6 +26,7 @@ from softctm.model.manifest import (
 from softctm.model.tasks import CELL_CLASSES, TISSUE_CLASSES
 from softctm.networks.architecture import SegmentationNetwork
 from softctm.networks.fuse_batch_norm import fuse_batch_norm
+from softctm.networks.onnx_export import export_onnx
 from softctm.networks.served import ServedNetwork
 from softctm.pair import CELL_MPP, PATCH_SIZE, TISSUE_MPP
 from softctm.training.cross_validation import EnsembleRun
@@ -57,41 +54,8 @@ def export_network(network: SegmentationNetwork, path: Path) -> float:
     served = ServedNetwork(fuse_batch_norm(network.cpu())).eval()
     channels = 3 + network.config.context_channels
     example = torch.rand(2, channels, PATCH_SIZE, PATCH_SIZE, generator=torch.Generator().manual_seed(0))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            served,
-            (example,),
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-            input_names=["image"],
-            output_names=["logits"],
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=1024)},),
-        )
-    assert program is not None
-    model = store_as_float16(program.model_proto)
-    onnx.checker.check_model(model)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(model.SerializeToString())
+    export_onnx(served, example, ["logits"], path, always_halve=True)
     return _difference(ServedNetwork(network.eval()), path, example[:1])
-
-
-def store_as_float16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Keep convolution weights as float16, each cast back to float32 where it is used; halves the file.
-
-    ONNX Runtime folds the casts away when it loads the file, so that arithmetic and speed stay the same.
-    """
-    graph = model.graph
-    weights = {node.input[1] for node in graph.node if node.op_type == "Conv"}
-    for tensor in graph.initializer:
-        if tensor.name not in weights or tensor.data_type != TensorProto.FLOAT:
-            continue
-        name = tensor.name
-        half = numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), f"{name}_float16")
-        tensor.CopyFrom(half)
-        graph.node.insert(0, helper.make_node("Cast", [half.name], [name], to=TensorProto.FLOAT))
-    return model
 
 
 def _difference(served: ServedNetwork, path: Path, example: torch.Tensor) -> float:
