@@ -95,21 +95,47 @@ def make_folds(
         )
     organs = sorted({pair.organ for pair in pairs})
     traits = {patient: _traits(members, organs) for patient, members in by_patient.items()}
-    total = np.sum(list(traits.values()), axis=0)
-    shares = {patient: value / np.maximum(total, 1) for patient, value in traits.items()}
-    rng = np.random.default_rng(seed)
-    order = sorted(by_patient, key=lambda name: (name not in known, -shares[name].max(), rng.random()))
-    filled = np.zeros((count, len(total)))
-    fold_of: dict[str, int] = {}
-    for patient in order:
-        after = filled + shares[patient]
-        # The growth of the sum of squares: least where the traits that the patient brings are scarcest.
-        fold = known.get(patient, int(np.argmin((after**2 - filled**2).sum(1))))
-        filled[fold] = after[fold]
-        fold_of[patient] = fold
+    fold_of = assign_evenly(traits, count, seed, known)
     if len(set(fold_of.values())) < 2:
         raise UsageError(f"all {len(pairs)} pairs are in one fold: nothing is left to train on")
     return {pair.id: fold_of[pair.patient] for pair in pairs}
+
+
+def assign_evenly(
+    traits: Mapping[str, NDArray[np.float64]], count: int, seed: int, known: Mapping[str, int] | None = None
+) -> dict[str, int]:
+    """Assign groups to folds whose shares of every trait are alike.
+
+    Parameters
+    ----------
+    traits : mapping of str to (K,) float64
+        Group → how much of each trait it brings.
+    count : int
+        How many folds.
+    seed : int
+        Decides between groups that bring equally much.
+    known : mapping of str to int, optional
+        Groups whose folds are given.
+
+    Returns
+    -------
+    dict
+        Group → fold, 0 … count − 1.
+    """
+    known = known or {}
+    total = np.sum(list(traits.values()), axis=0)
+    shares = {name: value / np.maximum(total, 1) for name, value in traits.items()}
+    rng = np.random.default_rng(seed)
+    order = sorted(traits, key=lambda name: (name not in known, -shares[name].max(), rng.random()))
+    filled = np.zeros((count, len(total)))
+    fold_of: dict[str, int] = {}
+    for name in order:
+        after = filled + shares[name]
+        # The growth of the sum of squares: least where the traits that the group brings are scarcest.
+        fold = known.get(name, int(np.argmin((after**2 - filled**2).sum(1))))
+        filled[fold] = after[fold]
+        fold_of[name] = fold
+    return fold_of
 
 
 def _traits(pairs: Sequence[AnnotatedPair], organs: Sequence[str]) -> NDArray[np.float64]:
