@@ -9,6 +9,9 @@ from torch import nn
 from softctm.networks.config import NetworkConfig
 from softctm.networks.smp_network import SmpNetwork
 
+_NARROWEST = 24
+"""Channels of the finest stage at least: nuclei's twelve maps are all read from them."""
+
 
 class UNet(SmpNetwork):
     """U-Net; the decoder begins `decoder_channels` wide and is half as wide at each finer stage."""
@@ -18,13 +21,14 @@ class UNet(SmpNetwork):
     def _build(self, config: NetworkConfig, encoder_weights: str | None) -> nn.Module:
         import segmentation_models_pytorch as smp
 
+        widths = [max(config.decoder_channels >> stage, _NARROWEST) for stage in range(config.depth)]
         return cast(
             nn.Module,
             smp.Unet(
                 config.encoder,
                 encoder_weights=encoder_weights,
                 encoder_depth=config.depth,
-                decoder_channels=[config.decoder_channels >> stage for stage in range(config.depth)],
+                decoder_channels=widths,
                 in_channels=3 + config.context_channels,
                 classes=config.classes,
             ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
-from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from softctm.errors import UsageError
 from softctm.model.tasks import CELL_CLASSES, TISSUE_CLASSES
@@ -15,6 +15,8 @@ Task = Literal["tissue", "cells"]
 Target = Literal["circle", "hard", "soft"]
 Coupling = Literal["predicted", "annotated", "none"]
 LossName = Literal["generalized-dice", "square-error", "cross-entropy"]
+Recipe = TypeVar("Recipe")
+"""A preset of any task: nested frozen dataclasses."""
 
 
 @dataclass(frozen=True)
@@ -217,7 +219,7 @@ _FORMER_NAMES = {"looks": "scales"}
 """Names in older config.json files → today's."""
 
 
-def with_settings(preset: Preset, settings: Sequence[str]) -> Preset:
+def with_settings(preset: Recipe, settings: Sequence[str]) -> Recipe:
     """Change single values, each given as "cells.target.sigma_um=2".
 
     Raises

@@ -1,0 +1,81 @@
+"""Every number of a nuclei network's training; the presets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from softctm.networks.config import NetworkConfig
+from softctm.training.config import OptimizerConfig
+from softctm.training.nuclei_augment import NucleiAugmentationConfig
+from softctm.training.nuclei_losses import LossWeights
+
+
+@dataclass(frozen=True)
+class NucleiConfig:
+    """One recipe.
+
+    Attributes
+    ----------
+    network : NetworkConfig or str
+        A network of the table, or the name of a CellViT encoder: "256", "SAM-B", …
+    optimizer : OptimizerConfig
+    augmentation : NucleiAugmentationConfig
+    losses : LossWeights
+    oversampling : float
+        γ of `oversampling_weights`.
+    frozen_epochs : int
+        The first epochs, in which the encoder does not learn.
+    mpp : float
+        µm per pixel that images are taken to have.
+    """
+
+    network: NetworkConfig | str
+    optimizer: OptimizerConfig
+    augmentation: NucleiAugmentationConfig
+    losses: LossWeights
+    oversampling: float = 0.85
+    frozen_epochs: int = 0
+    mpp: float = 0.25
+
+    @property
+    def downsampling(self) -> int:
+        """Of what the network sees against the images."""
+        return 1 if isinstance(self.network, str) else self.network.downsampling
+
+
+NUCLEI_PRESETS = {
+    # The paper's values (arXiv 2306.15350, section 4.4), as far as the optimizer has them.
+    "cellvit-256": NucleiConfig(
+        "256",
+        OptimizerConfig("adamw", 3e-4, 1e-4, "exponential", epochs=130, batch=16, decay_per_epoch=0.85),
+        NucleiAugmentationConfig(
+            elastic_px=4.0, shrink=0.5, stain=0.0, noise=0.1, zoom_blur=0.1, superpixels=0.1, blur_px=2.0
+        ),
+        LossWeights(),
+        frozen_epochs=25,
+    ),
+    # Half the resolution and a ResNet18, for two processor cores.
+    "compact": NucleiConfig(
+        NetworkConfig("resnet18", depth=4, decoder_channels=128, downsampling=2, architecture="unet"),
+        OptimizerConfig("adamw", 3e-3, 1e-2, "one-cycle", epochs=14, batch=8, encoder_factor=0.1, ema=0.99),
+        NucleiAugmentationConfig(),
+        LossWeights(np_cross_entropy=1.0, nt_cross_entropy=1.0, hv_gradient_error=2.0),
+    ),
+}
+
+
+def nuclei_config_from_json(document: dict[str, Any]) -> NucleiConfig:
+    """The configuration that `dataclasses.asdict` and JSON made `document` from."""
+    network = document["network"]
+    if not isinstance(network, str):
+        network = NetworkConfig(**{**network, "scales": tuple(network["scales"])})
+    return NucleiConfig(
+        **{
+            **document,
+            "network": network,
+            "optimizer": OptimizerConfig(**document["optimizer"]),
+            "augmentation": NucleiAugmentationConfig(**document["augmentation"]),
+            "losses": LossWeights(**document["losses"]),
+        }
+    )

@@ -1,0 +1,203 @@
+"""A run over data sets of nuclei: folds, one network a fold, and one that learns from all images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from softctm.datasets.folds import assign_evenly
+from softctm.datasets.nuclei.base import NucleiDataset
+from softctm.errors import InputError, TrainingError, UsageError
+from softctm.files import write_json_atomically
+from softctm.training.cross_validation import source_commit
+from softctm.training.loop import LoopConfig
+from softctm.training.nuclei import NETWORK, load_nuclei_network, train_nuclei_network
+from softctm.training.nuclei_config import NucleiConfig
+from softctm.training.nuclei_data import TrainingImage, load_training_images
+
+ALL = "all"
+"""Instead of a fold: hold out nothing."""
+
+_TCGA_PATIENT = 12
+"""Characters of a TCGA slide's name that tell the patient."""
+
+
+@dataclass(frozen=True)
+class NucleiRun:
+    """Everything that belongs to one run's folder.
+
+    Attributes
+    ----------
+    folder : Path
+        `config.json`, `folds.json`, and a folder a network: `fold0`, …, `all`.
+    datasets : sequence of (name, NucleiDataset)
+    preset : str
+    config : NucleiConfig
+    loop : LoopConfig
+    encoder_weights : str or None
+    """
+
+    folder: Path
+    datasets: Sequence[tuple[str, NucleiDataset]]
+    preset: str
+    config: NucleiConfig
+    loop: LoopConfig
+    encoder_weights: str | None = None
+
+    @cached_property
+    def _loaded(self) -> tuple[list[TrainingImage], tuple[str, ...], tuple[str, ...]]:
+        return load_training_images(self.datasets)
+
+    @property
+    def images(self) -> list[TrainingImage]:
+        """Of all data sets, in memory."""
+        return self._loaded[0]
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """Names, background first."""
+        return self._loaded[1]
+
+    @property
+    def tissues(self) -> tuple[str, ...]:
+        """Organs that the data sets name."""
+        return self._loaded[2]
+
+    def prepare(self, count: int, seed: int) -> None:
+        """Write the run's configuration and folds, or check that they are those of this run.
+
+        Raises
+        ------
+        UsageError
+            If there are fewer patients than folds.
+        TrainingError
+            If the folder holds a run of another configuration.
+        InputError
+            If its folds cannot be read, or lack an image.
+        OutputError
+            If the folder cannot be written to.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        config = json.loads(json.dumps(self._config()))
+        path = self.folder / "config.json"
+        if path.exists():
+            stored = read_json(path)
+            if any(stored.get(name) != config[name] for name in ("preset", "config", "types")):
+                raise TrainingError(
+                    f"{path}: of a run with another preset or data; choose another --run folder"
+                )
+        else:
+            write_json_atomically(path, config, indent=1)
+        if not self.folds_path.exists():
+            folds = nuclei_folds(self.images, len(self.types), count, seed)
+            document = {
+                "folds": count,
+                "split_by": "image; patient where known",
+                "seed": seed,
+                "images": folds,
+            }
+            write_json_atomically(self.folds_path, document, indent=1)
+        self.fold_of()
+
+    @property
+    def folds_path(self) -> Path:
+        """The file that says which image is in which fold."""
+        return self.folder / "folds.json"
+
+    def fold_of(self) -> list[int]:
+        """The fold of every image, in the order of `images`."""
+        found = read_json(self.folds_path).get("images", {})
+        missing = [image.name for image in self.images if not isinstance(found.get(image.name), int)]
+        if missing:
+            raise InputError(f"{self.folds_path}: has no fold for {missing[0]} and {len(missing) - 1} others")
+        return [found[image.name] for image in self.images]
+
+    def train(self, fold: int | None) -> nn.Module:
+        """Train the network that holds out a fold, or nothing, or load it; errors as training's."""
+        folds = self.fold_of()
+        if fold is not None and fold not in folds:
+            raise UsageError(f"--fold {fold}: there are folds {min(folds)} to {max(folds)}")
+        learned = [image for image, own in zip(self.images, folds, strict=True) if own != fold]
+        held_out = [image for image, own in zip(self.images, folds, strict=True) if own == fold]
+        return train_nuclei_network(
+            self.config, learned, held_out, len(self.types), len(self.tissues),
+            self.loop, self.place(fold), self.encoder_weights,
+        )  # fmt: skip
+
+    def network(self, fold: int | None) -> nn.Module:
+        """The trained network; TrainingError if it is not there yet."""
+        path = self.place(fold) / NETWORK
+        if not path.exists():
+            which = "--all-images" if fold is None else f"--fold {fold}"
+            raise TrainingError(f"{path}: is not there yet; run `softctm train nuclei {which}` first")
+        return load_nuclei_network(self.config, len(self.types), len(self.tissues), path)
+
+    def place(self, fold: int | None) -> Path:
+        """The folder of a network."""
+        return self.folder / (ALL if fold is None else f"fold{fold}")
+
+    def _config(self) -> dict[str, Any]:
+        return {
+            "preset": self.preset,
+            "config": asdict(self.config),
+            "types": self.types,
+            "tissues": self.tissues,
+            "images": len(self.images),
+            "nuclei": sum(int((np.unique(image.instances) > 0).sum()) for image in self.images),
+            "seed": self.loop.seed,
+            "precision": "bfloat16" if self.loop.bfloat16 else "float32",
+            "encoder_weights": Path(self.encoder_weights).name if self.encoder_weights else None,
+            "commit": source_commit(),
+        }
+
+
+def nuclei_folds(images: Sequence[TrainingImage], types: int, count: int, seed: int) -> dict[str, int]:
+    """Assign images to folds that are alike in nuclei of each type and images of each data set.
+
+    Images of one TCGA patient stay together; of other images the patient is not known.
+
+    Raises
+    ------
+    UsageError
+        If there are fewer patients than folds.
+    """
+    groups: dict[str, list[TrainingImage]] = {}
+    for image in images:
+        name = image.name.split("/")[-1]
+        groups.setdefault(name[:_TCGA_PATIENT] if name.startswith("TCGA-") else image.name, []).append(image)
+    if not 2 <= count <= len(groups):
+        raise UsageError(f"{len(groups)} images of different patients cannot be split into {count} folds")
+    sources = sorted({image.name.split("/")[0] for image in images})
+    traits = {
+        name: np.sum([_traits(image, types, sources) for image in part], axis=0)
+        for name, part in groups.items()
+    }
+    fold_of: Mapping[str, int] = assign_evenly(traits, count, seed)
+    return {image.name: fold_of[name] for name, part in groups.items() for image in part}
+
+
+def _traits(image: TrainingImage, types: int, sources: Sequence[str]) -> NDArray[np.float64]:
+    """Images of each data set, nuclei of each type, nuclei of none."""
+    ids = np.unique(image.instances)
+    kinds = image.type_of[ids[ids > 0]]
+    source = [image.name.split("/")[0] == name for name in sources]
+    return np.array([*source, *np.bincount(kinds[kinds > 0], minlength=types)[1:], (kinds < 0).sum()], float)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A mapping from a JSON file of the run; InputError where it cannot be read."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read; is {path.parent} a run's folder? ({error})") from None
+    if not isinstance(document, dict):
+        raise InputError(f"{path}: not a file of a run of nuclei networks")
+    return document
