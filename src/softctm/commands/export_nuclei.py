@@ -1,0 +1,41 @@
+"""`softctm export nuclei`: a finished run as a model folder."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from softctm.commands.nuclei_run_options import add_nuclei_run, finished_run
+from softctm.console import show
+from softctm.extras import require_extra
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `softctm export nuclei`."""
+    add_nuclei_run(parser, "a finished run")
+    parser.add_argument("--output", type=Path, required=True, help="the model folder to write")
+    parser.add_argument("--name", required=True, help="the model's name")
+    parser.add_argument(
+        "--size", type=int, default=1024, help="pixels a side of the fields it will see (default: 1024)"
+    )
+    parser.add_argument(
+        "--license", action="append", required=True, metavar="TEXT",
+        help="of the weights, which follows from the data's (may be repeated)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--attribution", action="append", default=[], metavar="TEXT",
+        help="whose data and weights it was made from (may be repeated)",
+    )  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export every network of the run."""
+    require_extra("train")
+    from softctm.jobs.export_nuclei import export_nuclei
+
+    manifest = export_nuclei(
+        finished_run(args), args.output, args.name, args.size, args.license, args.attribution
+    )
+    difference = manifest.training["largest_difference_from_pytorch"]
+    show(f"{args.output}: largest difference from PyTorch {difference:.1g} of a map's largest value")
+    return 0

@@ -1,0 +1,42 @@
+"""`softctm validate nuclei`: score a run's networks on the images that each of them held out."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from softctm.commands.nuclei_run_options import add_nuclei_run, finished_run
+from softctm.console import show
+from softctm.extras import require_extra
+from softctm.files import prepare_folder
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `softctm validate nuclei`."""
+    add_nuclei_run(parser, "a run whose folds are trained")
+    parser.add_argument(
+        "--output", type=Path, required=True,
+        help="gets the nuclei, a folder a data set and image, and the scores",
+    )  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> int:
+    """Predict, write, score each data set by itself."""
+    require_extra("train")
+    from softctm.datasets.nuclei import open_nuclei
+    from softctm.evaluation.nuclei_scores import evaluate_nuclei
+    from softctm.evaluation.nuclei_summary import summary
+    from softctm.jobs.validate_nuclei import MAGNIFICATION, predict_out_of_fold
+    from softctm.report.nuclei_tables import write_nuclei_evaluation
+
+    nuclei = finished_run(args)
+    truth = dict(nuclei.datasets)
+    for folder in predict_out_of_fold(nuclei, args.output):
+        evaluation = evaluate_nuclei(
+            truth[folder.name], open_nuclei(folder), name=folder.name, magnification=MAGNIFICATION
+        )
+        show("\n".join(summary(evaluation)))
+        scores = args.output / f"{folder.name}_scores"
+        prepare_folder(scores)
+        write_nuclei_evaluation(evaluation, scores)
+    return 0

@@ -1,0 +1,112 @@
+"""A run of nuclei networks as a model folder."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from softctm import __version__
+from softctm.errors import ModelError
+from softctm.files import prepare_folder
+from softctm.model.manifest import Manifest
+from softctm.networks.architecture import SegmentationNetwork
+from softctm.networks.cellvit import CellViTOutput
+from softctm.networks.fuse_batch_norm import fuse_batch_norm
+from softctm.networks.nuclei import MAPS, NamedMaps, NormalizedCellViT, nuclei_stage
+from softctm.networks.onnx_export import export_onnx, largest_difference
+from softctm.networks.served import ServedNetwork
+from softctm.networks.vit import TOKEN
+from softctm.training.nuclei_run import ALL, NucleiRun, read_json
+
+MAX_DIFFERENCE = 2e-2
+"""Largest difference from PyTorch that is accepted of 16-bit weights, over the largest value of a map."""
+
+
+def export_nuclei(
+    run: NucleiRun, folder: Path, name: str, size: int, licenses: list[str], attributions: list[str]
+) -> Manifest:
+    """Write a run's networks and `model.json`.
+
+    Where the run has a network of all images, that one finds nuclei and the folds' are for validation only;
+    else the folds' networks are averaged.
+
+    Parameters
+    ----------
+    run : NucleiRun
+    folder : Path
+        The model folder; its files are replaced.
+    name : str
+    size : int
+        Pixels a side of the fields that networks will be given.
+    licenses, attributions : list of str
+        Of the weights and of what they were made from.
+
+    Raises
+    ------
+    TrainingError
+        If a network is not there yet.
+    ModelError
+        If an exported network computes something else than PyTorch.
+    OutputError
+        If the folder cannot be written to.
+    """
+    prepare_folder(folder)
+    prepare_folder(folder / "validation")
+    folds = sorted(set(run.fold_of()))
+    has_all = (run.place(None) / "network.safetensors").exists()
+    entries: dict[str, list[dict[str, Any]]] = {"networks": [], "validation": []}
+    differences = []
+    for fold in [*([None] if has_all else []), *folds]:
+        is_spare = has_all and fold is not None
+        file = f"{'validation/' if is_spare else ''}nuclei_{ALL if fold is None else f'fold{fold}'}.onnx"
+        differences.append(_export(run.network(fold), folder / file, size))
+        digest = hashlib.sha256((folder / file).read_bytes()).hexdigest()
+        entry = {"fold": fold, "files": {"float32": {"path": file, "sha256": digest}}}
+        entries["validation" if is_spare else "networks"].append(entry)
+    (folder / "validation" / "folds.json").write_bytes(run.folds_path.read_bytes())
+    manifest = Manifest.model_validate(
+        {
+            "task": "nuclei",
+            "name": name,
+            "version": __version__,
+            "description": f"nuclei by preset {run.preset}, {len(folds)} folds",
+            "licenses": licenses,
+            "attributions": attributions,
+            "stages": {"nuclei": nuclei_stage(size, run.config.mpp, run.types) | entries},
+            "postprocessing": {"method": "hover", "magnification": 40},
+            "folds": "validation/folds.json",
+            "training": {
+                **read_json(run.folder / "config.json"),
+                "largest_difference_from_pytorch": max(differences),
+                "storage": "float16 weights, float32 arithmetic",
+            },
+        }
+    )
+    manifest.write(folder)
+    return manifest
+
+
+def _export(network: nn.Module, path: Path, size: int) -> float:
+    outputs: tuple[str, ...]
+    exported: nn.Module
+    original: nn.Module
+    outputs, exported, original = CellViTOutput._fields, network, network
+    if isinstance(network, NormalizedCellViT):
+        network.network.encoder.fix_size(size // TOKEN, size // TOKEN)
+    elif isinstance(network, SegmentationNetwork):
+        outputs = MAPS
+        exported = NamedMaps(ServedNetwork(fuse_batch_norm(network))).eval()
+        original = NamedMaps(ServedNetwork(network)).eval()
+    example = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    export_onnx(exported, example, outputs, path, always_halve=True)
+    difference = largest_difference(original, path, example[:1])
+    if not difference <= MAX_DIFFERENCE:
+        raise ModelError(
+            f"{path}: differs from PyTorch by {difference:.2g} of a map's largest value, "
+            f"more than {MAX_DIFFERENCE}"
+        )
+    return difference

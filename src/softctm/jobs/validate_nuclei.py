@@ -1,0 +1,102 @@
+"""Out-of-fold nuclei of a run: every image by the network that never saw it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from softctm.files import prepare_folder
+from softctm.networks.architecture import SegmentationNetwork
+from softctm.networks.nuclei import stacked
+from softctm.networks.served import ServedNetwork
+from softctm.networks.vit import TOKEN
+from softctm.nuclei import types_named
+from softctm.postprocessing.hover import classify_nuclei, separate_nuclei
+from softctm.postprocessing.measured_nuclei import measured_nuclei
+from softctm.training.nuclei_run import NucleiRun
+from softctm.writers.label_image import write_label_image
+from softctm.writers.nuclei import CsvWriter
+
+MAGNIFICATION = 40
+
+
+def predict_out_of_fold(run: NucleiRun, folder: Path) -> list[Path]:
+    """Write `instances.tif` and `nuclei.csv` of every image that a trained fold held out.
+
+    Parameters
+    ----------
+    run : NucleiRun
+    folder : Path
+        Gets a folder a data set, and in it one an image.
+
+    Returns
+    -------
+    list of Path
+        The data sets' folders.
+
+    Raises
+    ------
+    TrainingError
+        If a fold's network is not there yet.
+    OutputError
+        If the folder cannot be written to.
+    """
+    types = types_named(run.types[1:])
+    folds = run.fold_of()
+    written = []
+    for fold in sorted(set(folds)):
+        network = run.network(fold)
+        chosen = [image for image, own in zip(run.images, folds, strict=True) if own == fold]
+        for image in tqdm(chosen, desc=f"fold {fold}", unit="image"):
+            binary, hv, kinds = nuclei_maps(network, image.image)
+            instances = separate_nuclei(binary, hv[0], hv[1], magnification=MAGNIFICATION)
+            table = classify_nuclei(instances, kinds)
+            place = folder / image.name
+            prepare_folder(place)
+            write_label_image(place / "instances.tif", instances, mpp=run.config.mpp)
+            with CsvWriter(place / "nuclei.csv", types) as writer:
+                writer.add(measured_nuclei(image.image, instances, table, mpp=run.config.mpp))
+            written.append(place.parent)
+    return sorted(set(written))
+
+
+def nuclei_maps(
+    network: nn.Module, image: NDArray[np.uint8]
+) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.uint8]]:
+    """What a trained network finds in a whole image.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Of `build_nuclei_network`, in evaluation mode.
+    image : (H, W, 3) uint8
+        RGB.
+
+    Returns
+    -------
+    binary : (H, W) uint8
+    hv : (2, H, W) float32
+    types : (H, W) uint8
+        0 is background.
+    """
+    served: nn.Module = network
+    multiple = TOKEN
+    if isinstance(network, SegmentationNetwork):
+        served, multiple = ServedNetwork(network), network.multiple * network.config.downsampling
+    height, width = image.shape[:2]
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
+    below, right = -height % multiple, -width % multiple
+    padded: Tensor = functional.pad(pixels, (0, right, 0, below), mode="replicate")
+    with torch.inference_mode():
+        maps = stacked(served(padded))[0][0, :, :height, :width]
+    return (
+        maps[:2].argmax(0).numpy().astype(np.uint8),
+        maps[2:4].numpy(),
+        maps[4:].argmax(0).numpy().astype(np.uint8),
+    )
