@@ -1,0 +1,41 @@
+"""`softctm import cellvit`: a model folder from weights that CellViT's authors published."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from softctm.console import show
+from softctm.extras import require_extra
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `softctm import cellvit`."""
+    parser.add_argument(
+        "checkpoint",
+        type=Path,
+        metavar="CHECKPOINT.pth",
+        help="the published file of CellViT-256 or -SAM-B/L/H",
+    )
+    parser.add_argument("--output", type=Path, required=True, help="the model folder to write")
+    parser.add_argument(
+        "--size", type=int, default=1024, help="pixels a side of the fields it will see (default: 1024)"
+    )
+    parser.add_argument(
+        "--license", "--licence", metavar="TEXT", help="of the weights (default: as the authors state it)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Import the checkpoint and say what became of it."""
+    require_extra("train")
+    from softctm.jobs.import_cellvit import LICENSE, import_cellvit
+
+    manifest = import_cellvit(args.checkpoint, args.output, args.size, args.license or LICENSE)
+    difference = manifest.training["largest_difference_from_pytorch"]
+    show(
+        f"{args.output}: {manifest.name} for fields of {args.size}² px at "
+        f"{manifest.stages['nuclei'].input.mpp} µm per pixel; largest difference from PyTorch "
+        f"{difference:.1g} of an output's largest value"
+    )
+    return 0

@@ -1,0 +1,108 @@
+"""From a published CellViT checkpoint to a model folder, checked against PyTorch."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from softctm import __version__
+from softctm.errors import ModelError, UsageError
+from softctm.files import prepare_folder
+from softctm.model.manifest import Manifest
+from softctm.networks.cellvit import CellViTOutput
+from softctm.networks.cellvit_checkpoint import Checkpoint, read_checkpoint
+from softctm.networks.nuclei import NormalizedCellViT, nuclei_stage
+from softctm.networks.onnx_export import export_onnx, largest_difference
+from softctm.networks.vit import TOKEN
+
+FILE = "cellvit.onnx"
+MPP = 0.25
+"""µm per pixel that the published networks were trained at."""
+LICENSE = "as the authors of the CellViT checkpoint state it"
+MAX_DIFFERENCE = 1e-3
+MAX_DIFFERENCE_FLOAT16 = 2e-2
+"""Largest difference from PyTorch that is accepted, over the largest value of the output."""
+
+
+def import_cellvit(path: Path, folder: Path, size: int = 1024, license_text: str = LICENSE) -> Manifest:
+    """Turn a checkpoint into a model folder: one ONNX file and `model.json`.
+
+    Parameters
+    ----------
+    path : Path
+        The checkpoint.
+    folder : Path
+        The model folder; its files are replaced.
+    size : int
+        Pixels a side of the fields that the network will be given; a multiple of 16.
+    license_text : str
+        Of the weights.
+
+    Returns
+    -------
+    Manifest
+
+    Raises
+    ------
+    UsageError
+        If the size does not fit.
+    ModelError
+        If the checkpoint cannot be imported (see `read_checkpoint`), or the exported network computes
+        something else than PyTorch.
+    OutputError
+        If the folder cannot be written to.
+    """
+    if size < 4 * TOKEN or size % TOKEN:
+        raise UsageError(f"--size {size}: must be a multiple of {TOKEN} of at least {4 * TOKEN}")
+    checkpoint = read_checkpoint(path)
+    prepare_folder(folder)
+    checkpoint.network.encoder.fix_size(size // TOKEN, size // TOKEN)
+    served = NormalizedCellViT(checkpoint.network, checkpoint.mean, checkpoint.std).eval()
+    example = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    halved = export_onnx(served, example, CellViTOutput._fields, folder / FILE)
+    difference = largest_difference(served, folder / FILE, example[:1])
+    allowed = MAX_DIFFERENCE_FLOAT16 if halved else MAX_DIFFERENCE
+    if not difference <= allowed:
+        raise ModelError(
+            f"{folder / FILE}: differs from PyTorch by {difference:.2g} of the largest value, "
+            f"more than {allowed}"
+        )
+    facts = {
+        "largest_difference_from_pytorch": difference,
+        "storage": "float16 weights, float32 arithmetic" if halved else "float32",
+    }
+    manifest = _manifest(checkpoint, path, folder, size, license_text, facts)
+    manifest.write(folder)
+    return manifest
+
+
+def _manifest(
+    checkpoint: Checkpoint, path: Path, folder: Path, size: int, license_text: str, facts: dict[str, Any]
+) -> Manifest:
+    network = {"files": {"float32": {"path": FILE, "sha256": _sha256(folder / FILE)}}}
+    return Manifest.model_validate(
+        {
+            "task": "nuclei",
+            "name": checkpoint.kind,
+            "version": __version__,
+            "description": f"{checkpoint.kind}, imported from {path.name}",
+            "licenses": [license_text],
+            "attributions": ["Hörst et al., CellViT, arXiv 2306.15350"],
+            "stages": {"nuclei": nuclei_stage(size, MPP, checkpoint.types) | {"networks": [network]}},
+            "postprocessing": {"method": "hover", "magnification": 40},
+            "training": {
+                "checkpoint": path.name,
+                "checkpoint_sha256": _sha256(path),
+                "tissues": list(checkpoint.tissues),
+                **facts,
+            },
+        }
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
