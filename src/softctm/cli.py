@@ -116,7 +116,8 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 def _joined(argv: Sequence[str]) -> list[str]:
     """The arguments, with a command and what it acts on as one word: `evaluate nuclei`, `evaluate cells`."""
     argv = list(argv)
-    place = next((i for i, word in enumerate(argv) if word in COMMANDS), len(argv))
+    firsts = {name.split()[0] for name in COMMANDS}
+    place = next((i for i, word in enumerate(argv) if word in firsts), len(argv))
     both = " ".join(argv[place : place + 2])
     if both in COMMANDS:
         argv[place : place + 2] = [both]
