@@ -27,6 +27,10 @@ class PairError(InputError):
     """One pair cannot be used; the others can."""
 
 
+class SlideError(InputError):
+    """One slide cannot be used; the others can."""
+
+
 class ModelError(SoftCTMError):
     """The model cannot be used: missing or altered files, a wrong manifest, wrong shapes, NaN outputs."""
 

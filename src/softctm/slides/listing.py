@@ -1,0 +1,190 @@
+"""Which slides a user means: files, folders, and lists as CSV."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from softctm.errors import InputError, SlideError
+from softctm.slides.flat_image import SUFFIXES as FLAT_SUFFIXES
+
+SLIDE_SUFFIXES = (
+    ".bif",
+    ".dcm",
+    ".mrxs",
+    ".ndpi",
+    ".scn",
+    ".svs",
+    ".svslide",
+    ".tif",
+    ".tiff",
+    ".vms",
+    ".vmu",
+)
+"""What folders are searched for, in either case, with JPEG and PNG beside them."""
+
+_COLUMNS = ("path", "mpp", "region")
+
+
+@dataclass(frozen=True)
+class SlideInput:
+    """A slide to work on.
+
+    Attributes
+    ----------
+    path : Path
+    name : str
+        What its results are called: the file's stem, with more of its path where that is not unique.
+    mpp : float or None
+        µm per pixel, instead of the file's.
+    region : Path or None
+        GeoJSON of the region of interest.
+    """
+
+    path: Path
+    name: str = ""
+    mpp: float | None = None
+    region: Path | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What was found.
+
+    Attributes
+    ----------
+    slides : tuple of SlideInput
+        In the order given; within folders by name.
+    passed_over : tuple of str
+        A line for each file in a folder that is no slide by its name.
+    """
+
+    slides: tuple[SlideInput, ...]
+    passed_over: tuple[str, ...]
+
+
+def find_slides(inputs: Sequence[Path], mpp: float | None = None, region: Path | None = None) -> Listing:
+    """List the slides that inputs name.
+
+    A folder is searched with its subfolders, but for the data that belong to a slide: an MRXS slide's folder,
+    the pictures beside a VMS. A folder of DICOM files is one slide, or one for each series in it.
+
+    Parameters
+    ----------
+    inputs : sequence of Path
+        Slides, folders, or CSV files with a column `path` (from the CSV's folder, where relative) and, where
+        wanted, `mpp` and `region`.
+    mpp, region
+        For those slides for which no CSV says more.
+
+    Raises
+    ------
+    InputError
+        If an input does not exist, a CSV cannot be used, or there is no slide at all.
+    """
+    slides: list[SlideInput] = []
+    passed_over: list[str] = []
+    for path in inputs:
+        if path.suffix.lower() == ".csv" and path.is_file():
+            slides += _from_csv(path, mpp, region)
+        elif path.is_dir():
+            slides += [SlideInput(file, "", mpp, region) for file in _from_folder(path, passed_over)]
+        elif path.exists():
+            slides.append(SlideInput(path, "", mpp, region))
+        else:
+            raise InputError(f"{path}: no such file or folder; check the path")
+    unique = list({slide.path.absolute(): slide for slide in slides}.values())
+    if not unique:
+        where = ", ".join(map(str, inputs))
+        raise InputError(f"{where}: holds no slide ({', '.join(SLIDE_SUFFIXES)}); name one")
+    return Listing(tuple(_named(unique)), tuple(passed_over))
+
+
+def _from_csv(path: Path, mpp: float | None, region: Path | None) -> Iterator[SlideInput]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); save it as CSV in UTF-8") from error
+    rows = csv.DictReader(text.splitlines())
+    columns = [name.strip() for name in rows.fieldnames or ()]
+    rows.fieldnames = columns
+    if "path" not in columns:
+        raise InputError(f"{path}: has no column named path; its first line names {', '.join(columns)}")
+    unknown = [name for name in columns if name not in _COLUMNS]
+    if unknown:
+        raise InputError(f"{path}: knows no column {unknown[0]}; {', '.join(_COLUMNS)} are")
+    for row in rows:
+        where = f"{path}, line {rows.line_num}"
+        value = {key: (row.get(key) or "").strip() for key in _COLUMNS}
+        if not value["path"]:
+            raise InputError(f"{where}: has no path; fill it in")
+        try:
+            own_mpp = float(value["mpp"]) if value["mpp"] else mpp
+        except ValueError:
+            raise InputError(f"{where}: mpp is {value['mpp']}, not a number; correct it") from None
+        own_region = path.parent / value["region"] if value["region"] else region
+        yield SlideInput(path.parent / value["path"], "", own_mpp, own_region)
+
+
+def _from_folder(folder: Path, passed_over: list[str]) -> Iterator[Path]:
+    """Slides in a folder and its subfolders, by name."""
+    entries = sorted(folder.iterdir())
+    if any(entry.name.lower() == "slidedat.ini" for entry in entries):
+        return  # the data of an MRXS slide, which lies beside this folder
+    files = [entry for entry in entries if entry.is_file() and not entry.name.startswith(".")]
+    suffixes = {file.suffix.lower() for file in files}
+    if ".dcm" in suffixes:
+        yield from _dicom_slides([file for file in files if file.suffix.lower() == ".dcm"])
+    # The pictures beside a VMS or VMU are its tiles.
+    known = SLIDE_SUFFIXES if {".vms", ".vmu"} & suffixes else SLIDE_SUFFIXES + FLAT_SUFFIXES
+    companions = (".opt", ".jpg") if {".vms", ".vmu"} & suffixes else ()
+    for entry in entries:
+        if entry.is_dir() and not entry.name.startswith("."):
+            yield from _from_folder(entry, passed_over)
+        elif entry in files and entry.suffix.lower() != ".dcm":
+            if entry.suffix.lower() in known:
+                yield entry
+            elif entry.suffix.lower() not in companions:
+                passed_over.append(f"{entry}: is no slide by its name; name it by itself if it is one")
+
+
+def _dicom_slides(files: Sequence[Path]) -> Iterator[Path]:
+    """One slide a series: the folder where there is one, else the series' first file."""
+    firsts: dict[str, Path] = {}
+    for file in files:
+        firsts.setdefault(_series_of(file), file)
+    yield from [files[0].parent] if len(firsts) == 1 else firsts.values()
+
+
+def _series_of(file: Path) -> str:
+    from softctm.slides.openslide_pyramid import OpenSlidePyramid
+
+    try:
+        pyramid = OpenSlidePyramid(file)
+    except SlideError:
+        return str(file)  # named when it is its turn
+    try:
+        return pyramid.property("dicom.SeriesInstanceUID") or str(file)
+    finally:
+        pyramid.close()
+
+
+def _named(slides: Sequence[SlideInput]) -> Iterator[SlideInput]:
+    """Give each slide a name of its own: stem, file name, or with the folder's name before it."""
+    choices = [
+        [slide.path.name if slide.path.is_dir() else slide.path.stem for slide in slides],
+        [slide.path.name for slide in slides],
+        [f"{slide.path.absolute().parent.name}-{slide.path.name}" for slide in slides],
+        ["-".join(slide.path.absolute().parts[1:]) for slide in slides],
+    ]
+    counts = [Counter(name.lower() for name in names) for names in choices]
+    for index, slide in enumerate(slides):
+        free = (
+            names[index]
+            for names, count in zip(choices, counts, strict=True)
+            if count[names[index].lower()] == 1
+        )
+        yield replace(slide, name=next(free))

@@ -1,0 +1,88 @@
+"""Which slides a user means."""
+
+from pathlib import Path
+
+import pytest
+
+from softctm.errors import InputError
+from softctm.slides import listing
+from softctm.slides.listing import find_slides
+
+
+def touch(folder, *names):
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+
+
+def paths(found, folder):
+    return [slide.path.relative_to(folder).as_posix() for slide in found.slides]
+
+
+def test_folders_are_searched_whatever_the_case_of_a_suffix(tmp_path):
+    touch(tmp_path, "b.SVS", "a.ndpi", "sub/c.Tiff", "photo.JPEG", "notes.txt", ".hidden.svs", "d.ome.tif")
+    found = find_slides([tmp_path])
+    assert paths(found, tmp_path) == ["a.ndpi", "b.SVS", "d.ome.tif", "photo.JPEG", "sub/c.Tiff"]
+    (line,) = found.passed_over
+    assert line.startswith(f"{tmp_path / 'notes.txt'}: is no slide by its name")
+
+
+def test_companions_belong_to_their_slide(tmp_path):
+    touch(tmp_path, "m.mrxs", "m/Slidedat.ini", "m/Data0000.dat", "m/Index.dat")
+    touch(tmp_path, "v/h.vms", "v/h_tile0.jpg", "v/h_map.jpg", "v/h.opt")
+    found = find_slides([tmp_path])
+    assert paths(found, tmp_path) == ["m.mrxs", "v/h.vms"]
+    assert found.passed_over == ()
+
+
+def test_dicom_folders_are_slides_by_series(tmp_path, monkeypatch):
+    touch(tmp_path, "one/1.dcm", "one/2.DCM", "two/1.dcm", "two/2.dcm", "two/3.dcm")
+    series = {"one/1.dcm": "a", "one/2.DCM": "a", "two/1.dcm": "b", "two/2.dcm": "c", "two/3.dcm": "b"}
+    monkeypatch.setattr(listing, "_series_of", lambda file: series[file.relative_to(tmp_path).as_posix()])
+    found = find_slides([tmp_path])
+    assert paths(found, tmp_path) == ["one", "two/1.dcm", "two/2.dcm"]
+    assert [slide.name for slide in found.slides] == ["one", "1", "2"]
+
+
+def test_a_list_names_slides_with_their_resolutions_and_regions(tmp_path):
+    touch(tmp_path, "a.svs")
+    table = tmp_path / "list.CSV"
+    table.write_text("\ufeffpath, mpp,region\na.svs,0.25,\n/else/b.svs,,r.geojson\n\nc.svs,,\n")
+    first, second, third = find_slides([table], mpp=0.5, region=Path("all.geojson")).slides
+    assert (first.path, first.mpp, first.region) == (tmp_path / "a.svs", 0.25, Path("all.geojson"))
+    assert (second.path, second.mpp, second.region) == (Path("/else/b.svs"), 0.5, tmp_path / "r.geojson")
+    assert third.name == "c"
+
+
+def test_each_slide_has_a_name_of_its_own_and_is_taken_once(tmp_path):
+    touch(tmp_path, "a/x.svs", "a/x.tif", "b/x.svs", "b/y.svs", "c/b/y.svs", "z.svs")
+    found = find_slides([tmp_path, tmp_path / "z.svs"])
+    names = [slide.name for slide in found.slides]
+    assert names[:3] == ["a-x.svs", "x.tif", "b-x.svs"]
+    assert len(set(names)) == 6
+    assert names[-1] == "z"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("file,mpp\na,1\n", "no column named path"),
+        ("path,mpp,color\na,1,red\n", "knows no column color"),
+        ("path,mpp\na,coarse\n", "line 2: mpp is coarse, not a number"),
+        ("path,mpp\n,0.5\n", "line 2: has no path"),
+        ("path\n", "holds no slide"),
+    ],
+)
+def test_a_list_that_cannot_be_used_is_named(content, words, tmp_path):
+    table = tmp_path / "list.csv"
+    table.write_text(content)
+    with pytest.raises(InputError, match=rf"list\.csv.*{words}"):
+        find_slides([table])
+
+
+def test_nothing_to_do_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="holds no slide"):
+        find_slides([tmp_path])
+    with pytest.raises(InputError, match=r"gone\.svs: no such file or folder"):
+        find_slides([tmp_path / "gone.svs"])
