@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 from softctm.errors import InputError, OutputError
 
 _MAX_TEXT_BYTES = 256 << 20
+_TEMPORARY = ".softctm-"
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -201,7 +202,7 @@ class AtomicFile:
     def __enter__(self) -> BinaryIO:
         with output_errors(self._path):
             handle, self._temporary = tempfile.mkstemp(
-                prefix=".softctm-", suffix=".tmp", dir=self._path.parent
+                prefix=_TEMPORARY, suffix=".tmp", dir=self._path.parent
             )
             os.close(handle)
             self._file = open(self._temporary, "w+b")  # by name: TIFF writers look for it
@@ -233,6 +234,13 @@ def output_errors(path: Path) -> Iterator[None]:
         too_long = error.errno == errno.ENAMETOOLONG
         remedy = "shorten its name" if too_long else "make room, or choose another output folder"
         raise OutputError(f"{path} cannot be written ({error.strerror}); {remedy}") from error
+
+
+def remove_left_overs(folder: Path) -> None:
+    """Remove temporary files of processes that were killed; nobody else may be writing there."""
+    for file in folder.glob(f"{_TEMPORARY}*.tmp"):
+        with contextlib.suppress(OSError):
+            file.unlink()
 
 
 def write_bytes_atomically(path: Path, data: bytes) -> None:

@@ -1,0 +1,125 @@
+"""The cells of a slide as a table: CSV, Parquet, and AnnData for scanpy and squidpy."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from softctm.extras import missing
+from softctm.files import AtomicFile, output_errors
+from softctm.points import CellClass
+from softctm.writers.slide_cells import Add, SlideCells
+
+COLUMNS = (
+    "x",
+    "y",
+    "x_um",
+    "y_um",
+    "class",
+    "probability",
+    "other_probability",
+    "tissue_probability",
+)
+_ROW = "{:.2f},{:.2f},{:.1f},{:.1f},{},{:.4f},{:.4f},{:.4f}\n"
+_SHORT = {int(kind): kind.short for kind in CellClass}
+_ROWS_A_GROUP = 65536
+
+
+@contextmanager
+def csv_writer(path: Path) -> Iterator[Add]:
+    """Write a line a cell: `COLUMNS`; the class as the challenge abbreviates it, BC or TC."""
+    with AtomicFile(path) as file, output_errors(path):
+        file.write((",".join(COLUMNS) + "\n").encode())
+
+        def add(cells: SlideCells) -> None:
+            file.write("".join(_ROW.format(*row) for row in zip(*_lists(cells), strict=True)).encode())
+
+        yield add
+
+
+@contextmanager
+def parquet_writer(path: Path) -> Iterator[Add]:
+    """Write the same columns as Parquet, unrounded; `class` is a dictionary column."""
+    pyarrow, parquet = _library("pyarrow"), _library("pyarrow.parquet")
+    number, single = pyarrow.float64(), pyarrow.float32()
+    kinds = (*[number] * 4, pyarrow.dictionary(pyarrow.int8(), pyarrow.string()), *[single] * 3)
+    schema = pyarrow.schema(list(zip(COLUMNS, kinds, strict=True)))
+    waiting: list[SlideCells] = []
+
+    def flush() -> None:
+        columns = [np.concatenate(column) for column in zip(*map(_columns, waiting), strict=True)]
+        codes = (columns[4] == CellClass.TUMOR).astype(np.int8)
+        names = [CellClass.BACKGROUND.short, CellClass.TUMOR.short]
+        arrays = [pyarrow.array(column) for column in columns]
+        arrays[4] = pyarrow.DictionaryArray.from_arrays(pyarrow.array(codes), pyarrow.array(names))
+        writer.write_table(pyarrow.Table.from_arrays(arrays, schema=schema))
+        waiting.clear()
+
+    def add(cells: SlideCells) -> None:
+        waiting.append(cells)
+        if sum(map(len, waiting)) >= _ROWS_A_GROUP:
+            flush()
+
+    with AtomicFile(path) as file, output_errors(path), parquet.ParquetWriter(file, schema) as writer:
+        yield add
+        if waiting:
+            flush()
+
+
+@contextmanager
+def h5ad_writer(path: Path) -> Iterator[Add]:
+    """Write an AnnData, a row a cell: `obs` has class and probabilities, `obsm["spatial"]` level-0 pixels.
+
+    An AnnData is written as a whole: the cells are held in memory, some 50 bytes each.
+    """
+    anndata, pandas, h5py = map(_library, ("anndata", "pandas", "h5py"))
+    waiting: list[SlideCells] = []
+    with AtomicFile(path) as file, output_errors(path):
+        yield waiting.append
+        parts = [np.concatenate(column) for column in zip(*map(_columns, waiting), strict=True)]
+        columns = dict(zip(COLUMNS, parts or [np.zeros(0)] * len(COLUMNS), strict=True))
+        kinds = [CellClass.BACKGROUND.short, CellClass.TUMOR.short]
+        codes = (columns["class"] == CellClass.TUMOR).astype(np.int8)
+        obs = pandas.DataFrame(
+            {
+                "class": pandas.Categorical.from_codes(codes, kinds),
+                **{name: columns[name] for name in COLUMNS if name.endswith("probability")},
+            },
+            index=np.arange(len(codes)).astype(str),
+        )
+        spatial = np.column_stack((columns["x"], columns["y"]))
+        micrometers = np.column_stack((columns["x_um"], columns["y_um"]))
+        table = anndata.AnnData(obs=obs, obsm={"spatial": spatial, "spatial_um": micrometers})
+        with h5py.File(file, "w") as container:
+            anndata.io.write_elem(container, "/", table)
+
+
+def _columns(cells: SlideCells) -> tuple[Any, ...]:
+    return (
+        cells.x,
+        cells.y,
+        cells.x_um,
+        cells.y_um,
+        cells.label,
+        cells.probability,
+        cells.other_probability,
+        cells.tissue_probability,
+    )
+
+
+def _lists(cells: SlideCells) -> list[list[Any]]:
+    lists = [column.tolist() for column in _columns(cells)]
+    lists[4] = [_SHORT[label] for label in lists[4]]
+    return lists
+
+
+def _library(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise missing(name) from error
