@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import TextIO
 
 from softctm.errors import OutputError
-from softctm.progress import Progress, Task
+from softctm.progress import Progress, Task, duration
 from softctm.streams import GuardedStream
 
 LEVELS = ("debug", "info", "warning", "error")
@@ -190,12 +190,5 @@ class _Lines(Task):
         if message:
             line += f" {message}"
         if left > 0:
-            line += f", about {_duration((now - self._start) / (self._done - self._first) * left)} left"
+            line += f", about {duration((now - self._start) / (self._done - self._first) * left)} left"
         _logger.info("%s", line)
-
-
-def _duration(seconds: float) -> str:
-    """Seconds as a person says them."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

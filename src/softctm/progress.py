@@ -68,3 +68,10 @@ class Progress:
 
 SILENT = Progress()
 """What library functions use where nothing is injected."""
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import signal
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
+from softctm.commands.signals import interrupted_by_sigterm
 from softctm.console import ConsoleProgress, show
 from softctm.jobs.options import JobOptions
 from softctm.jobs.pairs import run_job
@@ -47,21 +44,7 @@ def job_options(args: argparse.Namespace) -> JobOptions:
 
 def run(args: argparse.Namespace) -> int:
     """Run the job; an interruption or SIGTERM still writes what is done."""
-    with _interrupted_by_sigterm():
+    with interrupted_by_sigterm():
         result = run_job(args.input, args.output, job_options(args), progress=ConsoleProgress())
     show(f"wrote {result.summary}")
     return 0
-
-
-@contextlib.contextmanager
-def _interrupted_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM, which ends a container, do what Ctrl-C does."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

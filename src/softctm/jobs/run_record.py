@@ -107,7 +107,7 @@ class RunRecord:
             "pairs": self.pairs,
             "failures": self.failures,
             "warnings": self.warnings,
-            "versions": _versions(),
+            "versions": versions(),
             "platform": {"system": platform.platform(), "machine": platform.machine()},
         }
 
@@ -138,7 +138,7 @@ def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:
     return {stage: round(value, 3) for stage, value in seconds.items()}
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that the result depends on."""
     versions = {"python": sys.version.split()[0]}
     for name in (*_LIBRARIES, *_RUNTIMES):

@@ -1,0 +1,259 @@
+"""The job for many slides: one after the other, a bad one never costs the others."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from softctm.errors import (
+    InputError,
+    MissingPackageError,
+    OutputError,
+    PartialResultError,
+    SoftCTMError,
+    UsageError,
+)
+from softctm.files import prepare_folder, remove_left_overs, write_bytes_atomically
+from softctm.jobs.output_lock import output_lock
+from softctm.jobs.slide_engine import Engine, open_engine
+from softctm.jobs.slide_options import SlideOptions
+from softctm.jobs.slide_plan import SlidePlan
+from softctm.jobs.slide_results import OVERVIEW_FILE
+from softctm.jobs.slides import SlideWatcher, process_slide
+from softctm.progress import SILENT, Progress, Task, duration
+from softctm.slides.lattice import CELL_FIELD_MM2, TISSUE_FIELD_MM2
+from softctm.slides.listing import SlideInput, find_slides
+from softctm.unexpected import as_expected
+from softctm.writers.cohort_page import cohort_page
+from softctm.writers.cohort_table import CohortRow, cohort_csv
+
+_logger = logging.getLogger(__name__)
+
+TABLE_FILE, PAGE_FILE = "cohort.csv", "cohort.html"
+
+
+@dataclass
+class CohortResult:
+    """The outcome of a run.
+
+    Attributes
+    ----------
+    folder : Path
+    rows : list of CohortRow
+        One a slide, in the order given.
+    failures : list of Exception
+    """
+
+    folder: Path
+    rows: list[CohortRow]
+    failures: list[Exception] = field(default_factory=list)
+
+    @property
+    def summary(self) -> str:
+        """One line for the user."""
+        done = [row.record for row in self.rows if row.record is not None]
+        background = sum(record["background_cells"] for record in done)
+        tumor = sum(record["tumor_cells"] for record in done)
+        return (
+            f"{self.folder / TABLE_FILE}: {len(done)} of {len(self.rows)} slides, "
+            f"{background} background cells, {tumor} tumor cells"
+        )
+
+
+def run_cohort(
+    inputs: Sequence[Path],
+    output: Path,
+    options: SlideOptions,
+    make_engine: Callable[[SlideOptions], Engine] = open_engine,
+    progress: Progress = SILENT,
+) -> CohortResult:
+    """Find the cells of all slides that `inputs` name, and write a folder a slide, a table and a page.
+
+    What is done is kept whatever happens: the same call goes on where another one ended.
+
+    Parameters
+    ----------
+    inputs : sequence of Path
+        See `softctm.slides.listing.find_slides`.
+    output : Path
+        Created where it is missing.
+    options : SlideOptions
+    make_engine : callable
+    progress : Progress
+
+    Raises
+    ------
+    InputError, ModelError, DeviceError, OutputError
+        If the run as a whole fails, or no slide could be processed.
+    PartialResultError
+        If some slides failed; the others' results are written.
+    KeyboardInterrupt
+        If it was interrupted; what was done stays.
+    """
+    listing = find_slides(inputs, options.mpp, options.region)
+    prepare_folder(output)
+    with output_lock(output):
+        remove_left_overs(output)
+        engine = make_engine(options)
+        try:
+            rows = [CohortRow(slide.name, str(slide.path)) for slide in listing.slides]
+            result = CohortResult(output, rows)
+            for line in listing.passed_over:
+                _logger.warning("%s", line)
+            _say_what_runs(engine, len(rows), options)
+            _run(listing.slides, engine, options, result, progress)
+        finally:
+            engine.close()
+    return _judged(result)
+
+
+def _run(
+    slides: Sequence[SlideInput],
+    engine: Engine,
+    options: SlideOptions,
+    result: CohortResult,
+    progress: Progress,
+) -> None:
+    """Process every slide, each with its own progress beside that of all."""
+
+    def process(slide: SlideInput) -> dict[str, Any]:
+        return _one(slide, result.folder, engine, options, progress)
+
+    with progress.task(len(slides), "slide") as task:
+        _run_all(slides, process, engine, result, task)
+
+
+def _run_all(
+    slides: Sequence[SlideInput],
+    process: Callable[[SlideInput], dict[str, Any]],
+    engine: Engine,
+    result: CohortResult,
+    task: Task,
+) -> None:
+    """A failure is noted and told, and does not stop the others."""
+
+    at_once = _one_by_one if engine.facts.workers == 1 else _two_at_once
+    try:
+        for index, outcome in at_once(slides, process, engine):
+            row = result.rows[index]
+            try:
+                row.record = outcome()
+                words = (
+                    f"{row.record['background_cells']} BC, {row.record['tumor_cells']} TC, "
+                    f"{row.record['tissue_mm2']:.1f} mm² of tissue"
+                )
+            except (OutputError, UsageError, MissingPackageError):  # it would be the same with the next slide
+                raise
+            except Exception as error:
+                row.error, words = _failure_message(row.path, error), "failed"
+                result.failures.append(error)
+                _logger.warning("%s", row.error, exc_info=error)
+            task.step(f"{row.name}: {words}")
+            write_bytes_atomically(result.folder / TABLE_FILE, cohort_csv(result.rows))
+    finally:
+        with contextlib.suppress(OutputError):  # an error on its way says more
+            _write_tables(result)
+
+
+Outcomes = Iterator[tuple[int, Callable[[], dict[str, Any]]]]
+
+
+def _one_by_one(
+    slides: Sequence[SlideInput], process: Callable[[SlideInput], dict[str, Any]], engine: Engine
+) -> Outcomes:
+    for index, slide in enumerate(slides):
+        yield index, partial(process, slide)
+
+
+def _two_at_once(
+    slides: Sequence[SlideInput], process: Callable[[SlideInput], dict[str, Any]], engine: Engine
+) -> Outcomes:
+    """For a cluster: while one slide is looked at or written, the other's stretches compute."""
+    pool = ThreadPoolExecutor(2, thread_name_prefix="slide")
+    try:
+        running = {pool.submit(process, slide): index for index, slide in enumerate(slides)}
+        for future in as_completed(running):
+            yield running[future], future.result
+    except BaseException:
+        engine.close()  # or the slides that are under way would be waited for
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _one(
+    slide: SlideInput, folder: Path, engine: Engine, options: SlideOptions, progress: Progress
+) -> dict[str, Any]:
+    """Process one slide and tell of it."""
+    with contextlib.ExitStack() as stack:
+        watcher = SlideWatcher()
+
+        def planned(plan: SlidePlan, seconds: float) -> None:
+            if seconds:
+                _logger.info(
+                    "%s: %d tissue fields and %d cell fields, about %s",
+                    slide.name,
+                    plan.tissue_fields,
+                    plan.cell_fields,
+                    duration(seconds),
+                )
+            task = progress.task(plan.tissue_fields + plan.cell_fields, "field", slide.name)
+            fields = stack.enter_context(task)
+            watcher.field_done = lambda kind: fields.step()
+
+        watcher.planned = planned
+        return process_slide(slide, folder / slide.name, engine, options, watcher)
+
+
+def _say_what_runs(engine: Engine, slides: int, options: SlideOptions) -> None:
+    facts = engine.facts
+    a_mm2 = (facts.cell_seconds / CELL_FIELD_MM2 + facts.tissue_seconds / TISSUE_FIELD_MM2) / facts.workers
+    resolved = facts.options.quality
+    chosen = "" if options.quality == resolved else f", the default on {facts.device}"
+    _logger.info(
+        "%s",
+        f"{slides} slides, model {facts.model.name}, quality {resolved}{chosen}; "
+        f"about {a_mm2:.1f} s a mm² of tissue",
+    )
+    where = (
+        f"{facts.workers} workers on {facts.device}" if facts.workers > 1 else f"running on {facts.device}"
+    )
+    _logger.info("%s", facts.notice or where)
+
+
+def _write_tables(result: CohortResult) -> None:
+    """The table and the page, as far as they are known."""
+    write_bytes_atomically(result.folder / TABLE_FILE, cohort_csv(result.rows))
+    overviews = {row.name: result.folder / row.name / OVERVIEW_FILE for row in result.rows if row.record}
+    write_bytes_atomically(result.folder / PAGE_FILE, cohort_page(result.rows, overviews))
+
+
+def _judged(result: CohortResult) -> CohortResult:
+    """The result, or the error that it is."""
+    if not result.failures:
+        return result
+    if len(result.failures) == len(result.rows):
+        kinds = {type(error) for error in result.failures}
+        kind = kinds.pop() if len(kinds) == 1 else InputError
+        others = f" (and {len(result.rows) - 1} more, see {TABLE_FILE})" if len(result.rows) > 1 else ""
+        first = next(row.error for row in result.rows if row.error)
+        raise (kind if issubclass(kind, SoftCTMError) else SoftCTMError)(
+            f"no slide could be processed: {first}{others}"
+        )
+    failed = [row.name for row in result.rows if row.error]
+    shown = ", ".join(failed[:5]) + (f" and {len(failed) - 5} more" if len(failed) > 5 else "")
+    raise PartialResultError(
+        f"{len(failed)} of {len(result.rows)} slides failed: {shown}; {result.folder / TABLE_FILE} says why"
+    )
+
+
+def _failure_message(path: str, error: Exception) -> str:
+    """One line that names the slide."""
+    text = str(as_expected(error))
+    return text if path in text else f"{path}: {text}"

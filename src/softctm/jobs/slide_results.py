@@ -1,0 +1,155 @@
+"""From the state of a slide that is done to its files."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from softctm.files import write_bytes_atomically
+from softctm.jobs.slide_cells import slide_cells
+from softctm.jobs.slide_detector import cancer_class
+from softctm.jobs.slide_plan import SlidePlan
+from softctm.jobs.slide_state import SlideState, empty_map
+from softctm.jobs.slide_statistics import SlideStatistics, cancer_share, looked_at
+from softctm.pair import TISSUE_MPP
+from softctm.slides.lattice import Box
+from softctm.slides.mask import MASK_MPP, Overview
+from softctm.slides.region import Region
+from softctm.slides.slide import Slide
+from softctm.writers.slide_formats import ALWAYS, FORMATS
+from softctm.writers.slide_overview import OverviewContent, draw_overview
+from softctm.writers.tissue_pyramid import write_tissue_pyramid
+
+if TYPE_CHECKING:
+    from softctm.model import Model
+
+TISSUE_FILE, OVERVIEW_FILE = "tissue.tif", "overview.png"
+
+
+@dataclass(frozen=True, eq=False)
+class FinishedSlide:
+    """A slide whose stretches are all stored.
+
+    Attributes
+    ----------
+    slide, state, plan
+    overview : Overview
+    mask : (H, W) bool
+    region : Region or None
+    distance : int
+        Of the peak rule, pixels of 0.2 µm.
+    """
+
+    slide: Slide
+    state: SlideState
+    plan: SlidePlan
+    overview: Overview
+    mask: NDArray[np.bool_]
+    region: Region | None
+    distance: int
+
+
+def write_cells(
+    done: FinishedSlide, formats: Sequence[str], statistics: SlideStatistics | None = None
+) -> None:
+    """Write the cells in several formats in one pass, and count them.
+
+    Raises
+    ------
+    OutputError
+        If a file cannot be written.
+    UsageError
+        If a format's library is not installed.
+    """
+    with contextlib.ExitStack() as stack:
+        adds = [
+            stack.enter_context(FORMATS[name][1](done.state.folder / FORMATS[name][0])) for name in formats
+        ]
+        if statistics is not None:
+            adds.append(statistics.add)
+        for _, cells in slide_cells(done.state, done.plan.cells, done.slide, done.region, done.distance):
+            for add in adds:
+                add(cells)
+
+
+def write_results(done: FinishedSlide, model: Model, formats: Sequence[str]) -> dict[str, Any]:
+    """Write the cells, the tissue map and the overview.
+
+    Returns
+    -------
+    dict
+        The slide's numbers; see `SlideStatistics.document`.
+
+    Raises
+    ------
+    OutputError
+        If a file cannot be written.
+    UsageError
+        If a format's library is not installed.
+    """
+    lattice = done.plan.tissue_lattice
+    cancer = cancer_share(done.state, lattice, cancer_class(model), done.mask.shape)
+    statistics = SlideStatistics(done.mask, looked_at(done.plan, done.region, done.slide), cancer)
+    write_cells(done, formats, statistics)
+    names = model.tissue.head.classes
+
+    def read_map(x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
+        found = done.state.tissue_map(Box(x, y, x + width, y + height), lattice)
+        return empty_map(len(names), height, width) if found is None else found
+
+    write_tissue_pyramid(
+        done.state.folder / TISSUE_FILE, read_map, lattice.width, lattice.height, names, TISSUE_MPP
+    )
+    numbers = statistics.document()
+    write_bytes_atomically(
+        done.state.folder / OVERVIEW_FILE, draw_overview(_overview(done, statistics, numbers))
+    )
+    return numbers
+
+
+def result_files(folder: Path) -> list[Path]:
+    """The files that every finished slide has beside its `slide.json`."""
+    return [folder / TISSUE_FILE, folder / OVERVIEW_FILE, *(folder / FORMATS[name][0] for name in ALWAYS)]
+
+
+def _overview(done: FinishedSlide, statistics: SlideStatistics, numbers: dict[str, Any]) -> OverviewContent:
+    slide = done.slide
+    rings = [ring * np.array(slide.mpp) for ring in done.region.rings()] if done.region else []
+    inside = numbers["cancer_area"]
+    return OverviewContent(
+        title=done.state.folder.name,
+        image=done.overview.image,
+        image_um=done.overview.mpp,
+        width_um=slide.width_um,
+        height_um=slide.height_um,
+        grid_um=MASK_MPP,
+        cancer=statistics.cancer * (statistics.looked_at > 0),
+        looked_at=statistics.looked_at,
+        density=statistics.density,
+        numbers=(
+            ("tumor cells", f"{numbers['tumor_cells']:,}"),
+            ("background cells", f"{numbers['background_cells']:,}"),
+            ("tumor purity", _percent(numbers["tumor_purity"])),
+            ("tissue", f"{numbers['tissue_mm2']:.2f} mm²"),
+            ("cancer area", f"{inside['mm2']:.2f} mm²"),
+            ("purity in cancer area", _percent(inside["tumor_purity"])),
+            ("tumor cells per mm² of cancer", _rounded(inside["tumor_cells_per_mm2"])),
+            ("background cells per mm² of cancer", _rounded(inside["background_cells_per_mm2"])),
+            ("slide", f"{slide.width_um / 1000:.1f} x {slide.height_um / 1000:.1f} mm"),
+        ),
+        rings=rings,
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.0f} %"
+
+
+def _rounded(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}"

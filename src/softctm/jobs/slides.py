@@ -1,0 +1,263 @@
+"""The job for one slide: look, plan, compute what is missing, write."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from softctm import __version__
+from softctm.errors import SlideError
+from softctm.files import write_json_atomically
+from softctm.inference.options import DetectorOptions
+from softctm.jobs.run_record import model_entry, versions
+from softctm.jobs.slide_cells import Field, slide_cells
+from softctm.jobs.slide_detector import FieldDetector, peak_distance
+from softctm.jobs.slide_engine import Engine, EngineFacts, FieldDone, LocalEngine, SlideWork
+from softctm.jobs.slide_options import SlideOptions
+from softctm.jobs.slide_plan import SlidePlan, plan_slide
+from softctm.jobs.slide_results import FinishedSlide, result_files, write_cells, write_results
+from softctm.jobs.slide_state import SlideState
+from softctm.options import recorded
+from softctm.slides.identity import slide_identity
+from softctm.slides.listing import SlideInput
+from softctm.slides.mask import Overview, detail_of, read_overview, tissue_mask
+from softctm.slides.opening import open_slide
+from softctm.slides.region import Region
+from softctm.slides.slide import Slide
+from softctm.writers.slide_cells import SlideCells
+from softctm.writers.slide_formats import ALWAYS, FORMATS
+
+RECORD_FILE = "slide.json"
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass
+class SlideWatcher:
+    """Who is told what happens on a slide.
+
+    Attributes
+    ----------
+    planned : callable
+        Called with the plan, once it is known, and the expected seconds.
+    field_done : callable
+        Called with the kind of each field that is done.
+    """
+
+    planned: Callable[[SlidePlan, float], None] = lambda plan, seconds: None
+    field_done: FieldDone = lambda kind: None
+
+
+@dataclass
+class _Times:
+    """Wall time by stage."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def of(self, stage: str) -> Iterator[None]:
+        """Add the time of a `with` block."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+
+
+def process_slide(
+    given: SlideInput,
+    folder: Path,
+    engine: Engine,
+    options: SlideOptions,
+    watcher: SlideWatcher,
+) -> dict[str, Any]:
+    """Find the cells of a slide and write its results; what an earlier run left is gone on with.
+
+    Parameters
+    ----------
+    given : SlideInput
+    folder : Path
+        Of this slide's results.
+    engine : Engine
+    options : SlideOptions
+    watcher : SlideWatcher
+
+    Returns
+    -------
+    dict
+        What `slide.json` holds.
+
+    Raises
+    ------
+    SlideError
+        If the slide cannot be used, or the folder holds results of something else.
+    OutputError
+        If a result cannot be written.
+    """
+    times, start = _Times(), time.perf_counter()
+    facts, formats = engine.facts, tuple(dict.fromkeys((*ALWAYS, *options.also)))
+    with times.of("open"):
+        identity = slide_identity(given.path)
+        slide = open_slide(given.path, given.mpp)
+    with slide:
+        region = Region.read(given.region) if given.region is not None else None
+        if region is not None:
+            region.check_on_slide(slide.width, slide.height)
+        state = SlideState(folder, slide_key(identity, slide, region, facts))
+        state.begin(options.overwrite)
+        for warning in slide.warnings:
+            _logger.warning("%s", warning)
+        with times.of("look"):
+            done = _look(slide, state, region, peak_distance(facts.model))
+        record = state.record()
+        if record is not None and _is_complete(done):
+            return _completed(record, done, formats, watcher)
+        plan = done.plan
+        watcher.planned(plan, facts.seconds_for(plan))
+        warnings = list(slide.warnings)
+        if not plan.cells:
+            warnings.append(
+                f"{slide.path}: holds no tissue, or the region none of it; no cells are looked for"
+            )
+            _logger.warning("%s", warnings[-1])
+        work = SlideWork(given.path, given.mpp, folder, state.key)
+        times.seconds |= engine.run(work, slide, plan, watcher.field_done)
+        if slide_identity(given.path) != identity:
+            raise SlideError(f"{given.path}: changed while it was read; run again")
+        with times.of("results"):
+            numbers = write_results(done, facts.model, formats)
+    times.seconds["total"] = time.perf_counter() - start
+    record = {
+        "softctm": __version__,
+        "status": "complete",
+        "slide": {
+            "path": str(given.path),
+            "format": slide.format,
+            "width": slide.width,
+            "height": slide.height,
+            "mpp": list(slide.mpp),
+        },
+        **numbers,
+        "fields": {"tissue": plan.tissue_fields, "cells": plan.cell_fields},
+        "seconds": {stage: round(seconds, 3) for stage, seconds in times.seconds.items()},
+        "warnings": warnings,
+        "device": {"used": facts.device, "notice": facts.notice, "workers": facts.workers},
+        "model": model_entry(facts.model),
+        "options": {
+            **recorded(facts.options),
+            "mpp": given.mpp,
+            "region": str(given.region) if given.region else None,
+            "also": list(options.also),
+        },
+        "versions": versions(),
+        "key": state.key,
+    }
+    write_json_atomically(folder / RECORD_FILE, record, indent=1)
+    state.drop_tissue()
+    return record
+
+
+def find_cells_on_slide(
+    slide: Slide, detector: FieldDetector, folder: Path, region: Region | None = None
+) -> Iterator[tuple[Field, SlideCells]]:
+    """The cells of a slide, field by field: the same that `softctm slides` writes.
+
+    The fields are computed first, into a state in `folder`, from which an interrupted call is gone on with;
+    the results then stream from there in constant memory.
+
+    Parameters
+    ----------
+    slide : Slide
+    detector : Detector
+        See `softctm.load_detector`.
+    folder : Path
+        For the state; what is in it belongs to this slide, model and region.
+    region : Region, optional
+        Of interest, instead of all tissue.
+
+    Yields
+    ------
+    field : (int, int)
+        Column and row of the field of view, row-major.
+    cells : SlideCells
+        Those that it owns, in level-0 pixels and µm.
+
+    Raises
+    ------
+    SlideError
+        If the slide cannot be read, or `folder` holds something else.
+    OutputError
+        If `folder` cannot be written to.
+    """
+    engine = LocalEngine(detector, DetectorOptions())
+    key = slide_key(slide_identity(slide.path), slide, region, engine.facts)
+    state = SlideState(folder, key)
+    state.begin()
+    done = _look(slide, state, region, peak_distance(detector.model))
+    engine.run(SlideWork(slide.path, None, folder, key), slide, done.plan, lambda kind: None)
+    yield from slide_cells(state, done.plan.cells, slide, region, done.distance)
+
+
+def slide_key(
+    identity: dict[str, Any], slide: Slide, region: Region | None, facts: EngineFacts
+) -> dict[str, Any]:
+    """Everything that a slide's cells depend on."""
+    model = facts.model
+    return {
+        "slide": identity,
+        "mpp": list(slide.mpp),
+        "region": region.digest if region is not None else None,
+        "model": {
+            "name": model.name,
+            "version": model.version,
+            "sha256": model.hashes,
+            "classes": list(model.tissue.head.classes),
+            "postprocessing": str(model.postprocessing),
+        },
+        "precision": facts.options.precision,
+        "number_of_views": facts.options.chosen_quality.views,
+        "device": facts.device,
+        "version_of_softctm": __version__,
+    }
+
+
+def _look(slide: Slide, state: SlideState, region: Region | None, distance: int) -> FinishedSlide:
+    """See where the tissue is, and plan; the overview is kept, for a slide without levels is slow to see."""
+    image = state.array("overview")
+    if image is None:
+        overview = read_overview(slide)
+        state.write_array("overview", overview.image)
+    else:
+        overview = Overview(image, detail_of(slide))
+    mask = tissue_mask(overview.at_mask())
+    plan = plan_slide(slide, mask, region, distance)
+    return FinishedSlide(slide, state, plan, overview, np.asarray(mask), region, distance)
+
+
+def _is_complete(done: FinishedSlide) -> bool:
+    """Whether what an earlier run finished is still there."""
+    has_cells = all(done.state.is_done(stretch) for stretch in done.plan.cells)
+    return has_cells and all(file.is_file() for file in result_files(done.state.folder))
+
+
+def _completed(
+    record: dict[str, Any], done: FinishedSlide, formats: Sequence[str], watcher: SlideWatcher
+) -> dict[str, Any]:
+    """A slide that an earlier run finished: write what further formats were asked for."""
+    folder = done.state.folder
+    missing = [name for name in formats if not (folder / FORMATS[name][0]).is_file()]
+    if missing:
+        write_cells(done, missing)
+    watcher.planned(done.plan, 0.0)
+    for kind, count in (("tissue", done.plan.tissue_fields), ("cells", done.plan.cell_fields)):
+        for _ in range(count):
+            watcher.field_done(kind)
+    done.state.drop_tissue()
+    return record
