@@ -1,6 +1,6 @@
 # make demo   find and score the cells of examples/ocelot, in an environment of its own (.venv); no PyTorch
 # make test   the fast tests, in .venv-test; make test ARGS="-m slow" for others
-# make lint   ruff and mypy, in .venv-test
+# make lint   ruff, mypy and the layers of imports, in .venv-test
 # make lock   pin the images' packages anew (UPGRADE=1: newest ones)
 # make clean  remove what the other targets made
 
@@ -46,7 +46,7 @@ clean:
 	@echo "setting up .venv-test, with PyTorch for the training's tests (once)"
 	@$(NEW_VENV) .venv-test
 	.venv-test/bin/python $(PIP_INSTALL) --require-hashes --only-binary :all: --requirement requirements-cpu.txt
-	.venv-test/bin/python $(PIP_INSTALL) --editable '.[dev,report,train]'
+	.venv-test/bin/python $(PIP_INSTALL) --editable '.[dev,report,train,slides,cluster,embeddings]'
 	@touch $@
 
 .venv-lock/.done:
