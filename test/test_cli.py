@@ -164,3 +164,20 @@ def test_a_package_that_is_missing_is_named_with_its_extra(
         f"error: {package} is not installed; install it: pip install 'softctm[{extra}]'"
     )
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["evaluate", "nuclei", "--x"], ["evaluate nuclei", "--x"]),
+        (["evaluate", "cells", "--x"], ["evaluate", "--x"]),
+        (["evaluate", "--x"], ["evaluate", "--x"]),
+        (["train", "cells", "--data", "d"], ["train", "cells", "--data", "d"]),
+        (["train", "all"], ["train", "all"]),
+        (["train", "nuclei"], ["train nuclei"]),
+        (["--debug", "import", "cellvit", "f"], ["--debug", "import cellvit", "f"]),
+        (["--help"], ["--help"]),
+    ],
+)
+def test_a_command_and_what_it_acts_on_are_one(words: list[str], expected: list[str]) -> None:
+    assert cli._joined(words) == expected

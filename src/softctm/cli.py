@@ -39,6 +39,9 @@ COMMANDS = {
 A name of two words is a command and what it acts on; the command alone acts on cells.
 """
 
+_CELLS_UNDERSTOOD = ("evaluate cells", "export cells", "validate cells")
+"""What may be said in full; `train cells` is no such case, for `train` also takes `tissue` and `all`."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code; an error becomes one line on stderr."""
@@ -122,7 +125,7 @@ def _joined(argv: Sequence[str]) -> list[str]:
     both = " ".join(argv[place : place + 2])
     if both in COMMANDS:
         argv[place : place + 2] = [both]
-    elif argv[place + 1 : place + 2] == ["cells"] and f"{argv[place]} nuclei" in COMMANDS:
+    elif both in _CELLS_UNDERSTOOD:
         del argv[place + 1]
     return argv
 
