@@ -6,6 +6,7 @@ import io
 import json
 import math
 import re
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from softctm.errors import MissingPackageError
 from softctm.writers.slide_cells import SlideCells
 from softctm.writers.slide_formats import FORMATS
 from softctm.writers.slide_overview import OverviewContent, draw_overview
@@ -212,3 +214,9 @@ def test_an_overview_of_any_shape_can_be_drawn(width, height):
         )
     )
     assert Image.open(io.BytesIO(data)).format == "PNG"
+
+
+def test_a_missing_library_is_named_with_its_remedy(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingPackageError, match="pyarrow is not installed; install it: pip install"):
+        written("parquet", tmp_path)
