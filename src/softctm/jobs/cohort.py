@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import partial
@@ -47,12 +47,13 @@ class CohortResult:
     folder : Path
     rows : list of CohortRow
         One a slide, in the order given.
-    failures : list of Exception
+    failures : list of exception types
+        Not the exceptions themselves, which would keep their slides' images in memory.
     """
 
     folder: Path
     rows: list[CohortRow]
-    failures: list[Exception] = field(default_factory=list)
+    failures: list[type[Exception]] = field(default_factory=list)
 
     @property
     def summary(self) -> str:
@@ -137,10 +138,10 @@ def _run_all(
     task: Task,
 ) -> None:
     """A failure is noted and told, and does not stop the others."""
-
-    at_once = _one_by_one if engine.facts.workers == 1 else _two_at_once
-    try:
-        for index, outcome in at_once(slides, process, engine):
+    outcomes = (_one_by_one if engine.facts.workers == 1 else _two_at_once)(slides, process, engine)
+    with contextlib.closing(outcomes), contextlib.ExitStack() as at_the_end:
+        at_the_end.callback(_write_tables, result)
+        for index, outcome in outcomes:
             row = result.rows[index]
             try:
                 row.record = outcome()
@@ -152,16 +153,13 @@ def _run_all(
                 raise
             except Exception as error:
                 row.error, words = _failure_message(row.path, error), "failed"
-                result.failures.append(error)
+                result.failures.append(type(error))
                 _logger.warning("%s", row.error, exc_info=error)
             task.step(f"{row.name}: {words}")
             write_bytes_atomically(result.folder / TABLE_FILE, cohort_csv(result.rows))
-    finally:
-        with contextlib.suppress(OutputError):  # an error on its way says more
-            _write_tables(result)
 
 
-Outcomes = Iterator[tuple[int, Callable[[], dict[str, Any]]]]
+Outcomes = Generator[tuple[int, Callable[[], dict[str, Any]]], None, None]
 
 
 def _one_by_one(
@@ -239,7 +237,7 @@ def _judged(result: CohortResult) -> CohortResult:
     if not result.failures:
         return result
     if len(result.failures) == len(result.rows):
-        kinds = {type(error) for error in result.failures}
+        kinds = set(result.failures)
         kind = kinds.pop() if len(kinds) == 1 else InputError
         others = f" (and {len(result.rows) - 1} more, see {TABLE_FILE})" if len(result.rows) > 1 else ""
         first = next(row.error for row in result.rows if row.error)
