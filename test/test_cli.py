@@ -119,6 +119,7 @@ def test_every_optional_package_has_its_extra() -> None:
         if extra not in ("dev", "gpu")
         for requirement in requirements
     }
+    declared["openslide"] = declared.pop("openslide_python")  # as it is imported
     assert declared.items() <= EXTRA_OF.items()
     assert set(EXTRA_OF.values()) == set(declared.values())
 

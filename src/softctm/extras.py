@@ -9,6 +9,7 @@ from softctm.errors import MissingPackageError
 EXTRA_OF = {
     "anndata": "embeddings",
     "onnxruntime": "cpu",
+    "dask": "cluster",
     "distributed": "cluster",
     "imagecodecs": "slides",
     "jinja2": "report",
@@ -16,6 +17,7 @@ EXTRA_OF = {
     "matplotlib": "report",
     "onnxscript": "train",
     "openslide": "slides",
+    "openslide_bin": "slides",
     "pyarrow": "embeddings",
     "safetensors": "train",
     "segmentation_models_pytorch": "train",

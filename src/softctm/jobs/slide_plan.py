@@ -17,8 +17,8 @@ from softctm.slides.slide import Slide
 
 Kind = Literal["tissue", "cells"]
 
-STRETCH = {"tissue": 4, "cells": 8}
-"""Fields a side of a stretch: 16 and 64 of them, some 2 mm² each."""
+STRETCH = {"tissue": 4, "cells": 4}
+"""Fields a side of a stretch: 16 of them, some seconds of work, so that small slides spread, too."""
 
 _REACH = 4
 """A field is looked at, too, if tissue or region lies within so many times the peak rule's distance of its

@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 import zlib
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from softctm.slides.lattice import Box, TissueLattice
 
 FOLDER = ".state"
 _KEY = "key.json"
+_SQUARES = 4
+"""Squares of the tissue map that are kept for the next windows: 8 MB each with two classes."""
 
 CELL_RECORD = np.dtype(
     [
@@ -53,6 +56,7 @@ class SlideState:
     def __init__(self, folder: Path, key: Mapping[str, Any]) -> None:
         self.folder, self.key = folder, dict(key)
         self._files = folder / FOLDER
+        self._squares: OrderedDict[tuple[int, int], NDArray[np.uint8]] = OrderedDict()
 
     def record(self) -> dict[str, Any] | None:
         """The `slide.json` of an earlier run that finished under this key; None without one."""
@@ -107,11 +111,16 @@ class SlideState:
 
     def tissue_square(self, column: int, row: int) -> NDArray[np.uint8] | None:
         """What `write_tissue` stored of a square of the lattice, None where nobody looked."""
-        file = self._file("tissue", column, row)
-        if not file.is_file():
-            return None
-        stored: NDArray[np.uint8] = np.load(io.BytesIO(zlib.decompress(file.read_bytes())))
-        return stored
+        place = (column, row)
+        if place not in self._squares:
+            file = self._file("tissue", *place)
+            if not file.is_file():
+                return None
+            self._squares[place] = np.load(io.BytesIO(zlib.decompress(file.read_bytes())))
+            if len(self._squares) > _SQUARES:
+                self._squares.popitem(last=False)
+        self._squares.move_to_end(place)
+        return self._squares[place]
 
     def tissue_map(self, box: Box, lattice: TissueLattice) -> NDArray[np.uint8] | None:
         """A window of the tissue map, (C, h, w) uint8; None where nobody looked at any of it.
