@@ -74,7 +74,8 @@ class Runtime:
         Why `auto` fell back to the CPU though this ONNX Runtime is built for CUDA, and that a precision saves
         nothing on this device.
     callers : int
-        As given, but one on a graphics card, and no more than there are processors.
+        As given, but one on a graphics card. Fewer processors do not change it: sums are added in the same
+        order everywhere, so that machines and workers give the same results to the last bit.
     threads : int
         Threads of each network on the CPU, shared by the calls that are in it at once.
 
@@ -94,8 +95,8 @@ class Runtime:
         onnxruntime.set_default_logger_severity(_FATAL_ONLY)
         onnxruntime.disable_telemetry_events()
         processors = available_processors()
-        self.callers = min(callers, processors)
-        share = math.ceil(processors / self.callers)
+        self.callers = callers
+        share = math.ceil(processors / min(callers, processors))
         self.threads = min(share, max(1, _MAX_POOL_THREADS // max(1, networks)))
         self.device: Device = "cpu"
         self.precision = precision
