@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from softctm.commands.shared_options import add_run_folder
+from softctm.console import ConsoleProgress
 from softctm.datasets.image_registry import IMAGE_DATASETS, load_images
 from softctm.errors import UsageError
 from softctm.extras import require_extra
@@ -62,5 +63,6 @@ def run(args: argparse.Namespace) -> int:
         LoopConfig(args.seed),
         args.encoder_weights,
         ClassicalSegmenter(),
+        ConsoleProgress(),
     ).run()
     return 0

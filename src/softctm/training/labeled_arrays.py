@@ -16,7 +16,6 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
 from softctm.datasets.labeled_images import CellImage, LabeledCells, LabeledImage, TissueImage
 from softctm.datasets.ocelot import TISSUE_BACKGROUND, TISSUE_CANCER
@@ -24,6 +23,7 @@ from softctm.derived import derived_array
 from softctm.errors import InputError
 from softctm.pair import CELL_MPP, PATCH_SIZE, TISSUE_MPP
 from softctm.points import CellClass, CellPoints
+from softctm.progress import SILENT, Progress
 from softctm.training.arrays import TrainingArrays, arrays_digest, shrink
 from softctm.training.config import TargetConfig
 from softctm.training.segmenters import NucleusSegmenter
@@ -45,6 +45,7 @@ def load_labeled_cells(
     segmenter: NucleusSegmenter,
     cache: Path,
     seed: int,
+    progress: Progress = SILENT,
 ) -> TrainingArrays:
     """Everything a cell-only network is pretrained on.
 
@@ -58,13 +59,15 @@ def load_labeled_cells(
         return pixels, np.rint(shrink(planes, factor) * 255).astype(np.uint8)
 
     settings = {"task": "cells", "factor": factor, "target": repr(target), "segmenter": repr(segmenter)}
-    arrays, digest = _patches(images, read, settings, PATCH_SIZE // factor, cache, seed, fill=0)
+    arrays, digest = _patches(images, read, settings, PATCH_SIZE // factor, cache, seed, 0, progress)
     # Targets add up to about the same area a cell, which is all that sampling needs.
     counts = arrays[1][:, :2].sum((2, 3), dtype=np.float64) / 255
     return TrainingArrays(*arrays, counts, digest=digest)
 
 
-def load_labeled_tissue(images: Sequence[TissueImage], factor: int, cache: Path, seed: int) -> TrainingArrays:
+def load_labeled_tissue(
+    images: Sequence[TissueImage], factor: int, cache: Path, seed: int, progress: Progress = SILENT
+) -> TrainingArrays:
     """Everything a tissue network is pretrained on."""
 
     def read(image: TissueImage) -> Labeled:
@@ -76,7 +79,7 @@ def load_labeled_tissue(images: Sequence[TissueImage], factor: int, cache: Path,
         return np.rint(shrink(rgb.transpose(2, 0, 1), factor)).astype(np.uint8), classes.astype(np.int8)
 
     settings = {"task": "tissue", "factor": factor}
-    arrays, digest = _patches(images, read, settings, PATCH_SIZE // factor, cache, seed, fill=-1)
+    arrays, digest = _patches(images, read, settings, PATCH_SIZE // factor, cache, seed, -1, progress)
     counts = np.stack([(arrays[1] == 0).sum((1, 2)), (arrays[1] == 1).sum((1, 2))], axis=1).astype(float)
     return TrainingArrays(*arrays, counts, digest=digest)
 
@@ -128,6 +131,7 @@ def _patches(
     cache: Path,
     seed: int,
     fill: int,
+    progress: Progress,
 ) -> tuple[tuple[NDArray[np.uint8], NDArray[np.integer]], str]:
     """All patches' images and targets, and their digest; `fill` is the target where there is no image."""
 
@@ -135,7 +139,7 @@ def _patches(
     def made() -> Labeled:
         patches: list[Labeled] = []
         small: list[Labeled] = []
-        for image in tqdm(images, desc="labeled images", unit="image", disable=None):
+        for image in progress.over(images, "image", "labeled images"):
             for piece in _tiles(read(image), side):
                 (patches if piece[0].shape[1:] == (side, side) else small).append(piece)
         patches += _mosaics(small, side, fill, seed)

@@ -23,6 +23,7 @@ from softctm.datasets.labeled_images import CellImage, LabeledImage, TissueImage
 from softctm.errors import TrainingError, UsageError
 from softctm.files import prepare_folder, write_json_atomically
 from softctm.networks.architecture import SegmentationNetwork
+from softctm.progress import SILENT, Progress
 from softctm.training.arrays import TrainingArrays
 from softctm.training.config import Task, TaskConfig
 from softctm.training.initialization import from_encoder
@@ -53,6 +54,7 @@ class Pretraining:
     encoder_weights : str or None
     segmenter : NucleusSegmenter
         Of cells that have no instance masks.
+    progress : Progress
     """
 
     task: Task
@@ -62,6 +64,7 @@ class Pretraining:
     loop: LoopConfig
     encoder_weights: str | None
     segmenter: NucleusSegmenter
+    progress: Progress = SILENT
 
     def run(self) -> SegmentationNetwork:
         """Train the network, or go on training it, or load it.
@@ -118,9 +121,11 @@ class Pretraining:
         images = [image for name in sorted(self.images) for image in self.images[name]]
         factor, cache, seed = self.config.stored_downsampling, self.folder / "cache", self.loop.seed
         if self.task == "tissue":
-            return load_labeled_tissue(cast(list[TissueImage], images), factor, cache, seed)
+            return load_labeled_tissue(cast(list[TissueImage], images), factor, cache, seed, self.progress)
         cells = cast(list[CellImage], images)
-        return load_labeled_cells(cells, factor, self.config.target, self.segmenter, cache, seed)
+        return load_labeled_cells(
+            cells, factor, self.config.target, self.segmenter, cache, seed, self.progress
+        )
 
 
 def _nothing_to_count(_probability: Tensor, _index: int) -> NDArray[np.int64]:
