@@ -19,7 +19,7 @@ from softctm.networks.weights import load_network
 from softctm.training.config import PRESETS, PRETRAINING_PRESETS, with_settings
 from softctm.training.cross_validation import EnsembleRun
 from softctm.training.loop import LoopConfig
-from softctm.training.starts import PretrainedStart, StartByTask, open_start
+from softctm.training.starts import PretrainedStart, StartByTask, open_start, pretraining_datasets
 
 TINY = (
     "network.downsampling=8",
@@ -161,3 +161,11 @@ def test_starts_without_task_or_with_two_are_refused(pretrained: Path) -> None:
     with pytest.raises(UsageError, match="have another start already"):
         open_start([f"cells={pretrained}", f"cells={pretrained}"])
     assert open_start([]) is None
+
+
+def test_what_a_run_started_from_is_remembered_through_further_rounds(pretrained: Path) -> None:
+    config = json.loads((pretrained / "config.json").read_text())
+    first = {"seed": 0, "start": {"cells": config}}
+    second = {"seed": 0, "start": {"seed": 1, "start": {"cells": config, "tissue": {"seed": 0}}}}
+    assert pretraining_datasets(first) == pretraining_datasets(second) == ["crchisto"]
+    assert pretraining_datasets({"seed": 0, "start": {"seed": 1}}) == []

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from softctm.commands.shared_options import add_release, add_run_folder, load_pairs
+from softctm.datasets.image_registry import IMAGE_DATASETS
 from softctm.errors import InputError
 from softctm.extras import require_extra
 from softctm.files import files_below, read_json, refuse_foreign_files
@@ -36,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from softctm.training.cross_validation import EnsembleRun
     from softctm.training.export import export_ensemble
     from softctm.training.loop import LoopConfig
+    from softctm.training.starts import pretraining_datasets
 
     is_model = (args.output / MANIFEST).is_file()
     refuse_foreign_files(files_below(args.output), "export", lambda _: is_model, args.overwrite)
@@ -54,7 +56,10 @@ def run(args: argparse.Namespace) -> int:
         loop=LoopConfig(seed=seed),
         encoder_weights=None,
     )
-    facts = {"data": args.data_name, "license": args.license, "encoder_weights": encoder_weights}
+    facts = {"data": args.data_name, "encoder_weights": encoder_weights}
     facts |= {name: config[name] for name in OPTIONAL_FACTS if name in config}
+    pretrained_on = [IMAGE_DATASETS[name] for name in pretraining_datasets(config)]
+    licenses = [args.license, *(dataset.license for dataset in pretrained_on)]
+    facts |= {"licenses": licenses, "attributions": [dataset.attribution for dataset in pretrained_on]}
     export_ensemble(ensemble, args.output, args.name, facts)
     return 0

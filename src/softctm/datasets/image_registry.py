@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from softctm.datasets.crchisto import load_crchisto
@@ -12,14 +13,50 @@ from softctm.datasets.labeled_images import LabeledImage
 from softctm.datasets.nucleus_masks import load_consep, load_monuseg
 from softctm.errors import UsageError
 
-IMAGE_DATASETS: dict[str, Callable[[Path], Sequence[LabeledImage]]] = {
-    "consep": load_consep,
-    "crchisto": load_crchisto,
-    "ebhi-seg": load_ebhi_seg,
-    "glas": load_glas,
-    "monuseg": load_monuseg,
+
+@dataclass(frozen=True)
+class ImageDataset:
+    """One dataset.
+
+    Attributes
+    ----------
+    load : callable
+        Folder → its images.
+    license : str
+        Of the images; weights that they helped to train carry it on.
+    attribution : str
+        Whom to name wherever such weights go.
+    """
+
+    load: Callable[[Path], Sequence[LabeledImage]]
+    license: str
+    attribution: str
+
+
+IMAGE_DATASETS = {
+    "consep": ImageDataset(
+        load_consep,
+        "research only (CoNSeP)",
+        "CoNSeP: Graham et al., HoVer-Net, Medical Image Analysis 2019",
+    ),
+    "crchisto": ImageDataset(
+        load_crchisto,
+        "research only (CRCHistoPhenotypes)",
+        "CRCHistoPhenotypes: Sirinukunwattana et al., IEEE Transactions on Medical Imaging 2016",
+    ),
+    "ebhi-seg": ImageDataset(load_ebhi_seg, "CC-BY-4.0", "EBHI-Seg: Shi et al., Frontiers in Medicine 2023"),
+    "glas": ImageDataset(
+        load_glas,
+        "research only (GlaS)",
+        "GlaS: Sirinukunwattana et al., Medical Image Analysis 2017",
+    ),
+    "monuseg": ImageDataset(
+        load_monuseg,
+        "CC-BY-NC-SA-4.0",
+        "MoNuSeg: Kumar et al., IEEE Transactions on Medical Imaging 2017 and 2020",
+    ),
 }
-"""Name → what lists the images of its folder."""
+"""Name → dataset."""
 
 
 def load_images(name: str, folder: Path) -> Sequence[LabeledImage]:
@@ -33,7 +70,7 @@ def load_images(name: str, folder: Path) -> Sequence[LabeledImage]:
         If the folder is not one of it.
     """
     try:
-        load = IMAGE_DATASETS[name]
+        dataset = IMAGE_DATASETS[name]
     except KeyError:
         raise UsageError(f"dataset '{name}': unknown; choose one of {', '.join(IMAGE_DATASETS)}") from None
-    return load(folder)
+    return dataset.load(folder)

@@ -88,7 +88,7 @@ def export_ensemble(
     name : str
         The model's name.
     facts : mapping
-        What the manifest's `training` says beyond the recipe: data, license, command.
+        What the manifest's `training` says beyond the recipe, and `licenses` and `attributions` of the model.
 
     Returns
     -------
@@ -120,7 +120,7 @@ def export_ensemble(
         name=name,
         version=__version__,
         description=f"{network.architecture} with {network.encoder}, {len(folds)} cell networks",
-        licenses=(facts["license"],),
+        licenses=tuple(dict.fromkeys(facts["licenses"])),
         attributions=tuple(facts.get("attributions", ())),
         stages={
             "tissue": StageEntry(
@@ -138,7 +138,7 @@ def export_ensemble(
         postprocessing={"method": "peaks"},
         folds="validation/folds.json",
         training={
-            **{key: value for key, value in facts.items() if key not in ("license", "attributions")},
+            **{key: value for key, value in facts.items() if key not in ("licenses", "attributions")},
             "pairs": len(ensemble.pairs),
             "patients": len({pair.patient for pair in ensemble.pairs}),
             "commit": ensemble.commit(),

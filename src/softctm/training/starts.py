@@ -158,6 +158,21 @@ def _opened(folder: Path) -> Start | PretrainedStart:
     return PretrainedStart(folder) if is_pretrained(folder) else Start(folder)
 
 
+def pretraining_datasets(config: Mapping[str, Any]) -> list[str]:
+    """The datasets that anything a run started from was pretrained on, sorted.
+
+    Parameters
+    ----------
+    config : mapping
+        A run's config.json.
+    """
+    names = set(config["data"]) if "pretraining" in config else set()
+    for value in config.values():
+        if isinstance(value, Mapping):
+            names |= set(pretraining_datasets(value))
+    return sorted(names)
+
+
 def is_pretrained(folder: Path) -> bool:
     """Whether `softctm pretrain` wrote the folder."""
     try:
