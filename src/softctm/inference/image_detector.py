@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softctm.choices import DeviceChoice
-from softctm.errors import PairError
+from softctm.errors import PairError, UsageError
 from softctm.inference.ensemble import Ensemble, NotFiniteError
 from softctm.inference.tissue_context import image_graph
 from softctm.inference.tta import first_views
 from softctm.model.model import Model
+from softctm.model.tasks import TASKS
 from softctm.ort.runtime import Runtime, Value
 from softctm.postprocessing.registry import open_decoder
 
@@ -26,7 +27,8 @@ class ImageDetector:
     model : Model
     device : "auto", "cpu" or "cuda"
     views : 1, 2, 4 or 8
-        Heads whose numbers change with the orientation of an image, such as distances along x, allow 1 only.
+        No more than the model's task allows: heads whose numbers change with the orientation of an image,
+        such as distances along x, allow 1 only.
 
     Attributes
     ----------
@@ -35,15 +37,23 @@ class ImageDetector:
     notice : str or None
         What a user should know about device and precision.
     size : int
-        Pixels a side of the images.
+        Pixels a side of what the networks see.
 
     Raises
     ------
-    ModelError, DeviceError, UsageError
+    UsageError
+        If there are more views than the task allows.
+    ModelError, DeviceError
     """
 
     def __init__(self, model: Model, *, device: DeviceChoice = "auto", views: int = 1) -> None:
         self.model = model
+        most = TASKS[model.manifest.task].max_views
+        if views > most:
+            raise UsageError(
+                f"--views {views}: models of the task {model.manifest.task} take no more than {most}, for "
+                "their maps change with the orientation of the image"
+            )
         (stage,) = model.stages.values()
         runtime = Runtime(device, len(model.networks), model.precision)
         self.device, self.notice, self.size = runtime.device, runtime.notice, stage.input.size
@@ -53,7 +63,13 @@ class ImageDetector:
         self._decode = open_decoder(model.postprocessing, runtime)
 
     def __call__(self, image: NDArray[np.uint8]) -> Any:
-        """What the model's post-processing finds in an image (size, size, 3) uint8.
+        """What the model's post-processing finds in an image.
+
+        Parameters
+        ----------
+        image : (H, W, 3) uint8
+            At most `size` a side. Where it is smaller, it is mirrored at its right and lower border for the
+            networks, and the maps are cut to the image before anything is looked for in them.
 
         Raises
         ------
@@ -67,15 +83,22 @@ class ImageDetector:
         return self._decode(self._maps(image))
 
     def maps(self, image: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        """The heads' maps, by name, (classes, size, size) float32; errors as `__call__`."""
+        """The heads' maps, by name, (classes, H, W) float32; parameters and errors as `__call__`."""
         return {name: value.numpy()[0] for name, value in self._maps(image).items()}
 
     def _maps(self, image: NDArray[np.uint8]) -> Mapping[str, Value]:
-        (planes,) = self._image(self._runtime.value(image))
+        height, width = image.shape[:2]
+        missing = ((0, self.size - height), (0, self.size - width), (0, 0))
+        (planes,) = self._image(self._runtime.value(np.pad(image, missing, mode="symmetric")))
         try:
-            return self._ensemble(planes)
+            maps = self._ensemble(planes)
         except NotFiniteError as error:
             raise PairError(
                 f"the network {error} gave values that are not finite; check the weights, or leave the "
                 "image out"
             ) from error
+        if height == width == self.size:
+            return maps
+        return {
+            name: self._runtime.value(value.numpy()[..., :height, :width]) for name, value in maps.items()
+        }

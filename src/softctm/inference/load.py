@@ -52,10 +52,11 @@ def open_detector(options: DetectorOptions) -> Any:
         model = model.in_precision("int8")
         notice = f"--quality {options.quality} computes in int8 on this processor"
     model = model.with_networks(list(model.stages)[-1], quality.networks)
-    module, _, name = TASKS[model.manifest.task].detector.partition(":")
-    detector = getattr(importlib.import_module(module), name)(
-        model, device=options.device, views=quality.views
-    )
+    task = TASKS[model.manifest.task]
+    # What a preset takes is cut to what the model allows; views that were asked for are not.
+    views = quality.views if options.views else min(quality.views, task.max_views)
+    module, _, name = task.detector.partition(":")
+    detector = getattr(importlib.import_module(module), name)(model, device=options.device, views=views)
     detector.notice = "; ".join(filter(None, (detector.notice, notice))) or None
     return detector
 

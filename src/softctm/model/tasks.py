@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from softctm.model.manifest import RGB, Manifest, StageEntry
 from softctm.pair import CELL_MPP, PATCH_SIZE, TISSUE_MPP
+from softctm.postprocessing.hover import DISTANCE_HEAD, NUCLEUS_HEAD, TYPE_HEAD
+from softctm.postprocessing.registry import METHODS
 
 TISSUE_CLASSES = ("background", "cancer")
 """Of tissue networks; with some weights a third follows, "unknown"."""
@@ -31,15 +33,20 @@ class Task:
         Raises ValueError, naming the field, where a manifest is not one of this task.
     detector : str
         "module:class" of what runs such a model, imported only when it is asked for. The class takes the
-        model and the keyword arguments `device`, `views` and `precision`.
+        model and the keyword arguments `device` and `views`.
+    max_views : int
+        Views for test-time augmentation that such a model allows; 1 where its numbers have a direction, so
+        that those of a turned image are not those of the image, turned back.
     """
 
     check: Callable[[Manifest], None]
     detector: str
+    max_views: int = 8
 
 
 def check_cell_points(manifest: Manifest) -> None:
     """SoftCTM: a tissue stage, and a cell stage that sees the tissue, or does not."""
+    _method_among(manifest, "peaks", "watershed")
     if set(manifest.stages) != {"tissue", "cells"}:
         raise ValueError(f"stages: must be tissue and cells, not {', '.join(manifest.stages)}")
     tissue, cells = manifest.stages["tissue"], manifest.stages["cells"]
@@ -66,6 +73,39 @@ def check_cell_points(manifest: Manifest) -> None:
             raise ValueError(f"stages.{name}.input.channels: must be {wanted}")
 
 
+def check_nuclei(manifest: Manifest) -> None:
+    """Nuclei with outlines and types, as HoVer-Net and CellViT find them: one stage with three heads."""
+    _method_among(manifest, "hover")
+    if len(manifest.stages) != 1:
+        raise ValueError(f"stages: must be one, not {', '.join(manifest.stages)}")
+    ((name, stage),) = manifest.stages.items()
+    if stage.input.channels != RGB:
+        raise ValueError(f"stages.{name}.input.channels: must be ({', '.join(RGB)})")
+    heads = {head.name: head for head in stage.heads}
+    if set(heads) != {NUCLEUS_HEAD, DISTANCE_HEAD, TYPE_HEAD} or len(stage.heads) != len(heads):
+        raise ValueError(
+            f"stages.{name}.heads: must be {NUCLEUS_HEAD}, {DISTANCE_HEAD} and {TYPE_HEAD}, "
+            f"not {', '.join(head.name for head in stage.heads)}"
+        )
+    for kind, least, most in ((NUCLEUS_HEAD, 2, 2), (DISTANCE_HEAD, 2, 2), (TYPE_HEAD, 2, 256)):
+        count = len(heads[kind].classes)
+        if not least <= count <= most:
+            wanted = f"{least}" if least == most else f"{least} to {most}"
+            raise ValueError(f"stages.{name}.heads, {kind}: must have {wanted} classes, not {count}")
+        if (heads[kind].activation == "none") != (kind == DISTANCE_HEAD):
+            wanted = "none" if kind == DISTANCE_HEAD else "logits or probabilities"
+            raise ValueError(f"stages.{name}.heads, {kind}: activation must be {wanted}")
+
+
+def _method_among(manifest: Manifest, *methods: str) -> None:
+    """Refuse methods that are known but do not decode this task's maps."""
+    method = manifest.postprocessing["method"]
+    if method in METHODS and method not in methods:
+        raise ValueError(
+            f"postprocessing.method: must be {' or '.join(methods)} for {manifest.task}, not {method}"
+        )
+
+
 def _only_head(name: str, stage: StageEntry) -> tuple[str, ...]:
     """The classes of a stage's one head, which gives logits or probabilities."""
     if len(stage.heads) != 1:
@@ -77,5 +117,6 @@ def _only_head(name: str, stage: StageEntry) -> tuple[str, ...]:
 
 TASKS: dict[str, Task] = {
     "cell-points": Task(check_cell_points, "softctm.inference.detector:Detector"),
+    "nuclei": Task(check_nuclei, "softctm.inference.image_detector:ImageDetector", max_views=1),
 }
 """Name in `model.json` → task."""

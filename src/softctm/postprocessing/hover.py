@@ -6,14 +6,16 @@ whole arrays: none goes through the nuclei one by one.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.segmentation import watershed
 
 from softctm.nuclei import NucleiTable, tabulate
+from softctm.ort.runtime import Runtime, Value
 
 _MIN_OBJECT_PX = 10
 _EDGE_LEVEL = 0.4
@@ -25,6 +27,58 @@ _GAUSSIAN = np.array([0.25, 0.5, 0.25])
 _ELLIPSE = np.array(
     [[0, 0, 1, 0, 0], [1, 1, 1, 1, 1], [1, 1, 1, 1, 1], [1, 1, 1, 1, 1], [0, 0, 1, 0, 0]], bool
 )
+
+
+NUCLEUS_HEAD, DISTANCE_HEAD, TYPE_HEAD = "nuclei_binary_map", "hv_map", "nuclei_type_map"
+"""Heads of a model whose maps this method decodes, as CellViT names them."""
+
+
+@dataclass(frozen=True)
+class Hover:
+    """How maps become nuclei.
+
+    Attributes
+    ----------
+    magnification : 40 or 20
+        The kernel's size and the least marker, which were chosen for 40, or for 20.
+    """
+
+    magnification: int = 40
+
+    def __post_init__(self) -> None:
+        if self.magnification not in _KERNEL:
+            raise ValueError(f"magnification must be one of {sorted(_KERNEL)}, not {self.magnification}")
+
+
+@dataclass(frozen=True, eq=False)
+class SeparatedNuclei:
+    """What the method finds in an image.
+
+    Attributes
+    ----------
+    instances : (H, W) int32
+        0 background, 1 … n nuclei.
+    types : (H, W) uint8
+        The most probable type of every pixel, 0 for background.
+    """
+
+    instances: NDArray[np.int32]
+    types: NDArray[np.uint8]
+
+
+class HoverDecoder:
+    """The method made ready; it runs on the host."""
+
+    def __init__(self, settings: Hover, runtime: Runtime) -> None:
+        self._settings = settings
+
+    def __call__(self, maps: Mapping[str, Value]) -> SeparatedNuclei:
+        """The nuclei in maps (1, classes, H, W): of nucleus or not, of distances, and of types."""
+        binary = maps[NUCLEUS_HEAD].numpy()[0].argmax(axis=0)
+        h, v = maps[DISTANCE_HEAD].numpy()[0]
+        types = maps[TYPE_HEAD].numpy()[0].argmax(axis=0).astype(np.uint8)
+        magnification = self._settings.magnification
+        return SeparatedNuclei(separate_nuclei(binary, h, v, magnification=magnification), types)
 
 
 def separate_nuclei(
@@ -57,6 +111,8 @@ def separate_nuclei(
         )
     if magnification not in _KERNEL:
         raise ValueError(f"magnification must be one of {sorted(_KERNEL)}, not {magnification}")
+    from skimage.segmentation import watershed  # slow to import, and only models of this kind need it
+
     mask = _without_small(binary != 0, _MIN_OBJECT_PX) > 0
     if not mask.any():
         return np.zeros(binary.shape, np.int32)

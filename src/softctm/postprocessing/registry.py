@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from softctm.ort.runtime import Runtime, Value
 from softctm.points import CellPoints
+from softctm.postprocessing.hover import Hover, HoverDecoder
 from softctm.postprocessing.peaks import PeakDecoder, Peaks
 from softctm.postprocessing.watershed import Watershed, WatershedDecoder
 
@@ -43,6 +44,7 @@ class Method:
 METHODS: dict[str, Method] = {
     "peaks": Method(Peaks, PeakDecoder),
     "watershed": Method(Watershed, WatershedDecoder),
+    "hover": Method(Hover, HoverDecoder),
 }
 """Name in `model.json` → method."""
 
