@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -90,6 +91,45 @@ def read_patch(path: Path, label: str) -> NDArray[np.uint8]:
             )
         _require_size(PATCH_SIZE, rows.rows, label)
         return rows.read(0)
+    return decoded(
+        path,
+        label,
+        lambda width, height: _require_size(width, height, label),
+        lambda image: TiffImage(path, label).read(0),
+        f"far larger than {PATCH_SIZE} × {PATCH_SIZE} pixels",
+    )
+
+
+def decoded(
+    path: Path,
+    label: str,
+    check_size: Callable[[int, int], None],
+    read_tiff: Callable[[Image.Image], NDArray[np.uint8]],
+    too_large: str,
+) -> NDArray[np.uint8]:
+    """Decode an image file by the rules that hold for all of them.
+
+    Parameters
+    ----------
+    path : Path
+    label : str
+        The file as messages call it.
+    check_size : callable
+        Given width and height of the header; raises InputError before pixels are decoded.
+    read_tiff : callable
+        Reads a TIFF, given as Pillow opened it.
+    too_large : str
+        What an image is that Pillow takes for an attack.
+
+    Returns
+    -------
+    (H, W, 3) uint8
+
+    Raises
+    ------
+    InputError
+        If it is empty, damaged or of another kind.
+    """
     if _size(path, label) == 0:
         raise InputError(f"{label}: is empty (0 bytes); copy it again")
     try:
@@ -98,9 +138,9 @@ def read_patch(path: Path, label: str) -> NDArray[np.uint8]:
             raise InputError(f"{label}: has {bits} bits a channel, which are not read; save it with 8 bits")
         with Image.open(path, formats=("JPEG", "PNG", "TIFF", "BMP")) as image:
             # Only the header is read so far: pixels are decoded when their number is known to be right.
-            _require_size(*image.size, label)
+            check_size(*image.size)
             if image.format == "TIFF":
-                return TiffImage(path, label).read(0)
+                return read_tiff(image)
             # Of a camera's JPEG with further pictures (previews, the other eye) the first is the picture.
             if image.format == "PNG" and getattr(image, "is_animated", False):
                 raise InputError(f"{label}: is an animation; save one image")
@@ -114,7 +154,7 @@ def read_patch(path: Path, label: str) -> NDArray[np.uint8]:
             f"{label}: is not a JPEG, PNG, TIFF or BMP image, or is damaged; replace it"
         ) from error
     except Image.DecompressionBombError as error:
-        raise InputError(f"{label}: is far larger than {PATCH_SIZE} × {PATCH_SIZE} pixels") from error
+        raise InputError(f"{label}: is {too_large}") from error
     except PermissionError as error:
         raise InputError(f"{label}: cannot be read ({error.strerror}); check its permissions") from error
     except Exception as error:  # Pillow raises whatever damaged data lead to

@@ -1,0 +1,103 @@
+"""Single images of any size, and where a user's words for them lead: files, and folders of files."""
+
+from __future__ import annotations
+
+import unicodedata
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from softctm.errors import InputError
+from softctm.readers.images import SUFFIXES, decoded, list_images
+from softctm.readers.pixels import rgb_of_array, rgb_of_image
+
+MAX_MEGAPIXELS = 178
+"""Most that is read at once: Pillow takes what is larger for an attack."""
+
+_ENDINGS = tuple(ending for ending in SUFFIXES if ending != ".mha")
+
+
+def find_images(places: Sequence[Path]) -> dict[str, Path]:
+    """Image files by name, which is the file's without its ending.
+
+    Parameters
+    ----------
+    places : sequence of Path
+        Files, which are taken whatever their ending, and folders, of which the images are taken: JPEG, PNG,
+        BMP and TIFF, in the order of their names. Folders below are not looked into.
+
+    Raises
+    ------
+    InputError
+        If a place does not exist, a folder holds no image, or two images have the same name.
+    """
+    found: dict[str, Path] = {}
+    for place in places:
+        if place.is_dir():
+            by_stem, _ = list_images(place, str(place))
+            files = [file for same in by_stem.values() for file in same if file.suffix.lower() in _ENDINGS]
+            if not files:
+                raise InputError(f"{place}: holds no images ({', '.join(_ENDINGS)}); name a folder that does")
+        elif place.exists():
+            files = [place]
+        else:
+            raise InputError(f"{place}: is not there; name an image or a folder of images")
+        for file in files:
+            name = unicodedata.normalize("NFC", file.stem)
+            if name in found and found[name] != file:
+                raise InputError(
+                    f"{found[name]} and {file} have the same name, {name}, and so would their results; "
+                    "rename one, or give them apart"
+                )
+            found[name] = file
+    return found
+
+
+def read_single_image(path: Path, label: str | None = None) -> NDArray[np.uint8]:
+    """Read an image of any size, up to `MAX_MEGAPIXELS`: JPEG, PNG, TIFF or BMP.
+
+    Parameters
+    ----------
+    path : Path
+    label : str, optional
+        The file as messages call it; by default its path.
+
+    Returns
+    -------
+    (H, W, 3) uint8
+
+    Raises
+    ------
+    InputError
+        If it is empty, damaged, too large, of another kind, or its pixels have no plain meaning as RGB.
+    """
+    label = str(path) if label is None else label
+    with warnings.catch_warnings():  # Pillow warns of images half as large as those that it refuses
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return decoded(
+            path,
+            label,
+            lambda width, height: None,
+            lambda image: _read_tiff(path, image, label),
+            f"larger than {MAX_MEGAPIXELS} million pixels; cut it into smaller images",
+        )
+
+
+def _read_tiff(path: Path, image: Image.Image, label: str) -> NDArray[np.uint8]:
+    """The one image of a TIFF; of more than 8 bits Pillow would drop some without a word."""
+    with tifffile.TiffFile(path) as tiff:
+        page = tiff.pages.first
+        for index in range(1, len(tiff.pages)):
+            if not int(tiff.pages.get(index, validate=False).aspage().subfiletype) & 0b101:
+                raise InputError(f"{label}: holds more than one image; save each as a file of its own")
+        if int(page.bitspersample) <= 8:
+            return rgb_of_image(image, label)
+        pixels = page.asarray()
+        if int(page.planarconfig) == 2 and pixels.ndim == 3:
+            pixels = np.moveaxis(pixels, 0, -1)
+        return rgb_of_array(pixels.reshape(*pixels.shape[:2], -1), label)
