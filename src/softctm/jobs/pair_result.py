@@ -45,7 +45,7 @@ class JobResult:
         found = [cells for cells in self.points if cells is not None]
         counts = {kind: sum(cells.count(kind) for cells in found) for kind in CellClass}
         return (
-            f"{self.result_file}: {len(found)} of {len(self.record.pairs)} pairs, "
+            f"{self.result_file}: {len(found)} of {len(self.record.items)} pairs, "
             f"{counts[CellClass.BACKGROUND]} background cells, {counts[CellClass.TUMOR]} tumor cells, "
             f"{self.record.seconds.get('total', 0.0):.1f} s"
         )

@@ -36,13 +36,17 @@ class RunRecord:
     options : mapping
         The job's options as given.
     status : str
-        `unfinished` while pairs are worked on, then `complete`, `partial`, `interrupted` or `failed`.
+        `unfinished` while there is work left, then `complete`, `partial`, `interrupted` or `failed`.
     error : str or None
         Why the job as a whole failed.
     seconds : dict
         Wall time by stage. `read` runs beside `detect`: only `wait_for_input` of it is added to `total`.
     detect_seconds : dict
         What `detect` consists of: the detector's own stages.
+    unit : str
+        What the job goes through one by one, singular: `pair`, `image`.
+    items : list of dict
+        What came of each of them.
     """
 
     options: Mapping[str, Any]
@@ -54,28 +58,29 @@ class RunRecord:
     model: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     detect_seconds: dict[str, float] = field(default_factory=dict)
-    pairs: list[dict[str, Any]] = field(default_factory=list)
+    unit: str = "pair"
+    items: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     def add_cells(self, index: int, name: str, cells: CellPoints, seconds: float) -> None:
         """Note a pair that was processed."""
-        self.pairs.append(
-            {
-                "index": index,
-                "name": name,
-                "background_cells": cells.count(CellClass.BACKGROUND),
-                "tumor_cells": cells.count(CellClass.TUMOR),
-                "seconds": round(seconds, 3),
-            }
-        )
+        counts = {
+            "background_cells": cells.count(CellClass.BACKGROUND),
+            "tumor_cells": cells.count(CellClass.TUMOR),
+        }
+        self.add_done(index, name, counts, seconds)
+
+    def add_done(self, index: int, name: str, counts: Mapping[str, Any], seconds: float) -> None:
+        """Note what was found in something."""
+        self.items.append({"index": index, "name": name, **counts, "seconds": round(seconds, 3)})
 
     def add_failure(self, index: int, name: str, message: str) -> None:
-        """Note a pair that failed, or whose cells were found but whose further files were not written."""
-        for pair in self.pairs:
-            if pair["index"] == index:
-                pair["error"] = message
+        """Note what failed, or in what cells were found though its further files were not written."""
+        for item in self.items:
+            if item["index"] == index:
+                item["error"] = message
                 return
-        self.pairs.append({"index": index, "name": name, "error": message})
+        self.items.append({"index": index, "name": name, "error": message})
 
     @contextlib.contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -88,8 +93,8 @@ class RunRecord:
 
     @property
     def failures(self) -> list[dict[str, Any]]:
-        """The pairs that failed; one that has counts of cells lacks only further files."""
-        return [pair for pair in self.pairs if "error" in pair]
+        """What failed; a pair that has counts of cells lacks only further files."""
+        return [item for item in self.items if "error" in item]
 
     def document(self) -> dict[str, Any]:
         """The record as `run.json` holds it."""
@@ -104,7 +109,7 @@ class RunRecord:
             "device": self.device,
             "model": self.model,
             "input": self.input,
-            "pairs": self.pairs,
+            f"{self.unit}s": self.items,
             "failures": self.failures,
             "warnings": self.warnings,
             "versions": versions(),

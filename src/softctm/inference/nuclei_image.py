@@ -1,0 +1,142 @@
+"""The nuclei of an image of any size: resampled to the model's scale, field by field, joined."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from softctm.errors import InputError
+from softctm.inference.image_detector import ImageDetector
+from softctm.model.model import Model
+from softctm.nuclei import PANNUKE_TYPES, NucleiTable, NucleusType, tabulate, types_named
+from softctm.postprocessing.fields import FIELD_OVERLAP, FieldNuclei, field_lattice, join_fields
+from softctm.postprocessing.hover import TYPE_HEAD, SeparatedNuclei, classify_nuclei, has_outline
+from softctm.postprocessing.measured_nuclei import MeasuredNuclei, measured_nuclei
+from softctm.progress import SILENT, Progress
+
+_MAX_PIXELS = 500_000_000
+"""Most that an image may have at the model's scale: a map of 2 GB."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageNuclei:
+    """What was found in an image.
+
+    Attributes
+    ----------
+    instances : (H, W) int32
+        0 background, else a nucleus' id, in the image's own pixels.
+    nuclei : MeasuredNuclei
+        All of them, in pixels of the model's scale.
+    scale : (float, float)
+        The image's own pixels per such pixel, along x and y.
+    """
+
+    instances: NDArray[np.int32]
+    nuclei: MeasuredNuclei
+    scale: tuple[float, float]
+
+
+def nucleus_types(model: Model) -> tuple[NucleusType, ...]:
+    """The types of a model of nuclei, by number; those that PanNuke has too get its colors."""
+    (stage,) = model.stages.values()
+    (head,) = (head for head in stage.heads if head.name == TYPE_HEAD)
+    known = {kind.name: kind for kind in PANNUKE_TYPES}
+    return tuple(known.get(kind.name, kind) for kind in types_named(head.classes[1:]))
+
+
+def model_mpp(model: Model) -> float:
+    """µm per pixel of the images that a model of one stage sees."""
+    (stage,) = model.stages.values()
+    return stage.input.mpp
+
+
+def find_nuclei(
+    detector: ImageDetector,
+    image: NDArray[np.uint8],
+    *,
+    mpp: float | None = None,
+    progress: Progress = SILENT,
+    name: str = "",
+) -> ImageNuclei:
+    """Find the nuclei of an image.
+
+    Parameters
+    ----------
+    detector : ImageDetector
+        Of a model of the task "nuclei".
+    image : (H, W, 3) uint8
+    mpp : float, optional
+        Its µm per pixel; by default the model's. Where they differ, the model sees the image resampled
+        (bicubic, with averaging where it becomes smaller).
+    progress : Progress
+        Gets a step a field, where there are several.
+    name : str
+        The image's, for the progress.
+
+    Raises
+    ------
+    InputError
+        If the image has too many pixels at the model's scale.
+    PairError, ModelError, DeviceError
+        As `ImageDetector.__call__`.
+    """
+    own_mpp, (height, width) = model_mpp(detector.model), image.shape[:2]
+    seen = _resampled(image, 1.0 if mpp is None else mpp / own_mpp)
+    rows, columns = seen.shape[:2]
+    instances, table = join_fields(_fields(detector, seen, progress, name), columns, rows)
+    table = _as_in(instances, table)
+    nuclei = measured_nuclei(seen, instances, table, mpp=own_mpp)
+    if seen.shape != image.shape:
+        instances = instances[_nearest(height, rows)[:, None], _nearest(width, columns)]
+        # Of an image coarser than the model's scale, a nucleus may cover no pixel's center.
+        nuclei = nuclei.where(np.isin(nuclei.table.id, instances))
+    listed = np.zeros(int(instances.max(initial=0)) + 1, np.int32)
+    listed[nuclei.table.id] = nuclei.table.id
+    return ImageNuclei(listed[instances], nuclei, (width / columns, height / rows))
+
+
+def _fields(
+    detector: ImageDetector, image: NDArray[np.uint8], progress: Progress, name: str
+) -> Iterator[FieldNuclei]:
+    height, width = image.shape[:2]
+    overlap = min(FIELD_OVERLAP, detector.size // 4 * 2)
+    fields = list(field_lattice(width, height, size=detector.size, overlap=overlap))
+    with (progress if len(fields) > 1 else SILENT).task(len(fields), "field", name) as task:
+        for field in fields:
+            left, top, right, bottom = field.box
+            found: SeparatedNuclei = detector(image[top:bottom, left:right])
+            yield FieldNuclei(field, found.instances, classify_nuclei(found.instances, found.types))
+            task.step()
+
+
+def _as_in(instances: NDArray[np.int32], table: NucleiTable) -> NucleiTable:
+    """The table with place and size as they are in the joined map, where nuclei may have lost pixels."""
+    placed = tabulate(instances, np.zeros(instances.shape, np.uint8))
+    placed = placed.where(has_outline(placed))
+    row = placed.id - 1
+    return replace(placed, type=table.type[row], type_probability=table.type_probability[row])
+
+
+def _resampled(image: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
+    """The image with `factor` times as many pixels a side."""
+    height, width = image.shape[:2]
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    if size == (width, height):
+        return image
+    if size[0] * size[1] > _MAX_PIXELS:
+        raise InputError(
+            f"{width} × {height} pixels become {size[0]} × {size[1]} at the model's scale, too many; check "
+            "--mpp, or cut the image into smaller ones"
+        )
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+
+
+def _nearest(length: int, source: int) -> NDArray[np.intp]:
+    """For each of `length` pixels the one of `source` in which its center lies."""
+    place: NDArray[np.intp] = ((np.arange(length) + 0.5) * (source / length)).astype(np.intp)
+    return np.minimum(place, source - 1)

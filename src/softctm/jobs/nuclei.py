@@ -1,0 +1,252 @@
+"""The job: from images to tables, outlines and label images of their nuclei, one image after the other."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from softctm.errors import InputError, ModelError, PartialResultError, SoftCTMError, UsageError
+from softctm.files import prepare_folder, refuse_foreign_files, write_json_atomically
+from softctm.inference.options import DetectorOptions
+from softctm.jobs import run_record
+from softctm.jobs.run_record import RunRecord
+from softctm.nuclei import NucleusType
+from softctm.options import option, recorded
+from softctm.progress import SILENT, Progress
+from softctm.readers.single_images import find_images, read_single_image
+from softctm.unexpected import as_expected
+from softctm.writers.label_image import write_label_image
+from softctm.writers.nuclei import NUCLEI_WRITERS
+
+if TYPE_CHECKING:
+    from softctm.inference.image_detector import ImageDetector
+    from softctm.inference.nuclei_image import ImageNuclei
+
+TASK = "nuclei"
+LABEL_IMAGE = "instances.tif"
+FILES = (*(name for name, _ in NUCLEI_WRITERS.values()), LABEL_IMAGE)
+"""What is written of each image, in a folder of its name."""
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class NucleiOptions(DetectorOptions):
+    """Checked when made; UsageError names what is out of range."""
+
+    quality: str = option(
+        "full",
+        "networks that are averaged, where the model has several: fast takes 3, balanced and full all; fast "
+        "and balanced compute in int8 where it pays and the model has it",
+        choices=("fast", "balanced", "full"),
+    )
+    views: int | None = None  # no option: distances to a center have a direction, so there is one view
+    mpp: float | None = option(
+        None, "the images' µm per pixel (default: what the model was trained at)", metavar="UM"
+    )
+    overwrite: bool = option(False, "replace results in the output folder that another program wrote")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mpp is not None and not 0 < self.mpp <= 100:
+            raise UsageError(f"--mpp must be µm per pixel, above 0 and at most 100, not {self.mpp}")
+
+
+@dataclass
+class NucleiResult:
+    """The outcome of the job.
+
+    Attributes
+    ----------
+    folder : Path
+    record : RunRecord
+        What `run.json` says.
+    failures : list of exception types
+        One an image that failed.
+    """
+
+    folder: Path
+    record: RunRecord
+    failures: list[type[SoftCTMError]] = field(default_factory=list)
+
+    @property
+    def summary(self) -> str:
+        """One line for the user."""
+        done = [item for item in self.record.items if "error" not in item]
+        nuclei = sum(item["nuclei"] for item in done)
+        return (
+            f"{self.folder}: {len(done)} of {len(self.record.items)} images, {nuclei} nuclei, "
+            f"{self.record.seconds.get('total', 0.0):.1f} s"
+        )
+
+    def error(self) -> SoftCTMError | None:
+        """What is wrong with the result: images are missing, or all are."""
+        if not self.failures:
+            return None
+        failed = self.record.failures
+        if len(failed) == len(self.record.items):
+            kind = self.failures[0] if len(set(self.failures)) == 1 else InputError
+            others = f" (and {len(failed) - 1} more, see run.json)" if len(failed) > 1 else ""
+            return kind(f"no image could be processed: {failed[0]['error']}{others}")
+        names = ", ".join(item["name"] for item in failed[:5]) + (" …" if len(failed) > 5 else "")
+        return PartialResultError(
+            f"{len(failed)} of {len(self.record.items)} images failed and are missing from {self.folder}: "
+            f"{names}; run.json says why"
+        )
+
+
+def run_nuclei_job(
+    places: Sequence[Path], output_dir: Path, options: NucleiOptions, progress: Progress = SILENT
+) -> NucleiResult:
+    """Find the nuclei of images and write `NAME/nuclei.geojson`, `NAME/nuclei.csv` and `NAME/instances.tif`.
+
+    Writes `run.json` in every case that leaves the folder writable.
+
+    Parameters
+    ----------
+    places : sequence of Path
+        Images, and folders of images; see `softctm.readers.single_images.find_images`.
+    output_dir : Path
+        Created where it is missing.
+    options : NucleiOptions
+        The user's choices.
+    progress : Progress
+        Gets a step an image, and a step a field of large ones.
+
+    Raises
+    ------
+    InputError, ModelError, DeviceError, OutputError
+        If the job as a whole fails, or no image could be processed.
+    PartialResultError
+        If the result lacks an image.
+    KeyboardInterrupt
+        If it was interrupted, after `run.json` has been written.
+    """
+    start = time.perf_counter()
+    record = RunRecord({**recorded(options), "views": 1}, unit="image")
+    result = NucleiResult(output_dir, record)
+    images = find_images(places)
+    prepare_folder(output_dir)
+    record_file = output_dir / run_record.FILE_NAME
+    refuse_foreign_files(
+        (record_file, *(output_dir / name / file for name in images for file in FILES)),
+        "nuclei",
+        lambda _: run_record.is_ours(record_file),
+        options.overwrite,
+    )
+    record.input = {"places": [str(place) for place in places], "images": len(images)}
+    try:
+        with record.timed("load_model"):
+            detector = load_nuclei_detector(options)
+        record.device = {"asked": options.device, "used": detector.device, "notice": detector.notice}
+        record.model = run_record.model_entry(detector.model)
+        _logger.info("%d images, model %s", len(images), detector.model.name)
+        _logger.info("%s", detector.notice or f"running on {detector.device}")
+        _find(images, detector, options, result, progress)
+        lack = result.error()
+        if lack is not None and not isinstance(lack, PartialResultError):
+            raise lack
+        record.status = "partial" if lack else "complete"
+    except KeyboardInterrupt:
+        record.status = "interrupted"
+        raise
+    except Exception as error:
+        record.status = "failed"
+        if isinstance(error, SoftCTMError):
+            record.error = str(error)
+        raise
+    finally:
+        record.seconds["total"] = time.perf_counter() - start
+        write_json_atomically(record_file, record.document(), indent=1)
+    if lack is not None:
+        raise lack
+    return result
+
+
+def load_nuclei_detector(options: NucleiOptions) -> ImageDetector:
+    """The networks that `options` ask for.
+
+    Raises
+    ------
+    ModelError
+        If the model is of another task, or cannot be used.
+    DeviceError
+        As `softctm.inference.load.open_detector`.
+    """
+    # Slow to import: bad input is told before.
+    from softctm.inference.load import open_detector
+    from softctm.model import find_weights, load_model
+
+    model = load_model(find_weights(options.weights))
+    if model.manifest.task != TASK:
+        raise ModelError(
+            f"{model.folder}: is a model of the task {model.manifest.task}, not {TASK}; give one that finds "
+            "nuclei with --weights (`softctm import cellvit` makes one)"
+        )
+    detector: ImageDetector = open_detector(options)
+    return detector
+
+
+def _find(
+    images: dict[str, Path],
+    detector: ImageDetector,
+    options: NucleiOptions,
+    result: NucleiResult,
+    progress: Progress,
+) -> None:
+    """Process every image; a failure is noted and told, and does not stop the others."""
+    from softctm.inference.nuclei_image import find_nuclei, model_mpp, nucleus_types
+
+    record, types, own_mpp = result.record, nucleus_types(detector.model), model_mpp(detector.model)
+    mpp = options.mpp or own_mpp
+    record.input["mpp"] = mpp
+    if options.mpp is None:
+        _logger.info("images are taken to have %g µm per pixel, as the model; --mpp says otherwise", own_mpp)
+    with progress.task(len(images), "image") as task:
+        for index, (name, path) in enumerate(images.items()):
+            begin, folder = time.perf_counter(), result.folder / name
+            try:
+                with record.timed("read"):
+                    image = read_single_image(path)
+                with record.timed("detect"):
+                    found = find_nuclei(detector, image, mpp=mpp, progress=progress, name=name)
+                with record.timed("write"):
+                    _write(folder, found, types, mpp)
+            except ModelError:  # of the model, and so of every image
+                raise
+            except Exception as error:
+                expected = as_expected(error)
+                message = str(expected) if str(path) in str(expected) else f"{path}: {expected}"
+                result.failures.append(type(expected))
+                record.add_failure(index, name, message)
+                # Tracebacks hold the image: only where somebody wants them.
+                wanted = error if _logger.isEnabledFor(logging.DEBUG) else None
+                _logger.warning("%s", message, exc_info=wanted)
+                _remove_old(folder)
+                task.step(f"{name}: failed")
+            else:
+                counts = Counter(types[kind].name for kind in found.nuclei.table.type.tolist())
+                entry = {"file": str(path), "nuclei": len(found.nuclei), "types": dict(counts)}
+                record.add_done(index, name, entry, time.perf_counter() - begin)
+                task.step(f"{name}: {len(found.nuclei)} nuclei")
+
+
+def _write(folder: Path, found: ImageNuclei, types: Sequence[NucleusType], mpp: float) -> None:
+    prepare_folder(folder)
+    for name, writer in NUCLEI_WRITERS.values():
+        with writer(folder / name, types) as file:
+            file.add(found.nuclei, scale=found.scale)
+    write_label_image(folder / LABEL_IMAGE, found.instances, mpp=mpp)
+
+
+def _remove_old(folder: Path) -> None:
+    """Leave no earlier run's files beside a `run.json` that says that the image failed."""
+    for file in FILES:
+        with contextlib.suppress(OSError):
+            (folder / file).unlink()

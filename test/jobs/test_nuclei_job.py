@@ -1,0 +1,302 @@
+"""`softctm nuclei` with a network whose nuclei are drawn by color, so that the answer is known."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from softctm import load_detector
+from softctm.cli import main
+from softctm.datasets.nuclei.results import Results
+from softctm.errors import ModelError, UsageError
+from softctm.ort.graphs import Graph
+
+SIZE = 256
+RADIUS = 9
+TYPES = ["background", "neoplastic", "odd"]
+
+
+def by_color() -> bytes:
+    """Nucleus where blue is below a half, odd above a quarter; H is 2 red − 1, V 2 green − 1."""
+    graph = Graph()
+    image = graph.input("image", np.float32, ("n", 3, SIZE, SIZE))
+
+    def head(name: str, weights: list[tuple[float, float, float]], biases: list[float]) -> str:
+        kernel = graph.constant(np.array(weights, np.float32).reshape(-1, 3, 1, 1))
+        return graph.named("Conv", name, image, kernel, graph.constant(np.array(biases, np.float32)))
+
+    return graph.model(
+        head("hv_map", [(2, 0, 0), (0, 2, 0)], [-1, -1]),
+        head("tissue_types", [(1, 1, 1)], [0]),  # of no interest to the manifest
+        head("nuclei_binary_map", [(0, 0, 40), (0, 0, -40)], [-20, 20]),
+        head("nuclei_type_map", [(0, 0, 40), (0, 0, -40), (0, 0, 40)], [-40, 0, -20]),
+    )
+
+
+def heads(**activations: str) -> list[dict[str, Any]]:
+    classes = {
+        "nuclei_binary_map": ["background", "nucleus"],
+        "hv_map": ["horizontal", "vertical"],
+        "nuclei_type_map": TYPES,
+    }
+    kinds = {"nuclei_binary_map": "logits", "hv_map": "none", "nuclei_type_map": "logits"} | activations
+    return [{"name": name, "classes": classes[name], "activation": kinds[name]} for name in classes]
+
+
+def write_model(folder: Path, **changes: Any) -> Path:
+    folder.mkdir()
+    content = by_color()
+    (folder / "net.onnx").write_bytes(content)
+    stage = {
+        "input": {"size": SIZE, "mpp": 0.25, "channels": ["red", "green", "blue"]},
+        "heads": heads(),
+        "networks": [
+            {"files": {"float32": {"path": "net.onnx", "sha256": hashlib.sha256(content).hexdigest()}}}
+        ],
+    }
+    manifest = {
+        "schema_version": 2,
+        "task": "nuclei",
+        "name": "by-color",
+        "stages": {"nuclei": stage | changes.pop("stage", {})},
+        "postprocessing": {"method": "hover", "magnification": 40},
+        **changes,
+    }
+    (folder / "model.json").write_text(json.dumps(manifest))
+    return folder
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return write_model(tmp_path / "model")
+
+
+def drawn(height: int, width: int, centers: list[tuple[float, float]], radius: float = RADIUS) -> Any:
+    """An image with disks at (x, y), pixel centers at + 0.5; every second one is odd."""
+    image = np.full((height, width, 3), (128, 128, 230), np.uint8)
+    rows, columns = np.mgrid[:height, :width] + 0.5
+    for number, (x, y) in enumerate(centers):
+        inside = (rows - y) ** 2 + (columns - x) ** 2 < radius**2
+        h, v = (columns - x) / radius, (rows - y) / radius
+        blue = np.full(h.shape, 90.0 if number % 2 else 20.0)
+        image[inside] = np.stack([127.5 * (h + 1), 127.5 * (v + 1), blue], -1)[inside].round()
+    return image
+
+
+def save(image: NDArray[np.uint8], path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path)
+    return path
+
+
+def run(*arguments: object) -> int:
+    return main(["nuclei", *map(str, arguments), "--device", "cpu"])
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((folder / "nuclei.csv").read_text().splitlines()))
+
+
+def places(folder: Path) -> list[tuple[float, float]]:
+    return sorted((float(row["x"]), float(row["y"])) for row in table(folder))
+
+
+def lattice(height: int, width: int, step: int = 31) -> list[tuple[float, float]]:
+    """Centers of disks that do not touch; with fields of 256 that share 64 they lie everywhere at borders."""
+    return [(float(x), float(y)) for y in range(15, height - 10, step) for x in range(15, width - 10, step)]
+
+
+def test_a_large_image_has_every_nucleus_once(tmp_path: Path, model: Path) -> None:
+    centers = lattice(500, 700)
+    save(drawn(500, 700, centers), tmp_path / "in" / "large.png")
+    assert run(tmp_path / "in", "--output", tmp_path / "out", "--weights", model) == 0
+    folder = tmp_path / "out" / "large"
+    np.testing.assert_allclose(places(folder), sorted(centers), atol=0.05)
+    # The map is what was drawn, to the pixel, and its numbers are the table's.
+    instances = tifffile.imread(folder / "instances.tif")
+    rows, columns = np.mgrid[:500, :700] + 0.5
+    expected = np.zeros((500, 700), bool)
+    for x, y in centers:
+        expected |= (rows - y) ** 2 + (columns - x) ** 2 < RADIUS**2
+    assert ((instances > 0) == expected).mean() > 0.999
+    kinds: dict[int, set[str]] = {0: set(), 1: set()}
+    for row in table(folder):
+        x, y = float(row["x"]), float(row["y"])
+        assert instances[int(y), int(x)] == int(row["id"])
+        number = min(range(len(centers)), key=lambda i: abs(centers[i][0] - x) + abs(centers[i][1] - y))
+        kinds[number % 2].add(row["type"])
+    assert kinds == {0: {"neoplastic"}, 1: {"odd"}}
+    features = json.loads((folder / "nuclei.geojson").read_text())["features"]
+    assert len(features) == len(centers)
+    assert {f["properties"]["classification"]["name"] for f in features} == {"neoplastic", "odd"}
+    # What is written can be read to be scored.
+    assert len(Results(tmp_path / "out").labels(0).table) == len(centers)
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["status"] == "complete"
+    assert record["images"][0]["nuclei"] == len(centers)
+    assert sum(record["images"][0]["types"].values()) == len(centers)
+
+
+def test_fields_give_what_one_field_gives(tmp_path: Path, model: Path) -> None:
+    """The same drawing, at the origin of an image that fits into a field, and shifted in a large one."""
+    centers = lattice(200, 200)
+    save(drawn(200, 200, centers), tmp_path / "in" / "small.png")
+    save(drawn(450, 460, [(x + 141, y + 147) for x, y in centers]), tmp_path / "in" / "shifted.png")
+    assert run(tmp_path / "in", "--output", tmp_path / "out", "--weights", model) == 0
+    small, shifted = places(tmp_path / "out" / "small"), places(tmp_path / "out" / "shifted")
+    assert len(small) == len(centers)
+    np.testing.assert_allclose(np.array(shifted) - (141, 147), small, atol=0.05)
+
+
+@pytest.mark.parametrize("factor", [0.5, 2])
+def test_places_are_in_the_images_own_pixels(
+    tmp_path: Path, model: Path, factor: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A disk of 9 px at the model's 0.25 µm has 4.5 px in an image of 0.5 µm, and 18 px in one of 0.125."""
+    centers = [(x * factor, y * factor) for x, y in ((60, 60), (200, 90), (300, 330))]
+    side = int(400 * factor)
+    save(drawn(side, side, centers, RADIUS * factor), tmp_path / "a.png")
+    mpp = 0.25 / factor
+    command = (tmp_path / "a.png", "--output", tmp_path / "out", "--weights", model, "--mpp", mpp)
+    assert run(*command) == 0
+    assert "--mpp" not in capsys.readouterr().out
+    np.testing.assert_allclose(places(tmp_path / "out" / "a"), sorted(centers), atol=0.6)
+    area = np.pi * (RADIUS * 0.25) ** 2
+    np.testing.assert_allclose(
+        [float(row["area_um2"]) for row in table(tmp_path / "out" / "a")], area, rtol=0.15
+    )
+    instances = tifffile.imread(tmp_path / "out" / "a" / "instances.tif")
+    assert instances.shape == (side, side)
+    pixels = np.bincount(instances.ravel())[1:]
+    np.testing.assert_allclose(pixels[pixels > 0], np.pi * (RADIUS * factor) ** 2, rtol=0.15)
+
+
+def test_images_without_nuclei_and_tiny_ones(tmp_path: Path, model: Path) -> None:
+    images = {
+        "white": np.full((300, 300, 3), 255, np.uint8),
+        "black": np.zeros((300, 300, 3), np.uint8),  # all nucleus: one that fills the image
+        "pixel": np.full((1, 1, 3), 200, np.uint8),
+        "line": np.full((1, 70, 3), 200, np.uint8),
+        "dark_line": np.zeros((1, 70, 3), np.uint8),
+        "cut": drawn(12, 14, [(2.0, 3.0)]),
+    }
+    for name, image in images.items():
+        save(image, tmp_path / "in" / f"{name}.png")
+    assert run(tmp_path / "in", "--output", tmp_path / "out", "--weights", model) == 0
+    counts = {name: len(table(tmp_path / "out" / name)) for name in images}
+    assert {name: counts[name] for name in ("white", "pixel", "line", "dark_line", "cut")} == {
+        "white": 0,
+        "pixel": 0,
+        "line": 0,
+        "dark_line": 0,
+        "cut": 1,
+    }
+    for name, image in images.items():
+        assert tifffile.imread(tmp_path / "out" / name / "instances.tif").shape == image.shape[:2]
+        document = json.loads((tmp_path / "out" / name / "nuclei.geojson").read_text())
+        assert len(document["features"]) == counts[name]
+
+
+def test_one_bad_image_does_not_cost_the_others(
+    tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(drawn(100, 100, [(50, 50)]), tmp_path / "in" / "good.tif")
+    save(drawn(100, 100, [(50, 50)]), tmp_path / "in" / "bad.png")
+    command = (tmp_path / "in", "--output", tmp_path / "out", "--weights", model)
+    assert run(*command) == 0
+    whole = (tmp_path / "in" / "bad.png").read_bytes()
+    (tmp_path / "in" / "bad.png").write_bytes(whole[: len(whole) // 2])
+    capsys.readouterr()
+    assert run(*command) == 7
+    warning, last = capsys.readouterr().err.strip().splitlines()
+    assert f"{tmp_path / 'in' / 'bad.png'}: cannot be decoded" in warning
+    assert "1 of 2 images failed" in last
+    assert places(tmp_path / "out" / "good") == [(50.0, 50.0)]
+    assert not list((tmp_path / "out" / "bad").iterdir())  # nor those of the run before
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert (record["status"], len(record["failures"])) == ("partial", 1)
+    assert run(tmp_path / "in" / "bad.png", "--output", tmp_path / "other", "--weights", model) == 3
+
+
+def test_kinds_of_files(tmp_path: Path, model: Path) -> None:
+    image = drawn(120, 130, [(60, 60)])
+    save(image, tmp_path / "in" / "lzw.tif")
+    Image.fromarray(image).save(tmp_path / "in" / "packed.tiff", compression="tiff_lzw")
+    tifffile.imwrite(tmp_path / "in" / "deep.tif", image.astype(np.uint16) * 257, photometric="rgb")
+    tifffile.imwrite(
+        tmp_path / "in" / "planes.tif",
+        np.moveaxis(image.astype(np.uint16) * 257, -1, 0),
+        photometric="rgb",
+        planarconfig="separate",
+    )
+    Image.fromarray(image).convert("RGBA").save(tmp_path / "in" / "opaque.png")
+    (tmp_path / "in" / "notes.txt").write_text("not an image")
+    assert run(tmp_path / "in", "--output", tmp_path / "out", "--weights", model) == 0
+    folders = sorted(path for path in (tmp_path / "out").iterdir() if path.is_dir())
+    assert [folder.name for folder in folders] == ["deep", "lzw", "opaque", "packed", "planes"]
+    assert all(places(folder) == [(60.0, 60.0)] for folder in folders)
+
+
+def test_what_is_wrong_is_told_in_one_line(
+    tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = drawn(64, 64, [])
+    one, two = save(image, tmp_path / "a" / "x.png"), save(image, tmp_path / "b" / "x.png")
+    (tmp_path / "empty").mkdir()
+    cell_model = Path(__file__).parents[1] / "hand_set"
+    out = tmp_path / "out"
+    (out / "x").mkdir(parents=True)
+    (out / "x" / "nuclei.csv").write_text("somebody else's")
+    fresh = tmp_path / "fresh"
+    for code, match, command in (
+        (3, "same name, x", (one, two, "--output", fresh, "--weights", model)),
+        (3, "holds no images", (tmp_path / "empty", "--output", fresh, "--weights", model)),
+        (3, "is not there", (tmp_path / "absent.png", "--output", fresh, "--weights", model)),
+        (2, "--mpp must be", (one, "--output", fresh, "--weights", model, "--mpp", 0)),
+        (3, "too many", (one, "--output", fresh, "--weights", model, "--mpp", 100)),
+        (4, "cell-points, not nuclei", (one, "--output", fresh, "--weights", cell_model)),
+        (6, "did not make it", (one, "--output", out, "--weights", model)),
+    ):
+        assert run(*command) == code, match
+        assert match in capsys.readouterr().err.strip().splitlines()[-1]
+    assert (out / "x" / "nuclei.csv").read_text() == "somebody else's"
+    assert run(one, "--output", out, "--weights", model, "--overwrite") == 0
+    assert run(one, "--output", out, "--weights", model) == 0
+
+
+def test_views_are_one(model: Path) -> None:
+    for quality in ("fast", "balanced", "full"):
+        found = load_detector(model, device="cpu", quality=quality)(drawn(100, 90, [(40, 50)]))
+        assert found.instances.shape == found.types.shape == (100, 90)
+        assert found.instances.max() == 1
+    with pytest.raises(UsageError, match=r"--views 2: models of the task nuclei take no more than 1"):
+        load_detector(model, device="cpu", views=2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"stage": {"heads": heads()[:2]}}, "heads: must be nuclei_binary_map, hv_map and nuclei_type_map"),
+        ({"stage": {"heads": heads(hv_map="logits")}}, "hv_map: activation must be none"),
+        ({"stage": {"heads": heads(nuclei_type_map="none")}}, "nuclei_type_map: activation must be logits"),
+        (
+            {"stage": {"heads": [heads()[0] | {"classes": ["a", "b", "c"]}, *heads()[1:]]}},
+            "nuclei_binary_map: must have 2 classes, not 3",
+        ),
+        ({"stage": {"input": {"size": SIZE, "mpp": 0.25, "channels": ["red"]}}}, "channels: must be"),
+        ({"postprocessing": {"method": "peaks"}}, "must be hover for nuclei, not peaks"),
+        ({"postprocessing": {"method": "hover", "magnification": 10}}, "magnification must be one of"),
+    ],
+)
+def test_manifests_are_checked(tmp_path: Path, changes: dict[str, Any], match: str) -> None:
+    with pytest.raises(ModelError, match=match):
+        load_detector(write_model(tmp_path / "model", **changes))
