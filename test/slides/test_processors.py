@@ -1,4 +1,4 @@
-"""A field's values are the same to the last bit on one processor and on two: workers may have different ones."""
+"""A field's values are the same to the last bit on one processor and on two: workers may have either."""
 
 from pathlib import Path
 
