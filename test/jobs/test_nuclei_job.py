@@ -263,7 +263,11 @@ def test_what_is_wrong_is_told_in_one_line(
         (3, "is not there", (tmp_path / "absent.png", "--output", fresh, "--weights", model)),
         (2, "--mpp must be", (one, "--output", fresh, "--weights", model, "--mpp", 0)),
         (3, "too many", (one, "--output", fresh, "--weights", model, "--mpp", 100)),
-        (4, "cell-points, not nuclei", (one, "--output", fresh, "--weights", cell_model)),
+        (
+            4,
+            "is a model of the task cell-points, where one of nuclei is needed",
+            (one, "--output", fresh, "--weights", cell_model),
+        ),
         (6, "did not make it", (one, "--output", out, "--weights", model)),
     ):
         assert run(*command) == code, match
@@ -271,6 +275,15 @@ def test_what_is_wrong_is_told_in_one_line(
     assert (out / "x" / "nuclei.csv").read_text() == "somebody else's"
     assert run(one, "--output", out, "--weights", model, "--overwrite") == 0
     assert run(one, "--output", out, "--weights", model) == 0
+
+
+def test_what_is_for_cells_refuses_a_model_of_nuclei(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs, out = Path(__file__).parents[1] / "input", ("--output", str(tmp_path / "out"))
+    assert main(["predict", "--input", str(pairs), *out, "--weights", str(model), "--device", "cpu"]) == 4
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "is a model of the task nuclei, where one of cell-points is needed" in last
 
 
 def test_views_are_one(model: Path) -> None:

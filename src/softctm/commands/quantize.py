@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--pairs {args.pairs}: at least 1 is needed")
     if not args.calibrate.is_dir():
         raise InputError(f"{args.calibrate}: no such folder; give one with pairs to --calibrate")
-    model = load_model(find_weights(args.weights))
+    model = load_model(find_weights(args.weights)).of_task("cell-points")
     source = open_pairs(args.calibrate, args.subset)
     differences = quantize_model(
         model, source, args.pairs, overwrite=args.overwrite, progress=ConsoleProgress()

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from softctm.jobs.validate import prepare_validation, table, update_manifest
     from softctm.model import find_weights, load_model
 
-    model = load_model(find_weights(args.weights)).in_precision(args.precision)
+    model = load_model(find_weights(args.weights)).of_task("cell-points").in_precision(args.precision)
     validation = prepare_validation(
         model,
         load_pairs(args),

@@ -41,9 +41,11 @@ def load_detector(weights: Path | str | None = None, **choices: Any) -> Any:
     return open_detector(DetectorOptions(weights=None if weights is None else Path(weights), **choices))
 
 
-def open_detector(options: DetectorOptions) -> Any:
-    """`load_detector` with the choices in one object."""
+def open_detector(options: DetectorOptions, task: str | None = None) -> Any:
+    """`load_detector` with the choices in one object, of models of one task only where it is named."""
     model = load_model(find_weights(options.weights))
+    if task is not None:
+        model = model.of_task(task)
     quality = options.chosen_quality
     notice = None
     if options.precision is not None:
@@ -52,10 +54,10 @@ def open_detector(options: DetectorOptions) -> Any:
         model = model.in_precision("int8")
         notice = f"--quality {options.quality} computes in int8 on this processor"
     model = model.with_networks(list(model.stages)[-1], quality.networks)
-    task = TASKS[model.manifest.task]
+    kind = TASKS[model.manifest.task]
     # What a preset takes is cut to what the model allows; views that were asked for are not.
-    views = quality.views if options.views else min(quality.views, task.max_views)
-    module, _, name = task.detector.partition(":")
+    views = quality.views if options.views else min(quality.views, kind.max_views)
+    module, _, name = kind.detector.partition(":")
     detector = getattr(importlib.import_module(module), name)(model, device=options.device, views=views)
     detector.notice = "; ".join(filter(None, (detector.notice, notice))) or None
     return detector

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from softctm.inference.image_detector import ImageDetector
     from softctm.inference.nuclei_image import ImageNuclei
 
-TASK = "nuclei"
 LABEL_IMAGE = "instances.tif"
 FILES = (*(name for name, _ in NUCLEI_WRITERS.values()), LABEL_IMAGE)
 """What is written of each image, in a folder of its name."""
@@ -179,17 +178,9 @@ def load_nuclei_detector(options: NucleiOptions) -> ImageDetector:
     DeviceError
         As `softctm.inference.load.open_detector`.
     """
-    # Slow to import: bad input is told before.
-    from softctm.inference.load import open_detector
-    from softctm.model import find_weights, load_model
+    from softctm.inference.load import open_detector  # slow to import: bad input is told before
 
-    model = load_model(find_weights(options.weights))
-    if model.manifest.task != TASK:
-        raise ModelError(
-            f"{model.folder}: is a model of the task {model.manifest.task}, not {TASK}; give one that finds "
-            "nuclei with --weights (`softctm import cellvit` makes one)"
-        )
-    detector: ImageDetector = open_detector(options)
+    detector: ImageDetector = open_detector(options, "nuclei")
     return detector
 
 

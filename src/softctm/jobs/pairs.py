@@ -61,7 +61,7 @@ def load_detector(options: JobOptions) -> PairDetector:
     """Load the networks that `options` ask for; see `softctm.inference.load.open_detector`."""
     from softctm.inference.load import open_detector  # slow to import: bad input is told before
 
-    detector: PairDetector = open_detector(options)
+    detector: PairDetector = open_detector(options, "cell-points")
     return detector
 
 

@@ -125,6 +125,21 @@ class Model:
         entries = [entry for stage in self.manifest.stages.values() for entry in stage.networks]
         return tuple(kind for kind in entries[0].files if all(kind in entry.files for entry in entries))
 
+    def of_task(self, task: str) -> Model:
+        """The model itself, where it does what is needed.
+
+        Raises
+        ------
+        ModelError
+            If it is a model of another task.
+        """
+        if self.manifest.task != task:
+            raise ModelError(
+                f"{self.folder}: is a model of the task {self.manifest.task}, where one of {task} is needed; "
+                "give another with --weights"
+            )
+        return self
+
     def in_precision(self, precision: Precision) -> Model:
         """The model's files for a precision; for float16, the 32-bit ones where there are no others.
 
