@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.nuclei import best_of, drawn_field
 from softctm.networks.cellvit import CellViT, CellViTOutput, CellViTSpec
-from softctm.networks.nuclei import NormalizedCellViT
+from softctm.networks.nuclei_maps import NormalizedCellViT
 from softctm.networks.onnx_export import export_onnx
 from softctm.networks.vit import ENCODERS, TOKEN
 from softctm.postprocessing.hover import classify_nuclei, separate_nuclei

@@ -17,14 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
-from softctm.networks.registry import build_network
+from softctm.networks.network_table import build_network
 from softctm.training.arrays import TrainingArrays
 from softctm.training.config import PRESETS, TaskConfig
 from softctm.training.crops import CropDataset
 from softctm.training.feeding import feed_from
+from softctm.training.fold_training import cell_loss
 from softctm.training.loop import LoopConfig, train
 from softctm.training.sampling import draw
-from softctm.training.tasks import cell_loss
 
 _PATCHES = 16
 

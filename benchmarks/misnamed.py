@@ -23,7 +23,7 @@ from scipy.spatial import KDTree
 from softctm.datasets.ocelot import TISSUE_CANCER, TISSUE_UNKNOWN, AnnotatedPair, load_release
 from softctm.geometry import tissue_window
 from softctm.inference.detector import Detector
-from softctm.jobs.validate import prepare_validation
+from softctm.jobs.validation import prepare_validation
 from softctm.model import load_model
 from softctm.pair import WINDOW_SIZE, ZOOM
 from softctm.points import CellClass, CellPoints

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from skimage.color import rgb2hed
 from skimage.measure import find_contours, regionprops
 
-from softctm.nuclei import NucleiTable
+from softctm.nuclei_table import NucleiTable
 from softctm.postprocessing.hover import classify_nuclei, separate_nuclei
 from softctm.postprocessing.nuclei_features import measure_nuclei
 from softctm.postprocessing.outlines import outlines

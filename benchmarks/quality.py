@@ -35,10 +35,10 @@ from softctm.points import CellPoints
 from softctm.readers import open_pairs
 from softctm.training.config import PRESETS, preset_from_json, with_settings
 from softctm.training.cross_validation import EnsembleRun
-from softctm.training.export import export_network
+from softctm.training.fold_training import FoldJob, train_cells
 from softctm.training.initialization import from_encoder
 from softctm.training.loop import LoopConfig
-from softctm.training.tasks import FoldJob, train_cells
+from softctm.training.model_export import export_network
 
 NETWORKS = (1, 3, 5)
 

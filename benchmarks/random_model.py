@@ -31,9 +31,9 @@ def write_random_model(folder: Path, encoder: str) -> Path:
     """
     import torch  # from here on the `train` extra is needed
 
-    from softctm.networks.config import NetworkConfig
     from softctm.networks.deeplab import DeepLab
-    from softctm.training.export import export_network
+    from softctm.networks.network_config import NetworkConfig
+    from softctm.training.model_export import export_network
 
     torch.manual_seed(0)
     stages: dict[str, StageEntry] = {}

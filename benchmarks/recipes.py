@@ -34,10 +34,10 @@ from softctm.evaluation.out_of_fold import count_by_rule, out_of_fold
 from softctm.evaluation.scores import named_scores
 from softctm.training.config import preset_from_json, with_settings
 from softctm.training.cross_validation import EnsembleRun
+from softctm.training.fold_training import FoldJob, train_cells
 from softctm.training.initialization import from_encoder
 from softctm.training.loop import LoopConfig
 from softctm.training.starts import PretrainedStart
-from softctm.training.tasks import FoldJob, train_cells
 
 
 def counts_of(job: tuple[str, int], args: argparse.Namespace) -> NDArray[np.int64]:

@@ -171,7 +171,7 @@ def test_the_level_is_chosen_before_or_after_the_command(
 def test_the_library_is_silent_unless_logging_is_configured(tmp_path: Path) -> None:
     code = (
         "import sys\nfrom pathlib import Path\n"
-        "from softctm.jobs.options import JobOptions\nfrom softctm.jobs.pairs import run_job\n"
+        "from softctm.jobs.job_options import JobOptions\nfrom softctm.jobs.pairs import run_job\n"
         "if sys.argv[2] == 'configured':\n    import logging\n    logging.basicConfig(level='INFO')\n"
         "from test_pairs import FakeDetector\nfolder = Path(sys.argv[1])\n"
         "run_job(folder / 'in', folder / 'out', JobOptions(allow_partial=True), FakeDetector())\n"

@@ -12,7 +12,7 @@ from benchmarks.experiments import EXPERIMENTS, RECIPE
 from benchmarks.recipes import row, scores
 from softctm.evaluation.bootstrap import Bootstrap
 from softctm.evaluation.out_of_fold import RULES
-from softctm.networks.registry import ARCHITECTURES
+from softctm.networks.network_table import ARCHITECTURES
 from softctm.training.config import PRESETS, with_settings
 
 

@@ -18,7 +18,7 @@ from softctm.model.manifest import Manifest
 from softctm.model.tasks import TASKS, Task
 from softctm.ort.graphs import Graph
 from softctm.ort.runtime import Runtime, Value
-from softctm.postprocessing.registry import METHODS, Method
+from softctm.postprocessing.methods import METHODS, Method
 
 SIZE = 64
 

@@ -7,11 +7,11 @@ import tifffile
 from PIL import Image
 from scipy.io import savemat
 
-from softctm.nuclei import PANNUKE_TYPES, tabulate
+from softctm.nuclei_table import PANNUKE_TYPES, tabulate
 from softctm.postprocessing.measured_nuclei import measured_nuclei
 from softctm.postprocessing.outlines import outlines
 from softctm.writers.label_image import write_label_image
-from softctm.writers.nuclei import CsvWriter
+from softctm.writers.nuclei_files import CsvWriter
 
 NAMES = ("first", "second")
 SIDE = 48

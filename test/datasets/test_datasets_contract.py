@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from training_cases import BC, TC, write_release
 
-from softctm.datasets.registry import DATASETS
+from softctm.datasets.pair_datasets import DATASETS
 from softctm.errors import InputError
 
 ROWS = [[(100, 200, BC), (300, 600, TC)], [], [(5, 6, TC)]]

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from training_cases import PairInMemory, pair_in_memory
 
 from softctm.cli import main
-from softctm.datasets.folds import make_folds, read_folds, write_folds
 from softctm.datasets.ocelot import load_release
+from softctm.datasets.patient_folds import make_folds, read_folds, write_folds
 from softctm.errors import InputError, UsageError
 
 ORGANS = ("kidney", "bladder", "stomach")

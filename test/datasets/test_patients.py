@@ -10,8 +10,8 @@ import pytest
 from training_cases import BC, TC, write_release
 
 from softctm.cli import main
-from softctm.datasets.folds import folds_of, make_folds, read_folds
 from softctm.datasets.ocelot import load_release
+from softctm.datasets.patient_folds import folds_of, make_folds, read_folds
 from softctm.datasets.patients import PatientKey
 from softctm.errors import InputError, UsageError
 

@@ -22,7 +22,7 @@ from softctm.evaluation.nuclei_detection import (
 )
 from softctm.evaluation.nuclei_panoptic import panoptic_quality, shape_counts
 from softctm.evaluation.nuclei_scores import evaluate_nuclei
-from softctm.nuclei import tabulate
+from softctm.nuclei_table import tabulate
 from softctm.postprocessing.hover import classify_nuclei
 
 

@@ -14,10 +14,10 @@ from scipy import ndimage
 
 from softctm.evaluation.out_of_fold import AUTHORS_RULE, RULES, count_by_rule, out_of_fold
 from softctm.evaluation.scores import pair_counts
-from softctm.jobs.validate import table
+from softctm.jobs.validation import table
 from softctm.points import CellPoints
+from softctm.postprocessing.methods import find_cells
 from softctm.postprocessing.peaks import Peaks
-from softctm.postprocessing.registry import find_cells
 
 FOLDS = [0, 0, 1, 1, 2, 2]
 ORGANS = ["kidney", "bladder"] * 3

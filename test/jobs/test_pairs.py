@@ -32,7 +32,7 @@ from softctm.errors import (
 )
 from softctm.inference.detector import Prediction
 from softctm.jobs import pairs as container
-from softctm.jobs.options import JobOptions
+from softctm.jobs.job_options import JobOptions
 from softctm.jobs.pair_result import JobResult
 from softctm.jobs.pairs import load_detector, run_job
 from softctm.pair import CellTissuePair

@@ -18,7 +18,7 @@ from benchmarks.agreement import Agreement
 from softctm.cli import main
 from softctm.inference.detector import Detector
 from softctm.inference.load import load_detector
-from softctm.jobs import quantize as quantized_model
+from softctm.jobs import model_quantization as quantized_model
 from softctm.model import load_model
 from softctm.readers import open_pairs
 

@@ -16,8 +16,8 @@ from training_cases import BC, TC, pair_in_memory, write_release
 from softctm.datasets.ocelot import load_release
 from softctm.errors import InputError, ModelError, UsageError
 from softctm.evaluation.out_of_fold import RULES
-from softctm.jobs import validate
-from softctm.jobs.validate import Validation, pairs_of_folds, prepare_validation
+from softctm.jobs import validation as validate
+from softctm.jobs.validation import Validation, pairs_of_folds, prepare_validation
 from softctm.points import CellPoints
 
 ROWS = [[(100, 200, BC)], [(300, 600, TC), (900, 901, TC)], [(5, 5, TC)], [(7, 7, BC)]]

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from softctm.errors import UsageError
 from softctm.networks.architecture import SegmentationNetwork
-from softctm.networks.config import NetworkConfig
 from softctm.networks.fuse_batch_norm import fuse_batch_norm
-from softctm.networks.registry import ARCHITECTURES, build_network
+from softctm.networks.network_config import NetworkConfig
+from softctm.networks.network_table import ARCHITECTURES, build_network
 from softctm.networks.served import ServedNetwork
 from softctm.networks.weights import load_network, save_network
-from softctm.training.export import MAX_DIFFERENCE, export_network
+from softctm.training.model_export import MAX_DIFFERENCE, export_network
 
 _RESNET = NetworkConfig("resnet18", 4, 16, 8, context_channels=2, classes=3)
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from softctm.errors import ModelError
-from softctm.networks.config import NetworkConfig
 from softctm.networks.deeplab import DeepLab
+from softctm.networks.network_config import NetworkConfig
 from softctm.networks.served import ServedNetwork
 from softctm.networks.weights import load_network, save_network
 from softctm.training.config import PRESETS, Task

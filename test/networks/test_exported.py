@@ -12,12 +12,12 @@ from torch import nn
 
 from softctm.errors import ModelError
 from softctm.model.network_file import Network
-from softctm.networks.config import NetworkConfig
 from softctm.networks.deeplab import DeepLab
 from softctm.networks.encoder_weights import stride_early, strides_early
 from softctm.networks.exported import load_exported
 from softctm.networks.fuse_batch_norm import fuse_batch_norm
-from softctm.training.export import export_network
+from softctm.networks.network_config import NetworkConfig
+from softctm.training.model_export import export_network
 
 SPEC = NetworkConfig("resnet18", 4, 16, 8, context_channels=2, classes=3)
 

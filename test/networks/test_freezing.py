@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from softctm.errors import UsageError
-from softctm.networks.config import NetworkConfig
 from softctm.networks.freezing import freeze_stages
-from softctm.networks.registry import build_network
+from softctm.networks.network_config import NetworkConfig
+from softctm.networks.network_table import build_network
 
 RESNET = NetworkConfig("resnet18", 4, 16, 2)
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from softctm.errors import TrainingError
-from softctm.networks.config import NetworkConfig
-from softctm.networks.registry import build_network
+from softctm.networks.network_config import NetworkConfig
+from softctm.networks.network_table import build_network
 from softctm.networks.transfer import transfer_weights
 from softctm.networks.weights import save_network
 

@@ -191,7 +191,7 @@ def test_images_that_are_missing_or_do_not_fit_are_refused_by_name() -> None:
 
 @pytest.mark.slow
 def test_default_model_keeps_its_probabilities(shared: Path) -> None:
-    from softctm.jobs.quantize import NetworkInputs, _difference
+    from softctm.jobs.model_quantization import NetworkInputs, _difference
     from softctm.model import load_model
     from softctm.readers import open_pairs
 

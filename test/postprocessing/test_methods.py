@@ -9,7 +9,7 @@ import pytest
 
 from softctm.ort.runtime import Runtime
 from softctm.points import DetectedCells
-from softctm.postprocessing.registry import METHODS, name_of, open_decoder, settings_from
+from softctm.postprocessing.methods import METHODS, name_of, open_decoder, settings_from
 
 CELL_METHODS = ("peaks", "watershed")
 

@@ -15,8 +15,8 @@ from skimage.feature import peak_local_max
 
 from softctm.ort.graphs import Graph
 from softctm.points import CellPoints
+from softctm.postprocessing.methods import find_cells
 from softctm.postprocessing.peaks import Peaks, _blur, cells_from_candidates, gaussian_kernel
-from softctm.postprocessing.registry import find_cells
 
 Map = NDArray[np.float32]
 

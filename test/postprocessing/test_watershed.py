@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from softctm.points import CellPoints
-from softctm.postprocessing.registry import find_cells
+from softctm.postprocessing.methods import find_cells
 from softctm.postprocessing.watershed import Watershed, cells_by_watershed
 
 SIZE = 200

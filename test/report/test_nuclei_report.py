@@ -16,7 +16,7 @@ from softctm.cli import main
 from softctm.datasets.nuclei import open_nuclei
 from softctm.evaluation.nuclei_scores import evaluate_nuclei
 from softctm.postprocessing.outlines import outlines
-from softctm.report.nuclei import chosen_images
+from softctm.report.nuclei_page import chosen_images
 
 
 class Paths(HTMLParser):

@@ -46,7 +46,7 @@ from softctm.report import plots
 from softctm.report.analyses import with_interval
 from softctm.report.build import by_f1, pair_f1, spread
 from softctm.report.collect import place_in_source
-from softctm.report.images import jpeg_uri, outline
+from softctm.report.embedded_images import jpeg_uri, outline
 from softctm.report.viewer import STOPS, counts_by_stop, last_stop, marks, number, stops_with_truth
 
 

@@ -20,13 +20,13 @@ from slide_files import reduced, tissue_picture, write_tiff
 
 from softctm import files
 from softctm.errors import InputError, OutputError, PartialResultError, SlideError, UsageError
-from softctm.inference.options import DetectorOptions
+from softctm.inference.detector_options import DetectorOptions
 from softctm.jobs import slide_plan, slide_state, slide_stretches
 from softctm.jobs.cohort import run_cohort
 from softctm.jobs.output_lock import output_lock
 from softctm.jobs.slide_engine import LocalEngine
+from softctm.jobs.slide_job import find_cells_on_slide
 from softctm.jobs.slide_options import SlideOptions
-from softctm.jobs.slides import find_cells_on_slide
 from softctm.slides import open_slide
 from softctm.slides.region import Region
 

@@ -16,9 +16,9 @@ import tifffile
 from PIL import Image
 
 from softctm.errors import MissingPackageError
-from softctm.writers.slide_cells import SlideCells
 from softctm.writers.slide_formats import FORMATS
 from softctm.writers.slide_overview import OverviewContent, draw_overview
+from softctm.writers.slide_points import SlideCells
 from softctm.writers.tissue_pyramid import write_tissue_pyramid
 
 

@@ -21,17 +21,17 @@ from torch import Tensor
 from training_cases import BC, TC, write_release
 
 from softctm.cli import main
-from softctm.datasets.folds import read_folds
 from softctm.datasets.ocelot import TISSUE_BACKGROUND, TISSUE_CANCER, AnnotatedPair, load_release
+from softctm.datasets.patient_folds import read_folds
 from softctm.errors import InputError, MissingPackageError, TrainingError, UsageError
 from softctm.networks.deeplab import DeepLab
 from softctm.training.arrays import TrainingArrays
 from softctm.training.augment import augment
 from softctm.training.config import PRESETS, Preset, Task, with_settings
 from softctm.training.cross_validation import EnsembleRun, annotated_tissue
+from softctm.training.fold_training import FoldJob, predict_tissue, train_cells, train_tissue
 from softctm.training.initialization import Start, from_encoder
 from softctm.training.loop import LoopConfig
-from softctm.training.tasks import FoldJob, predict_tissue, train_cells, train_tissue
 
 TINY = [
     "tissue.network.downsampling=16",
@@ -522,6 +522,6 @@ def test_folds_need_no_pytorch(pairs: list[AnnotatedPair], tmp_path: Path) -> No
     words = ["folds", str(tmp_path / "folds.json"), "--data", str(release), "--folds", "2"]
     subprocess.run([sys.executable, "-c", code, *words], check=True)
     subprocess.run(
-        [sys.executable, "-c", "import sys; sys.modules['torch'] = None\nimport softctm.jobs.validate"],
+        [sys.executable, "-c", "import sys; sys.modules['torch'] = None\nimport softctm.jobs.validation"],
         check=True,
     )

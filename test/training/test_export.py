@@ -13,12 +13,12 @@ from onnx import TensorProto
 
 from softctm.cli import main
 from softctm.errors import InputError, ModelError, OutputError
-from softctm.networks.config import NetworkConfig
 from softctm.networks.deeplab import DeepLab
+from softctm.networks.network_config import NetworkConfig
 from softctm.networks.onnx_export import store_as_float16
 from softctm.networks.served import ServedNetwork
-from softctm.training import export
-from softctm.training.export import MAX_DIFFERENCE, export_network
+from softctm.training import model_export as export
+from softctm.training.model_export import MAX_DIFFERENCE, export_network
 
 SPEC = NetworkConfig("resnet18", 4, 16, 8, context_channels=2, classes=3)
 

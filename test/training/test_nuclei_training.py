@@ -18,11 +18,10 @@ from scipy import ndimage
 from softctm.cli import main
 from softctm.errors import TrainingError
 from softctm.networks.cellvit import CellViT, CellViTSpec
-from softctm.networks.nuclei import stacked
+from softctm.networks.nuclei_maps import stacked
 from softctm.networks.vit_weights import load_vit
 from softctm.postprocessing.hover import separate_nuclei
 from softctm.training.feeding import Draw
-from softctm.training.nuclei import train_nuclei_network
 from softctm.training.nuclei_augment import NucleiAugmentationConfig, augment_nuclei
 from softctm.training.nuclei_config import NUCLEI_PRESETS, nuclei_config_from_json
 from softctm.training.nuclei_data import NucleiPatches, TrainingImage
@@ -30,6 +29,7 @@ from softctm.training.nuclei_losses import LossWeights, dice, focal_tversky, gra
 from softctm.training.nuclei_run import nuclei_folds
 from softctm.training.nuclei_sampling import oversampling_weights
 from softctm.training.nuclei_targets import horizontal_vertical, nuclei_target
+from softctm.training.nuclei_task import train_nuclei_network
 
 
 def disks(seed: int = 0, side: int = 96, count: int = 9) -> NDArray[np.int32]:

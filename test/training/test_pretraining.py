@@ -14,7 +14,7 @@ from training_cases import BC, TC, write_release
 from softctm.cli import main
 from softctm.datasets.ocelot import AnnotatedPair, load_release
 from softctm.errors import TrainingError, UsageError
-from softctm.networks.config import NetworkConfig
+from softctm.networks.network_config import NetworkConfig
 from softctm.networks.weights import load_network
 from softctm.training.config import PRESETS, PRETRAINING_PRESETS, with_settings
 from softctm.training.cross_validation import EnsembleRun

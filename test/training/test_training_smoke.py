@@ -18,11 +18,11 @@ from safetensors.numpy import load_file
 from training_cases import BC, TC, write_release
 
 from softctm.cli import main
-from softctm.datasets.folds import read_folds
 from softctm.datasets.ocelot import load_release
+from softctm.datasets.patient_folds import read_folds
 from softctm.errors import TrainingError
 from softctm.model import load_model
-from softctm.networks.config import NetworkConfig
+from softctm.networks.network_config import NetworkConfig
 from softctm.training.initialization import Start
 
 pytestmark = pytest.mark.slow

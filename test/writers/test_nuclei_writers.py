@@ -10,13 +10,13 @@ import pytest
 import tifffile
 
 from softctm.errors import MissingPackageError, OutputError, UsageError
-from softctm.nuclei import PANNUKE_TYPES, NucleiTable, types_named
+from softctm.nuclei_table import PANNUKE_TYPES, NucleiTable, types_named
 from softctm.postprocessing.embeddings import nuclei_embeddings
 from softctm.postprocessing.hover import classify_nuclei
 from softctm.postprocessing.measured_nuclei import measured_nuclei
-from softctm.writers.embeddings import write_embeddings
+from softctm.writers.embedding_files import write_embeddings
 from softctm.writers.label_image import write_label_image
-from softctm.writers.nuclei import CSV_COLUMNS, NUCLEI_WRITERS, CsvWriter, GeoJsonWriter
+from softctm.writers.nuclei_files import CSV_COLUMNS, NUCLEI_WRITERS, CsvWriter, GeoJsonWriter
 
 
 @pytest.fixture

@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
         write_nuclei_evaluation(evaluation, args.output)
         show(f"written to {args.output}")
     if args.report:
-        from softctm.report.nuclei import write_nuclei_report
+        from softctm.report.nuclei_page import write_nuclei_report
 
         write_nuclei_report(evaluation, truth, predictions, args.report)
         show(f"report: {args.report}")

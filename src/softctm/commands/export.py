@@ -35,8 +35,8 @@ def run(args: argparse.Namespace) -> int:
     require_extra("train")
     from softctm.training.config import OPTIONAL_FACTS, preset_from_json
     from softctm.training.cross_validation import EnsembleRun
-    from softctm.training.export import export_ensemble
     from softctm.training.loop import LoopConfig
+    from softctm.training.model_export import export_ensemble
     from softctm.training.starts import pretraining_datasets
 
     is_model = (args.output / MANIFEST).is_file()

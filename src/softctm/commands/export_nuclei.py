@@ -31,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Export every network of the run."""
     require_extra("train")
-    from softctm.jobs.export_nuclei import export_nuclei
+    from softctm.jobs.nuclei_export import export_nuclei
 
     manifest = export_nuclei(
         finished_run(args), args.output, args.name, args.size, args.license, args.attribution

@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make the folds, write them, and print what is in each."""
-    from softctm.datasets.folds import is_folds_file, make_folds, write_folds
+    from softctm.datasets.patient_folds import is_folds_file, make_folds, write_folds
 
     refuse_foreign_files([args.output], "folds", is_folds_file, args.overwrite)
     pairs = load_pairs(args)

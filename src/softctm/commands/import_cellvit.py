@@ -29,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Import the checkpoint and say what became of it."""
     require_extra("train")
-    from softctm.jobs.import_cellvit import LICENSE, import_cellvit
+    from softctm.jobs.cellvit_import import LICENSE, import_cellvit
 
     manifest = import_cellvit(args.checkpoint, args.output, args.size, args.license or LICENSE)
     difference = manifest.training["largest_difference_from_pytorch"]

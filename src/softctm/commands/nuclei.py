@@ -7,7 +7,7 @@ from pathlib import Path
 
 from softctm.commands.signals import interrupted_by_sigterm
 from softctm.console import ConsoleProgress, show
-from softctm.jobs.nuclei import NucleiOptions, run_nuclei_job
+from softctm.jobs.nuclei_job import NucleiOptions, run_nuclei_job
 from softctm.options import add_options, options_from
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from softctm.commands.signals import interrupted_by_sigterm
 from softctm.console import ConsoleProgress, show
-from softctm.jobs.options import JobOptions
+from softctm.jobs.job_options import JobOptions
 from softctm.jobs.pairs import run_job
 from softctm.options import add_options, options_from
 

@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Quantize every network of the model and say how far each is off."""
-    from softctm.jobs.quantize import quantize_model
+    from softctm.jobs.model_quantization import quantize_model
     from softctm.model import find_weights, load_model
     from softctm.readers import open_pairs
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def add_release(parser: argparse.ArgumentParser, what: str = "an OCELOT release") -> None:
     """Add `--data`, `--dataset`, `--subset` and `--patient-key`: the pairs to work on."""
-    from softctm.datasets.registry import DATASETS
+    from softctm.datasets.pair_datasets import DATASETS
 
     parser.add_argument("--data", type=Path, required=True, help=what)
     parser.add_argument(
@@ -28,8 +28,8 @@ def add_release(parser: argparse.ArgumentParser, what: str = "an OCELOT release"
 
 def load_pairs(args: argparse.Namespace) -> list[AnnotatedPair]:
     """The pairs that the options of `add_release` name; errors as `load_release` and `PatientKey`."""
+    from softctm.datasets.pair_datasets import DATASETS
     from softctm.datasets.patients import PatientKey
-    from softctm.datasets.registry import DATASETS
 
     return DATASETS[args.dataset](args.data, args.subset, PatientKey(args.patient_key))
 

@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Predict every fold, choose rules crosswise, print the table."""
     from softctm.files import write_json_atomically
-    from softctm.jobs.validate import prepare_validation, table, update_manifest
+    from softctm.jobs.validation import prepare_validation, table, update_manifest
     from softctm.model import find_weights, load_model
 
     model = load_model(find_weights(args.weights)).of_task("cell-points").in_precision(args.precision)

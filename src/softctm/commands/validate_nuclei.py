@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     from softctm.datasets.nuclei import open_nuclei
     from softctm.evaluation.nuclei_scores import evaluate_nuclei
     from softctm.evaluation.nuclei_summary import summary
-    from softctm.jobs.validate_nuclei import MAGNIFICATION, predict_out_of_fold
+    from softctm.jobs.nuclei_validation import MAGNIFICATION, predict_out_of_fold
     from softctm.report.nuclei_tables import write_nuclei_evaluation
 
     nuclei = finished_run(args)

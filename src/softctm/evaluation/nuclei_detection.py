@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from softctm.evaluation.scores import ratio
-from softctm.nuclei import NucleiTable
+from softctm.nuclei_table import NucleiTable
 
 RADIUS_PX = {40: 12, 20: 6}
 """Largest distance of two centers that are the same nucleus' by magnification, itself included: 3 µm."""

@@ -14,7 +14,7 @@ from softctm.errors import InputError, UsageError
 from softctm.evaluation.nuclei_detection import RADIUS_PX, detection_counts, detection_scores
 from softctm.evaluation.nuclei_panoptic import panoptic_quality, shape_counts
 from softctm.evaluation.scores import ratio
-from softctm.nuclei import NucleusType, types_named
+from softctm.nuclei_table import NucleusType, types_named
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from softctm.evaluation.nuclei_detection import RADIUS_PX, detection_scores
 from softctm.evaluation.nuclei_images import ImageScore, score_images
 from softctm.evaluation.nuclei_panoptic import panoptic_quality
 from softctm.evaluation.scores import ratio
-from softctm.nuclei import NucleusType
+from softctm.nuclei_table import NucleusType
 
 SCHEMA_VERSION = 1
 """Rises when a field of the JSON changes its meaning or goes."""

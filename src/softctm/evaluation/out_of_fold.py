@@ -17,8 +17,8 @@ from scipy import ndimage
 from softctm.evaluation.bootstrap import Bootstrap, Estimate
 from softctm.evaluation.scores import count_pairs, named_scores, precision_recall_f1
 from softctm.points import CellPoints
+from softctm.postprocessing.methods import find_cells
 from softctm.postprocessing.peaks import Peaks
-from softctm.postprocessing.registry import find_cells
 
 SIGMAS_PX = (3.0, 4.5, 6.0)
 DISTANCES_PX = (3, 7, 11)

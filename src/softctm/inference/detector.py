@@ -22,7 +22,7 @@ from softctm.model.model import Model
 from softctm.ort.runtime import Runtime, Value
 from softctm.pair import CellTissuePair
 from softctm.points import CellPoints, DetectedCells
-from softctm.postprocessing.registry import open_decoder
+from softctm.postprocessing.methods import open_decoder
 
 STAGES = ("tissue", "context", "cells", "peaks")
 

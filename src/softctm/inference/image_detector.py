@@ -16,7 +16,7 @@ from softctm.inference.tta import first_views
 from softctm.model.model import Model
 from softctm.model.tasks import TASKS
 from softctm.ort.runtime import Runtime, Value
-from softctm.postprocessing.registry import open_decoder
+from softctm.postprocessing.methods import open_decoder
 
 
 class ImageDetector:

@@ -6,7 +6,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from softctm.inference.options import DetectorOptions
+from softctm.inference.detector_options import DetectorOptions
 from softctm.model.find import find_weights
 from softctm.model.model import Model, load_model
 from softctm.model.tasks import TASKS
@@ -22,7 +22,7 @@ def load_detector(weights: Path | str | None = None, **choices: Any) -> Any:
     weights : path, optional
         The model's folder. By default `SOFTCTM_WEIGHTS`, else `/opt/ml/model`, else `model_weights/`.
     **choices
-        `device`, `quality`, `views`, `precision`: see `softctm.inference.options.DetectorOptions`.
+        `device`, `quality`, `views`, `precision`: see `softctm.inference.detector_options.DetectorOptions`.
 
     Returns
     -------

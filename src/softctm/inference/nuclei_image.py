@@ -12,7 +12,7 @@ from PIL import Image
 from softctm.errors import InputError
 from softctm.inference.image_detector import ImageDetector
 from softctm.model.model import Model
-from softctm.nuclei import PANNUKE_TYPES, NucleiTable, NucleusType, tabulate, types_named
+from softctm.nuclei_table import PANNUKE_TYPES, NucleiTable, NucleusType, tabulate, types_named
 from softctm.postprocessing.fields import FIELD_OVERLAP, FieldNuclei, field_lattice, join_fields
 from softctm.postprocessing.hover import TYPE_HEAD, SeparatedNuclei, classify_nuclei, has_outline
 from softctm.postprocessing.measured_nuclei import MeasuredNuclei, measured_nuclei

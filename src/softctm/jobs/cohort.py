@@ -22,10 +22,10 @@ from softctm.errors import (
 from softctm.files import prepare_folder, remove_left_overs, write_bytes_atomically
 from softctm.jobs.output_lock import output_lock
 from softctm.jobs.slide_engine import Engine, open_engine
+from softctm.jobs.slide_job import SlideWatcher, process_slide
 from softctm.jobs.slide_options import SlideOptions
 from softctm.jobs.slide_plan import SlidePlan
 from softctm.jobs.slide_results import OVERVIEW_FILE
-from softctm.jobs.slides import SlideWatcher, process_slide
 from softctm.progress import SILENT, Progress, Task, duration
 from softctm.slides.lattice import CELL_FIELD_MM2, TISSUE_FIELD_MM2
 from softctm.slides.listing import SlideInput, find_slides

@@ -19,7 +19,7 @@ from softctm.errors import ModelError, OutputError, PartialResultError, SoftCTME
 from softctm.files import prepare_folder, refuse_foreign_files
 from softctm.jobs import run_record
 from softctm.jobs.background import Background
-from softctm.jobs.options import JobOptions
+from softctm.jobs.job_options import JobOptions
 from softctm.jobs.pair_result import JobResult
 from softctm.jobs.prefetch import read_ahead
 from softctm.jobs.run_record import RunRecord

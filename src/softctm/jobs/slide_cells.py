@@ -15,7 +15,7 @@ from softctm.slides.lattice import core_of
 from softctm.slides.region import Region
 from softctm.slides.seams import duplicates, near_seam
 from softctm.slides.slide import Slide
-from softctm.writers.slide_cells import SlideCells
+from softctm.writers.slide_points import SlideCells
 
 Field = tuple[int, int]
 

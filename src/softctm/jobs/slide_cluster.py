@@ -13,7 +13,7 @@ from typing import Any
 import distributed
 
 from softctm.errors import DeviceError, ModelError, SlideError, UsageError
-from softctm.inference.options import DetectorOptions
+from softctm.inference.detector_options import DetectorOptions
 from softctm.jobs.slide_detector import FieldDetector
 from softctm.jobs.slide_engine import (
     EngineFacts,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from softctm.errors import ModelError
-from softctm.inference.options import DetectorOptions
+from softctm.inference.detector_options import DetectorOptions
 from softctm.jobs.slide_detector import FieldDetector
 from softctm.jobs.slide_options import SlideOptions
 from softctm.jobs.slide_plan import SlidePlan

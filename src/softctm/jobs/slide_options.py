@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from softctm.errors import UsageError
-from softctm.inference.options import QUALITIES, DetectorOptions
+from softctm.inference.detector_options import QUALITIES, DetectorOptions
 from softctm.options import option
 from softctm.ort.runtime import cuda_fault
 from softctm.writers.slide_formats import FURTHER

@@ -14,7 +14,7 @@ from softctm.slides.lattice import CORE, Box, TissueLattice
 from softctm.slides.mask import MASK_MPP
 from softctm.slides.region import Region
 from softctm.slides.slide import Slide
-from softctm.writers.slide_cells import SlideCells
+from softctm.writers.slide_points import SlideCells
 
 _CANCER = 128
 """Values of the tissue map from here on are cancer area: a probability above one half."""

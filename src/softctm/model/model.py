@@ -13,7 +13,7 @@ from softctm.model.conventions import implied_manifest
 from softctm.model.manifest import Head, Manifest, NetworkEntry, StageInput, read_manifest, settings_of
 from softctm.model.network_file import MANIFEST, Network
 from softctm.model.tasks import TASKS
-from softctm.postprocessing.registry import settings_from
+from softctm.postprocessing.methods import settings_from
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from softctm.model.manifest import RGB, Manifest, StageEntry
 from softctm.pair import CELL_MPP, PATCH_SIZE, TISSUE_MPP
 from softctm.postprocessing.hover import DISTANCE_HEAD, NUCLEUS_HEAD, TYPE_HEAD
-from softctm.postprocessing.registry import METHODS
+from softctm.postprocessing.methods import METHODS
 
 TISSUE_CLASSES = ("background", "cancer")
 """Of tissue networks; with some weights a third follows, "unknown"."""

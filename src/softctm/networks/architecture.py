@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from softctm.networks.config import NetworkConfig
+from softctm.networks.network_config import NetworkConfig
 
 
 class SegmentationNetwork(nn.Module):

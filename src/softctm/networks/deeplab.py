@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from softctm.networks.config import NetworkConfig
+from softctm.networks.network_config import NetworkConfig
 from softctm.networks.smp_network import SmpNetwork
 
 

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from softctm.errors import ModelError
 from softctm.model.network_file import Network
 from softctm.networks.architecture import SegmentationNetwork
-from softctm.networks.config import NetworkConfig
 from softctm.networks.encoder_weights import stride_early
 from softctm.networks.fuse_batch_norm import convolutions
-from softctm.networks.registry import build_network
+from softctm.networks.network_config import NetworkConfig
+from softctm.networks.network_table import build_network
 
 _PREFIX = "network."
 _EARLY_STRIDE = "body.encoder.layer2.0.conv1"

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from softctm.networks.config import NetworkConfig
 from softctm.networks.deeplab import DeepLab
+from softctm.networks.network_config import NetworkConfig
 
 
 class LateDeepLab(DeepLab):

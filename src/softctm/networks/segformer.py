@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from softctm.errors import UsageError
-from softctm.networks.config import NetworkConfig
+from softctm.networks.network_config import NetworkConfig
 from softctm.networks.smp_network import SmpNetwork
 
 

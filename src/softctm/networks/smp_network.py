@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from softctm.networks.architecture import SegmentationNetwork
-from softctm.networks.config import NetworkConfig
 from softctm.networks.encoder_weights import load_encoder, stride_early, strides_early
+from softctm.networks.network_config import NetworkConfig
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -6,7 +6,7 @@ from typing import cast
 
 from torch import nn
 
-from softctm.networks.config import NetworkConfig
+from softctm.networks.network_config import NetworkConfig
 from softctm.networks.smp_network import SmpNetwork
 
 _NARROWEST = 24

@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save
 from softctm.errors import TrainingError
 from softctm.files import write_bytes_atomically
 from softctm.networks.architecture import SegmentationNetwork
-from softctm.networks.config import NetworkConfig
-from softctm.networks.registry import build_network
+from softctm.networks.network_config import NetworkConfig
+from softctm.networks.network_table import build_network
 
 
 def save_network(network: SegmentationNetwork, path: Path, facts: dict[str, str] | None = None) -> None:

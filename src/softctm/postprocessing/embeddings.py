@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from softctm.nuclei import NucleiTable
+from softctm.nuclei_table import NucleiTable
 
 
 def nuclei_embeddings(

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from softctm.nuclei import NucleiTable
+from softctm.nuclei_table import NucleiTable
 from softctm.postprocessing.label_overlap import label_overlap
 
 FIELD_SIZE = 1024

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from softctm.nuclei import NucleiTable, tabulate
+from softctm.nuclei_table import NucleiTable, tabulate
 from softctm.ort.runtime import Runtime, Value
 
 _MIN_OBJECT_PX = 10

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from softctm.nuclei import NucleiTable
+from softctm.nuclei_table import NucleiTable
 from softctm.postprocessing.nuclei_features import NucleiFeatures, measure_nuclei
 from softctm.postprocessing.outlines import Outlines, outlines
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.color import rgb2hed
 
-from softctm.nuclei import NucleiTable
+from softctm.nuclei_table import NucleiTable
 
 _DECADES = 6
 """scikit-image divides by ln(1e-6), so that its concentrations are optical densities over 6."""

@@ -20,7 +20,7 @@ from softctm.evaluation.matching import CellTable, Match, match_tables
 from softctm.evaluation.scores import CLASSES, challenge_scores, precision_recall_f1
 from softctm.pair import CellTissuePair
 from softctm.points import CellPoints
-from softctm.report.images import CELL_LIMIT, TISSUE_LIMIT, TISSUE_SIDE, jpeg_uri, outline
+from softctm.report.embedded_images import CELL_LIMIT, TISSUE_LIMIT, TISSUE_SIDE, jpeg_uri, outline
 
 STOPS = THRESHOLDS.astype(np.float32)
 """The slider's thresholds: a prediction stays while its score, as float32 as in the challenge, reaches it."""

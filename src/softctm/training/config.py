@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_h
 
 from softctm.errors import UsageError
 from softctm.model.tasks import CELL_CLASSES, TISSUE_CLASSES
-from softctm.networks.config import NetworkConfig
+from softctm.networks.network_config import NetworkConfig
 
 Task = Literal["tissue", "cells"]
 Target = Literal["circle", "hard", "soft"]

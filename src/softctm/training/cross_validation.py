@@ -24,23 +24,23 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from softctm.datasets.folds import folds_of, make_folds, read_folds, write_folds
 from softctm.datasets.ocelot import TISSUE_BACKGROUND, TISSUE_CANCER, AnnotatedPair
+from softctm.datasets.patient_folds import folds_of, make_folds, read_folds, write_folds
 from softctm.derived import derived_array
 from softctm.errors import TrainingError, UsageError
 from softctm.files import prepare_folder, write_bytes_atomically, write_json_atomically
 from softctm.geometry import tissue_window
 from softctm.networks.architecture import SegmentationNetwork
-from softctm.networks.registry import architecture_of
+from softctm.networks.network_table import architecture_of
 from softctm.networks.weights import load_network
 from softctm.progress import SILENT, Progress
 from softctm.training.arrays import TrainingArrays, key, load_cells, load_tissue, tissue_context
 from softctm.training.config import Preset, Task, with_defaults
+from softctm.training.fold_training import FoldJob, predict_tissue, train_cells, train_tissue
 from softctm.training.initialization import from_encoder
 from softctm.training.loop import LoopConfig
 from softctm.training.segmenters import ClassicalSegmenter, NucleusSegmenter
 from softctm.training.starts import AnyStart
-from softctm.training.tasks import FoldJob, predict_tissue, train_cells, train_tissue
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,14 @@ from typing import Any
 
 from torch import Tensor
 
-from softctm.datasets.folds import Folds, read_folds
+from softctm.datasets.patient_folds import Folds, read_folds
 from softctm.errors import TrainingError
 from softctm.model import Model, load_model
 from softctm.model.network_file import MANIFEST, Network
 from softctm.networks.architecture import SegmentationNetwork
-from softctm.networks.config import NetworkConfig
 from softctm.networks.exported import load_exported
-from softctm.networks.registry import build_network
+from softctm.networks.network_config import NetworkConfig
+from softctm.networks.network_table import build_network
 from softctm.networks.weights import load_network
 from softctm.training.config import OPTIONAL_FACTS, Task, preset_from_json, with_defaults
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from softctm.networks.config import NetworkConfig
+from softctm.networks.network_config import NetworkConfig
 from softctm.training.config import OptimizerConfig
 from softctm.training.nuclei_augment import NucleiAugmentationConfig
 from softctm.training.nuclei_losses import LossWeights

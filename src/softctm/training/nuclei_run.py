@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from softctm.datasets.folds import assign_evenly
 from softctm.datasets.nuclei.base import NucleiDataset
+from softctm.datasets.patient_folds import assign_evenly
 from softctm.errors import InputError, TrainingError, UsageError
 from softctm.files import write_json_atomically
 from softctm.training.cross_validation import source_commit
 from softctm.training.loop import LoopConfig
-from softctm.training.nuclei import NETWORK, load_nuclei_network, train_nuclei_network
 from softctm.training.nuclei_config import NucleiConfig
 from softctm.training.nuclei_data import TrainingImage, load_training_images
+from softctm.training.nuclei_task import NETWORK, load_nuclei_network, train_nuclei_network
 
 ALL = "all"
 """Instead of a fold: hold out nothing."""

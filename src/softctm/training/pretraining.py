@@ -26,12 +26,12 @@ from softctm.networks.architecture import SegmentationNetwork
 from softctm.progress import SILENT, Progress
 from softctm.training.arrays import TrainingArrays
 from softctm.training.config import Task, TaskConfig
+from softctm.training.fold_training import FoldJob, cell_loss, train_network
 from softctm.training.initialization import from_encoder
 from softctm.training.labeled_arrays import load_labeled_cells, load_labeled_tissue
 from softctm.training.loop import LoopConfig
 from softctm.training.losses import tissue_cross_entropy
 from softctm.training.segmenters import NucleusSegmenter
-from softctm.training.tasks import FoldJob, cell_loss, train_network
 
 _HELD_OUT = -1
 """The fold that is held out: none, every image is in fold 0."""

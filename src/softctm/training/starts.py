@@ -10,11 +10,11 @@ from typing import Any, get_args
 
 from torch import Tensor
 
-from softctm.datasets.folds import Folds
+from softctm.datasets.patient_folds import Folds
 from softctm.errors import TrainingError, UsageError
 from softctm.networks.architecture import SegmentationNetwork
-from softctm.networks.config import NetworkConfig
-from softctm.networks.registry import build_network
+from softctm.networks.network_config import NetworkConfig
+from softctm.networks.network_table import build_network
 from softctm.networks.transfer import transfer_weights
 from softctm.training.config import Task, network_from_json
 from softctm.training.initialization import CONFIG, Initializer, Start

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from softctm.writers.slide_cells import Add
 from softctm.writers.slide_geojson import geojson_writer
+from softctm.writers.slide_points import Add
 from softctm.writers.slide_tables import csv_writer, h5ad_writer, parquet_writer
 
 SlideWriter = Callable[[Path], AbstractContextManager[Add]]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from softctm.files import AtomicFile, output_errors
-from softctm.writers.slide_cells import CLASS_NAMES, Add, SlideCells
+from softctm.writers.slide_points import CLASS_NAMES, Add, SlideCells
 
 _CLASSES = {
     int(kind): json.dumps({"name": name, "color": list(kind.color)}) for kind, name in CLASS_NAMES.items()

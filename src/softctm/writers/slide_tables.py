@@ -13,7 +13,7 @@ import numpy as np
 from softctm.extras import missing
 from softctm.files import AtomicFile, output_errors
 from softctm.points import CellClass
-from softctm.writers.slide_cells import Add, SlideCells
+from softctm.writers.slide_points import Add, SlideCells
 
 COLUMNS = (
     "x",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from softctm.errors import InputError
-from softctm.nuclei import NucleiTable, NucleusType, types_named
+from softctm.nuclei_table import NucleiTable, NucleusType, types_named
 
 UNTYPED = types_named(["nucleus"])
 """Types of a data set that does not tell types apart."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from softctm.datasets.nuclei.base import NucleiDataset, NucleiLabels, image_named, read_image, whole_numbers
 from softctm.errors import InputError
-from softctm.nuclei import tabulate, types_named
+from softctm.nuclei_table import tabulate, types_named
 
 CONSEP_TYPES = types_named(
     (

@@ -24,7 +24,7 @@ from softctm.datasets.nuclei.base import (
 )
 from softctm.errors import InputError
 from softctm.files import read_text
-from softctm.nuclei import tabulate, types_named
+from softctm.nuclei_table import tabulate, types_named
 
 _ENDINGS = (".png", ".tif", ".tiff")
 

@@ -16,7 +16,7 @@ from skimage.draw import polygon
 
 from softctm.datasets.nuclei.base import IMAGE_ENDINGS, UNTYPED, NucleiDataset, NucleiLabels, read_image
 from softctm.errors import InputError
-from softctm.nuclei import tabulate
+from softctm.nuclei_table import tabulate
 
 
 class MoNuSeg(NucleiDataset):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from softctm.datasets.nuclei.base import NucleiDataset, NucleiLabels
 from softctm.errors import InputError
-from softctm.nuclei import PANNUKE_TYPES, tabulate
+from softctm.nuclei_table import PANNUKE_TYPES, tabulate
 
 _FILES = ("images.npy", "masks.npy", "types.npy")
 _CHANNELS = len(PANNUKE_TYPES)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from softctm.datasets.nuclei.base import NucleiDataset, NucleiLabels, whole_numbers
 from softctm.errors import InputError
 from softctm.files import read_text
-from softctm.nuclei import NucleiTable, tabulate, types_named
+from softctm.nuclei_table import NucleiTable, tabulate, types_named
 
 
 class Results(NucleiDataset):

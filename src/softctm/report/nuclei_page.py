@@ -23,7 +23,7 @@ from softctm.evaluation.nuclei_images import ImageScore
 from softctm.evaluation.nuclei_scores import NucleiEvaluation
 from softctm.files import write_bytes_atomically
 from softctm.postprocessing.outlines import outlines
-from softctm.report.images import jpeg_uri
+from softctm.report.embedded_images import jpeg_uri
 
 SHOWN_SIDE = 1024
 """Of larger images, the middle of this side is shown, pixels."""

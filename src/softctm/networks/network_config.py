@@ -24,7 +24,7 @@ class NetworkConfig:
         Multi-scale inference: magnifications of that resolution at which a trained network sees a patch,
         each in 0 … 4 (0 excluded); the logits of all scales are averaged.
     architecture : str
-        Name in `softctm.networks.registry.ARCHITECTURES`.
+        Name in `softctm.networks.network_table.ARCHITECTURES`.
     context_channels : int
         Tissue channels behind the RGB ones; 0 for tissue networks and cell-only networks.
     classes : int

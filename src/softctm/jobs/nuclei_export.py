@@ -16,7 +16,7 @@ from softctm.model.manifest import Manifest
 from softctm.networks.architecture import SegmentationNetwork
 from softctm.networks.cellvit import CellViTOutput
 from softctm.networks.fuse_batch_norm import fuse_batch_norm
-from softctm.networks.nuclei import MAPS, NamedMaps, NormalizedCellViT, nuclei_stage
+from softctm.networks.nuclei_maps import MAPS, NamedMaps, NormalizedCellViT, nuclei_stage
 from softctm.networks.onnx_export import export_onnx, largest_difference
 from softctm.networks.served import ServedNetwork
 from softctm.networks.vit import TOKEN

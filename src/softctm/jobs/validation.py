@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from softctm import __version__
 from softctm.choices import DeviceChoice
-from softctm.datasets.folds import Folds, check_patients, read_folds
 from softctm.datasets.ocelot import AnnotatedPair, tissue_labels_of
+from softctm.datasets.patient_folds import Folds, check_patients, read_folds
 from softctm.derived import derived_array
 from softctm.errors import ModelError, UsageError
 from softctm.evaluation.out_of_fold import RULES, OutOfFold, count_by_rule, out_of_fold

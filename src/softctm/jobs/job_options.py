@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from softctm.inference.options import DetectorOptions
+from softctm.inference.detector_options import DetectorOptions
 from softctm.options import option
 from softctm.writers.viewers import FORMATS
 

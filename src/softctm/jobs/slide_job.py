@@ -15,7 +15,7 @@ import numpy as np
 from softctm import __version__
 from softctm.errors import SlideError
 from softctm.files import write_json_atomically
-from softctm.inference.options import DetectorOptions
+from softctm.inference.detector_options import DetectorOptions
 from softctm.jobs.run_record import model_entry, versions
 from softctm.jobs.slide_cells import Field, slide_cells
 from softctm.jobs.slide_detector import FieldDetector, peak_distance
@@ -31,8 +31,8 @@ from softctm.slides.mask import Overview, detail_of, read_overview, tissue_mask
 from softctm.slides.opening import open_slide
 from softctm.slides.region import Region
 from softctm.slides.slide import Slide
-from softctm.writers.slide_cells import SlideCells
 from softctm.writers.slide_formats import ALWAYS, FORMATS
+from softctm.writers.slide_points import SlideCells
 
 RECORD_FILE = "slide.json"
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softctm.files import AtomicFile, output_errors
-from softctm.nuclei import NucleusType
+from softctm.nuclei_table import NucleusType
 from softctm.postprocessing.measured_nuclei import MeasuredNuclei
 
 _DECIMALS = 2

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnxruntime
 
-from softctm.datasets.folds import read_folds
+from softctm.datasets.patient_folds import read_folds
 from softctm.errors import InputError, ModelError, UsageError
 from softctm.files import write_bytes_atomically
 from softctm.inference.ensemble import Ensemble

@@ -20,13 +20,13 @@ from softctm.evaluation.tissue import tissue_counts
 from softctm.model.tasks import TISSUE_CLASSES
 from softctm.networks.architecture import SegmentationNetwork
 from softctm.networks.freezing import freeze_stages
-from softctm.networks.registry import architecture_of
+from softctm.networks.network_table import architecture_of
 from softctm.networks.served import ServedNetwork
 from softctm.networks.weights import load_network, save_network, stored_facts
 from softctm.pair import PATCH_SIZE
 from softctm.points import CellClass, CellPoints
+from softctm.postprocessing.methods import find_cells
 from softctm.postprocessing.peaks import Peaks
-from softctm.postprocessing.registry import find_cells
 from softctm.training.arrays import TrainingArrays
 from softctm.training.config import TargetConfig, Task, TaskConfig
 from softctm.training.crops import CropDataset

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from softctm.errors import UsageError
 from softctm.extras import require
 from softctm.files import AtomicFile, output_errors
-from softctm.nuclei import NucleiTable, NucleusType
+from softctm.nuclei_table import NucleiTable, NucleusType
 
 EMBEDDING_FORMATS = {"parquet": "pyarrow", "h5ad": "anndata"}
 """File name ending → the library that writes it."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from softctm.errors import UsageError
 from softctm.networks.architecture import SegmentationNetwork
-from softctm.networks.config import NetworkConfig
 from softctm.networks.deeplab import DeepLab
 from softctm.networks.injection import DeepLabAfterASPP, DeepLabAfterDecoder, DeepLabAfterEncoder
+from softctm.networks.network_config import NetworkConfig
 from softctm.networks.segformer import SegFormer
 from softctm.networks.unet import UNet
 
