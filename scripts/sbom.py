@@ -88,16 +88,15 @@ def python_packages() -> Iterator[Component]:
 
 def python_licenses(package: metadata.Distribution) -> list[str]:
     """What a package declares: the SPDX expression, else its classifiers, else a short free text."""
-    # Keys that are absent read as None here, whatever the annotations say.
     fields: Any = package.metadata
-    if fields["License-Expression"]:
-        return [fields["License-Expression"]]
+    if expression := fields.get("License-Expression"):
+        return [expression]
     classifiers = [
         entry.rpartition(" :: ")[2]
         for entry in fields.get_all("Classifier", [])
         if entry.startswith("License :: ") and not entry.endswith("OSI Approved")
     ]
-    text = (fields["License"] or "").strip()
+    text = (fields.get("License") or "").strip()
     short = [text] if text and "\n" not in text and len(text) < 60 else []
     return classifiers or short
 
