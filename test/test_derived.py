@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,7 +105,7 @@ def test_building_that_fails_leaves_nothing(tmp_path: Path, source: Path) -> Non
 
     with pytest.raises(InputError):
         derived_array(tmp_path / "new" / "array.npy", [source], None, fail)
-    assert not (tmp_path / "new").exists()
+    assert list((tmp_path / "new").iterdir()) == []
 
 
 def test_full_disk_leaves_nothing(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,3 +118,24 @@ def test_full_disk_leaves_nothing(tmp_path: Path, source: Path, monkeypatch: pyt
     with pytest.raises(OutputError, match=r"array\.npy cannot be written \(No space left on device\)"):
         derived_array(path, [source], None, Builder(source))
     assert not list(path.parent.iterdir())
+
+
+def test_processes_that_need_the_same_array_make_it_once(tmp_path: Path) -> None:
+    program = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from softctm.derived import content_digest, derived_array
+folder = Path(sys.argv[1])
+def build():
+    with (folder / "built").open("a") as file:
+        file.write("x")
+    time.sleep(0.5)
+    return np.arange(5)
+for _ in range(3):
+    assert derived_array(folder / "cache/a.npy", [], {"n": 5}, build).tolist() == [0, 1, 2, 3, 4]
+    content_digest(folder / "cache/a.npy")
+"""
+    running = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path)]) for _ in range(4)]
+    assert [process.wait(timeout=60) for process in running] == [0] * 4
+    assert (tmp_path / "built").read_text() == "x"

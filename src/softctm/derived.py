@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ def derived_array(
     settings : object
         Whatever else the array depends on, as JSON.
     build : callable
-        Makes the array.
+        Makes the array; no other process makes one in this folder meanwhile.
 
     Raises
     ------
@@ -46,20 +46,48 @@ def derived_array(
         If the array cannot be written; no part of it is left behind.
     """
     made_from = _described(sources, settings)
+    found = _usable(path, made_from)
+    if isinstance(found, str):
+        with _alone_in(path.parent):
+            found = _usable(path, made_from)  # another process may have made it while this one waited
+            if isinstance(found, str):
+                if found:
+                    logger.warning("%s is made anew: %s", path, found)
+                array = build()
+                _write(path, array)
+                digest = hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+                content = {"size": path.stat().st_size, "sha256": digest}
+                write_json_atomically(_record(path), {**made_from, "content": content})
+                found = _opened(path)
+    return found
+
+
+def _usable(path: Path, made_from: dict[str, Any]) -> NDArray[Any] | str:
+    """The array, or why it cannot be used: "" where there is none yet."""
     reason = _why_outdated(path, made_from)
-    if reason is None:
-        try:
-            return _opened(path)
-        except (OSError, ValueError, EOFError):
-            reason = "it is damaged"
-    if reason:
-        logger.warning("%s is made anew: %s", path, reason)
-    array = build()
-    _write(path, array)
-    digest = hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
-    content = {"size": path.stat().st_size, "sha256": digest}
-    write_json_atomically(_record(path), {**made_from, "content": content})
-    return _opened(path)
+    if reason is not None:
+        return reason
+    try:
+        return _opened(path)
+    except (OSError, ValueError, EOFError):
+        return "it is damaged"
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Let one process at a time make arrays in a folder: those of torchrun share it."""
+    import fcntl
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written to ({error.strerror}); choose another place") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def content_digest(path: Path) -> str:

@@ -234,8 +234,10 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, capsys: pytest.Captur
     assert "is not there yet; run `softctm train tissue --fold 0` first" in error(
         "export", "--data", release, "--run", run, "--output", tmp_path / "out", "--name", "none"
     )
-    assert "cannot be read; is" in error(
+    assert "config.json: is missing; is" in error(
         "export", "--data", release, "--run", tmp_path, "--output", tmp_path / "out", "--name", "none"
     )
     Image.new("RGB", (64, 64)).save(release / "images/train/tissue/002.jpg")
-    assert "002.jpg: must be 1024 × 1024 pixels, not 64 × 64" in error(*arguments(release, run, "tissue"))
+    assert "002.jpg: is 64 × 64 pixels; a patch must be 1024 × 1024" in error(
+        *arguments(release, run, "tissue")
+    )
