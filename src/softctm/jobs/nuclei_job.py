@@ -141,25 +141,16 @@ def run_nuclei_job(
     )
     record.input = {"places": [str(place) for place in places], "images": len(images)}
     try:
-        with record.timed("load_model"):
-            detector = load_nuclei_detector(options)
-        record.device = {"asked": options.device, "used": detector.device, "notice": detector.notice}
-        record.model = run_record.model_entry(detector.model)
-        _logger.info("%d images, model %s", len(images), detector.model.name)
-        _logger.info("%s", detector.notice or f"running on {detector.device}")
-        _find(images, detector, options, result, progress)
-        lack = result.error()
-        if lack is not None and not isinstance(lack, PartialResultError):
-            raise lack
-        record.status = "partial" if lack else "complete"
-    except KeyboardInterrupt:
-        record.status = "interrupted"
-        raise
-    except Exception as error:
-        record.status = "failed"
-        if isinstance(error, SoftCTMError):
-            record.error = str(error)
-        raise
+        with record.ending():
+            with record.timed("load_model"):
+                detector = load_nuclei_detector(options)
+            _logger.info("%d images, model %s", len(images), detector.model.name)
+            record.add_detector(options.device, detector)
+            _find(images, detector, options, result, progress)
+            lack = result.error()
+            if lack is not None and not isinstance(lack, PartialResultError):
+                raise lack
+            record.status = "partial" if lack else "complete"
     finally:
         record.seconds["total"] = time.perf_counter() - start
         write_json_atomically(record_file, record.document(), indent=1)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from softctm.errors import ModelError, OutputError, PartialResultError, SoftCTMError
+from softctm.errors import ModelError, OutputError, PartialResultError
 from softctm.files import prepare_folder, refuse_foreign_files
 from softctm.jobs import run_record
 from softctm.jobs.background import Background
@@ -110,37 +110,24 @@ def run_job(
         options.overwrite,
     )
     try:
-        with record.timed("open_input"):
-            source = open_pairs(input_dir, options.subset)
-        record.input = {"folder": str(input_dir), "layout": source.layout, "pairs": len(source)}
-        result.points = [None] * len(source)
-        with record.timed("load_model"):
-            detector = detector or load(options)
-        record.device = {
-            "asked": options.device,
-            "used": detector.device,
-            "notice": detector.notice,
-        }
-        record.model = run_record.model_entry(detector.model)
-        before = dict(detector.seconds)
-        _logger.info("%d pairs (%s), model %s", len(source), source.layout, record.model["name"])
-        _logger.info("%s", detector.notice or f"running on {detector.device}")
-        try:
-            _detect(source, detector, options, result, progress)
-        finally:
-            record.detect_seconds = {k: v - before[k] for k, v in detector.seconds.items()}
-        lack = result.error()
-        if lack is not None and not isinstance(lack, PartialResultError):
-            raise lack
-        record.status = "partial" if lack else "complete"
-    except KeyboardInterrupt:
-        record.status = "interrupted"
-        raise
-    except Exception as error:
-        record.status = "failed"
-        if isinstance(error, SoftCTMError):
-            record.error = str(error)
-        raise
+        with record.ending():
+            with record.timed("open_input"):
+                source = open_pairs(input_dir, options.subset)
+            record.input = {"folder": str(input_dir), "layout": source.layout, "pairs": len(source)}
+            result.points = [None] * len(source)
+            with record.timed("load_model"):
+                detector = detector or load(options)
+            _logger.info("%d pairs (%s), model %s", len(source), source.layout, detector.model.name)
+            record.add_detector(options.device, detector)
+            before = dict(detector.seconds)
+            try:
+                _detect(source, detector, options, result, progress)
+            finally:
+                record.detect_seconds = {k: v - before[k] for k, v in detector.seconds.items()}
+            lack = result.error()
+            if lack is not None and not isinstance(lack, PartialResultError):
+                raise lack
+            record.status = "partial" if lack else "complete"
     finally:
         result.write()
     if lack is not None and not options.allow_partial:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import platform
 import sys
 import time
@@ -11,20 +12,33 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from softctm import __version__
-from softctm.errors import InputError
+from softctm.errors import InputError, SoftCTMError
 from softctm.files import read_json
 from softctm.points import CellClass, CellPoints
 
 if TYPE_CHECKING:
     from softctm.model import Model
 
+_logger = logging.getLogger(__name__)
+
 FILE_NAME = "run.json"
 
 _LIBRARIES = ("numpy", "scipy", "scikit-image", "pillow", "SimpleITK", "tifffile", "onnx")
 _RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
+
+
+class AnyDetector(Protocol):
+    """What the record says of a detector, of whatever task."""
+
+    @property
+    def device(self) -> str:
+        """Where the networks really run."""
+
+    notice: str | None
+    model: Model
 
 
 @dataclass
@@ -90,6 +104,26 @@ class RunRecord:
             yield
         finally:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - begin
+
+    @contextlib.contextmanager
+    def ending(self) -> Iterator[None]:
+        """Note how the block ends, unless it ends well: the block itself says what it then is."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.status = "interrupted"
+            raise
+        except Exception as error:
+            self.status = "failed"
+            if isinstance(error, SoftCTMError):
+                self.error = str(error)
+            raise
+
+    def add_detector(self, asked: str, detector: AnyDetector) -> None:
+        """Note the model and the device that it really runs on, of what was asked for, and tell it."""
+        self.device = {"asked": asked, "used": detector.device, "notice": detector.notice}
+        self.model = model_entry(detector.model)
+        _logger.info("%s", detector.notice or f"running on {detector.device}")
 
     @property
     def failures(self) -> list[dict[str, Any]]:
