@@ -6,11 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
@@ -24,6 +22,7 @@ from softctm.evaluation.nuclei_scores import NucleiEvaluation
 from softctm.files import write_bytes_atomically
 from softctm.postprocessing.outlines import outlines
 from softctm.report.embedded_images import jpeg_uri
+from softctm.report.templating import page_template, resource
 
 SHOWN_SIDE = 1024
 """Of larger images, the middle of this side is shown, pixels."""
@@ -102,14 +101,7 @@ def write_nuclei_report(
             continue
         pair = truth.labels(number), predictions.labels(place[score.name])
         shown.append(_shown(score, image, pair, group, evaluation, (truth, predictions)))
-    environment = Environment(
-        loader=PackageLoader("softctm.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("nuclei.html.j2").render(
+    page = page_template("nuclei.html.j2").render(
         evaluation=evaluation,
         radius=RADIUS_PX[evaluation.magnification],
         shown=shown,
@@ -117,8 +109,8 @@ def write_nuclei_report(
         warnings=warnings,
         number=_number,
         interval=_interval,
-        css=Markup(_resource("report.css") + _resource("nuclei.css")),
-        script=Markup(_resource("nuclei.js")),
+        css=Markup(resource("report.css") + resource("nuclei.css")),
+        script=Markup(resource("nuclei.js")),
         version=__version__,
         made_on=datetime.now(UTC).strftime("%Y-%m-%d"),
     )
@@ -195,7 +187,3 @@ def _number(value: float, decimals: int = 3) -> str:
 def _interval(figure: Estimate) -> str:
     """The interval for the page; empty where there is none."""
     return "" if math.isnan(figure.low) else f"{figure.low:.3f} … {figure.high:.3f}"
-
-
-def _resource(name: str) -> str:
-    return resources.files("softctm.report").joinpath("templates", name).read_text(encoding="utf-8")

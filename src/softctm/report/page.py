@@ -6,13 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib import resources
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from softctm import __version__
+from softctm.report.templating import page_template, resource
 from softctm.report.viewer import STOPS
 
 
@@ -121,17 +120,10 @@ def render(page: Page, made_on: datetime | None = None) -> str:
     str
         Text from the input (names, organs, messages) is escaped, in the data as well as in the markup.
     """
-    environment = Environment(
-        loader=PackageLoader("softctm.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     viewer = page.viewer if page.viewer is not None and page.viewer.tabs else None
     entries = viewer.entries if viewer else []
     regions = {(region["source"], region["kind"]) for entry in entries for region in entry["regions"]}
-    return environment.get_template("report.html.j2").render(
+    return page_template("report.html.j2").render(
         title=page.title,
         facts=page.facts,
         summary=page.highlights,
@@ -147,8 +139,8 @@ def render(page: Page, made_on: datetime | None = None) -> str:
         tissue_sources=sorted({source for source, kind in regions if kind == "cancer"}),
         unknown_area=any(kind == "unknown" for _, kind in regions),
         data=_embedded({"pairs": entries, "stops": viewer.stops}) if viewer else "",
-        css=Markup(_resource("report.css")),
-        script=Markup(_resource("report.js")),
+        css=Markup(resource("report.css")),
+        script=Markup(resource("report.js")),
         version=__version__,
         made_on=(made_on or datetime.now(UTC)).strftime("%Y-%m-%d"),
     )
@@ -160,7 +152,3 @@ def _embedded(data: Any) -> Markup:
     for sign, code in (("&", "\\u0026"), ("<", "\\u003c"), (">", "\\u003e")):
         text = text.replace(sign, code)
     return Markup(text)
-
-
-def _resource(name: str) -> str:
-    return resources.files("softctm.report").joinpath("templates", name).read_text(encoding="utf-8")
