@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny_networks import with_named_outputs
 
 from softctm import load_detector
 from softctm.errors import ModelError
@@ -70,10 +71,8 @@ def two_heads() -> bytes:
     both = graph.node("Slice", planes, graph.axes(1), graph.axes(3), graph.axes(1))
     bias = np.array([8, -8], np.float32).reshape(1, 2, 1, 1)
     spot = graph.node("Add", both, graph.constant(bias))
-    # Named outputs, as exporters write them; a third that the manifest does not name is ignored.
-    names = {"depth": depth, "extra": planes, "spot": spot}
-    outputs = [graph.named("Identity", name, value) for name, value in names.items()]
-    return graph.model(*outputs)
+    # A third output that the manifest does not name is ignored.
+    return with_named_outputs(graph, {"depth": depth, "extra": planes, "spot": spot})
 
 
 def write_model(folder: Path, **changes: Any) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
 from softctm.ort.graphs import Graph
 from softctm.pair import PATCH_SIZE
@@ -43,6 +44,18 @@ def network(
         attributes: dict[str, Any] = {"axis": 1} if activation == "Softmax" else {}
         output = graph.node(activation, output, **attributes)
     return graph.model(output)
+
+
+def with_named_outputs(graph: Graph, values: dict[str, str]) -> bytes:
+    """Close a graph whose outputs are to be asked for by name, as exporters write them: name → value."""
+    model = onnx.load_model_from_string(graph.model(*values.values()))
+    names = {value: name for name, value in values.items()}
+    for node in model.graph.node:
+        node.output[:] = [names.get(value, value) for value in node.output]
+        node.input[:] = [names.get(value, value) for value in node.input]
+    for output in model.graph.output:
+        output.name = names[output.name]
+    return bytes(model.SerializeToString())
 
 
 def write_folder(folder: Path, *, tissue_classes: int = 2, folds: int = 1, **options: Any) -> Path:

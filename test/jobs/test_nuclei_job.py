@@ -13,6 +13,7 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image
+from tiny_networks import with_named_outputs
 
 from softctm import load_detector
 from softctm.cli import main
@@ -30,16 +31,17 @@ def by_color() -> bytes:
     graph = Graph()
     image = graph.input("image", np.float32, ("n", 3, SIZE, SIZE))
 
-    def head(name: str, weights: list[tuple[float, float, float]], biases: list[float]) -> str:
+    def head(weights: list[tuple[float, float, float]], biases: list[float]) -> str:
         kernel = graph.constant(np.array(weights, np.float32).reshape(-1, 3, 1, 1))
-        return graph.named("Conv", name, image, kernel, graph.constant(np.array(biases, np.float32)))
+        return graph.node("Conv", image, kernel, graph.constant(np.array(biases, np.float32)))
 
-    return graph.model(
-        head("hv_map", [(2, 0, 0), (0, 2, 0)], [-1, -1]),
-        head("tissue_types", [(1, 1, 1)], [0]),  # of no interest to the manifest
-        head("nuclei_binary_map", [(0, 0, 40), (0, 0, -40)], [-20, 20]),
-        head("nuclei_type_map", [(0, 0, 40), (0, 0, -40), (0, 0, 40)], [-40, 0, -20]),
-    )
+    outputs = {
+        "hv_map": head([(2, 0, 0), (0, 2, 0)], [-1, -1]),
+        "tissue_types": head([(1, 1, 1)], [0]),  # of no interest to the manifest
+        "nuclei_binary_map": head([(0, 0, 40), (0, 0, -40)], [-20, 20]),
+        "nuclei_type_map": head([(0, 0, 40), (0, 0, -40), (0, 0, 40)], [-40, 0, -20]),
+    }
+    return with_named_outputs(graph, outputs)
 
 
 def heads(**activations: str) -> list[dict[str, Any]]:

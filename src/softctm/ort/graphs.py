@@ -51,11 +51,6 @@ class Graph:
         self._nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
         return name
 
-    def named(self, kind: str, name: str, *inputs: str, **attributes: Any) -> str:
-        """Add an operator whose one output gets a name, so that it can be asked for by that name."""
-        self._nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
-        return name
-
     def model(self, *outputs: str) -> bytes:
         """Close the graph and serialize it; the outputs keep the order given."""
         results = [helper.make_empty_tensor_value_info(name) for name in outputs]
