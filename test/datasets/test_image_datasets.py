@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from PIL import Image
 
+from softctm.datasets.dataset_images import read_rgb
 from softctm.datasets.image_registry import IMAGE_DATASETS, load_images
 from softctm.datasets.labeled_images import CellImage, TissueImage
 from softctm.errors import InputError, UsageError
@@ -173,3 +175,11 @@ def test_the_real_datasets_hold_what_their_cards_say(shared: Path, name: str) ->
     loaded = [image.load() for image in images]
     read: Callable[[object], int] = lambda item: len(getattr(item, "x", ()))  # noqa: E731
     assert sum(map(read, loaded)) == cells
+
+
+def test_images_of_16_bits_keep_their_brightness(tmp_path: Path) -> None:
+    dark = np.full((20, 30, 3), 40 * 257, np.uint16)
+    sitk.WriteImage(sitk.GetImageFromArray(dark, isVector=True), str(tmp_path / "deep.png"))
+    np.testing.assert_array_equal(read_rgb(tmp_path / "deep.png"), np.full((20, 30, 3), 40))
+    with pytest.raises(InputError, match=r"gone\.png: cannot be read as an image: "):
+        read_rgb(tmp_path / "gone.png")

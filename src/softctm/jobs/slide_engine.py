@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from softctm.errors import ModelError
 from softctm.inference.detector_options import DetectorOptions
 from softctm.jobs.slide_detector import FieldDetector
 from softctm.jobs.slide_options import SlideOptions
@@ -153,12 +152,8 @@ def load_field_detector(options: DetectorOptions) -> FieldDetector:
     """
     from softctm.inference import load  # slow to import
 
-    detector = load.open_detector(options)
-    if not hasattr(detector, "tissue_map"):
-        task = detector.model.manifest.task
-        raise ModelError(f"{detector.model.folder}: is a model for {task}; slides need one for cell points")
-    loaded: FieldDetector = detector
-    return loaded
+    detector: FieldDetector = load.open_detector(options, "cell-points")
+    return detector
 
 
 def measured_facts(detector: FieldDetector, options: DetectorOptions) -> EngineFacts:

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from softctm.datasets.dataset_images import read_rgb
 from softctm.datasets.labeled_images import CellImage, LabeledCells, LabeledImage, TissueImage
 from softctm.datasets.ocelot import TISSUE_BACKGROUND, TISSUE_CANCER
 from softctm.derived import derived_array
-from softctm.errors import InputError
 from softctm.pair import CELL_MPP, PATCH_SIZE, TISSUE_MPP
 from softctm.points import CellClass, CellPoints
 from softctm.progress import SILENT, Progress
@@ -86,10 +86,7 @@ def load_labeled_tissue(
 
 def _at_scale(image: LabeledImage, mpp: float, factor: int) -> NDArray[np.uint8]:
     """The image resampled to `mpp`, its sides multiples of `factor`."""
-    try:
-        picture = Image.open(image.image).convert("RGB")
-    except (OSError, SyntaxError) as error:
-        raise InputError(f"{image.image}: cannot be read as an image ({error})") from None
+    picture = Image.fromarray(read_rgb(image.image))
     size = [max(1, round(side * image.mpp / mpp / factor)) * factor for side in picture.size]
     return np.asarray(picture.resize((size[0], size[1]), Image.Resampling.BICUBIC))
 

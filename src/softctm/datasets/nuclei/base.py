@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from softctm.errors import InputError
 from softctm.nuclei_table import NucleiTable, NucleusType, types_named
@@ -79,21 +78,6 @@ class NucleiDataset(ABC):
     @abstractmethod
     def labels(self, index: int) -> NucleiLabels:
         """The nuclei of that image."""
-
-
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read.
-    """
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: cannot be read as an image ({error}); replace it") from None
 
 
 def image_named(folder: Path, name: str) -> Path:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from softctm.datasets.nuclei.base import NucleiDataset, NucleiLabels, image_named, read_image, whole_numbers
+from softctm.datasets.dataset_images import read_rgb
+from softctm.datasets.nuclei.base import NucleiDataset, NucleiLabels, image_named, whole_numbers
 from softctm.errors import InputError
 from softctm.nuclei_table import tabulate, types_named
 
@@ -49,7 +50,7 @@ class CoNSeP(NucleiDataset):
     def image(self, index: int) -> NDArray[np.uint8]:
         """(H, W, 3) RGB."""
         path = self._files[index]
-        return read_image(image_named(path.parents[1] / "Images", path.stem))
+        return read_rgb(image_named(path.parents[1] / "Images", path.stem))
 
     def labels(self, index: int) -> NucleiLabels:
         """The nuclei of that image."""

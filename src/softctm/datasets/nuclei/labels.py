@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from softctm.datasets.dataset_images import read_rgb
 from softctm.datasets.nuclei.base import (
     UNTYPED,
     NucleiDataset,
     NucleiLabels,
     image_named,
-    read_image,
     whole_numbers,
 )
 from softctm.errors import InputError
@@ -53,7 +53,7 @@ class LabelImages(NucleiDataset):
 
     def image(self, index: int) -> NDArray[np.uint8]:
         """(H, W, 3) RGB."""
-        return read_image(image_named(self._folder / "images", self.names[index]))
+        return read_rgb(image_named(self._folder / "images", self.names[index]))
 
     def labels(self, index: int) -> NucleiLabels:
         """The nuclei of that image."""

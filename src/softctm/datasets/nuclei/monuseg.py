@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.draw import polygon
 
-from softctm.datasets.nuclei.base import IMAGE_ENDINGS, UNTYPED, NucleiDataset, NucleiLabels, read_image
+from softctm.datasets.dataset_images import read_rgb
+from softctm.datasets.nuclei.base import IMAGE_ENDINGS, UNTYPED, NucleiDataset, NucleiLabels
 from softctm.errors import InputError
 from softctm.nuclei_table import tabulate
 
@@ -42,7 +43,7 @@ class MoNuSeg(NucleiDataset):
 
     def image(self, index: int) -> NDArray[np.uint8]:
         """(H, W, 3) RGB."""
-        return read_image(self._images[index])
+        return read_rgb(self._images[index])
 
     def labels(self, index: int) -> NucleiLabels:
         """The nuclei of that image, numbered in the order of drawing."""
