@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from softctm.choices import DeviceChoice
 from softctm.errors import PairError
 from softctm.inference.ensemble import Ensemble, NotFiniteError
 from softctm.inference.pair_inputs import PairInputs
+from softctm.inference.stage_times import timed
 from softctm.inference.tta import first_views
 from softctm.model.model import Model
 from softctm.ort.runtime import Runtime, Value
@@ -160,20 +160,20 @@ class Detector:
         return self._tissue.seconds_in_networks + self._cells.seconds_in_networks
 
     def _tissue_of(self, image: NDArray[np.uint8]) -> Value:
-        with self._stage("tissue"):
+        with timed(self.seconds, "tissue"):
             return self._tissue(self._inputs.image(image))[self._tissue_head]
 
     def _cells_of(self, image: NDArray[np.uint8], tissue: Value | None, x: int, y: int) -> Value:
-        with self._stage("context"):
+        with timed(self.seconds, "context"):
             if tissue is not None and self.sees_tissue:
                 planes = self._inputs.with_context(image, tissue, x, y)
             else:
                 planes = self._inputs.image(image)
-        with self._stage("cells"):
+        with timed(self.seconds, "cells"):
             return self._cells(planes)[self._cell_head]
 
     def _points_in(self, cells: Value) -> DetectedCells:
-        with self._stage("peaks"):
+        with timed(self.seconds, "peaks"):
             found: DetectedCells = self._decode({"cells": cells})
             return found
 
@@ -189,11 +189,3 @@ class Detector:
             raise PairError(
                 f"{what}: the network {error} gave values that are not finite; {remedy}"
             ) from error
-
-    @contextmanager
-    def _stage(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] += time.perf_counter() - start

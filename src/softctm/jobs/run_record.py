@@ -6,7 +6,6 @@ import contextlib
 import logging
 import platform
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from softctm import __version__
 from softctm.errors import InputError, SoftCTMError
 from softctm.files import read_json
+from softctm.inference.stage_times import timed
 from softctm.points import CellClass, CellPoints
 
 if TYPE_CHECKING:
@@ -96,14 +96,9 @@ class RunRecord:
                 return
         self.items.append({"index": index, "name": name, "error": message})
 
-    @contextlib.contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Add the block's wall time to a stage, one stage in one thread at a time."""
-        begin = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - begin
+    def timed(self, stage: str) -> contextlib.AbstractContextManager[None]:
+        """Add a block's wall time to a stage, one stage in one thread at a time."""
+        return timed(self.seconds, stage)
 
     @contextlib.contextmanager
     def ending(self) -> Iterator[None]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from softctm import __version__
 from softctm.errors import SlideError
 from softctm.files import write_json_atomically
 from softctm.inference.detector_options import DetectorOptions
+from softctm.inference.stage_times import timed
 from softctm.jobs.run_record import model_entry, versions
 from softctm.jobs.slide_cells import Field, slide_cells
 from softctm.jobs.slide_detector import FieldDetector, peak_distance
@@ -55,22 +55,6 @@ class SlideWatcher:
     field_done: FieldDone = lambda kind: None
 
 
-@dataclass
-class _Times:
-    """Wall time by stage."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def of(self, stage: str) -> Iterator[None]:
-        """Add the time of a `with` block."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
-
-
 def process_slide(
     given: SlideInput,
     folder: Path,
@@ -101,9 +85,10 @@ def process_slide(
     OutputError
         If a result cannot be written.
     """
-    times, start = _Times(), time.perf_counter()
+    seconds: dict[str, float] = {}
+    start = time.perf_counter()
     facts, formats = engine.facts, tuple(dict.fromkeys((*ALWAYS, *options.also)))
-    with times.of("open"):
+    with timed(seconds, "open"):
         identity = slide_identity(given.path)
         slide = open_slide(given.path, given.mpp)
     with slide:
@@ -114,7 +99,7 @@ def process_slide(
         state.begin(options.overwrite)
         for warning in slide.warnings:
             _logger.warning("%s", warning)
-        with times.of("look"):
+        with timed(seconds, "look"):
             done = _look(slide, state, region, peak_distance(facts.model))
         record = state.record()
         if record is not None and _is_complete(done):
@@ -128,12 +113,12 @@ def process_slide(
             )
             _logger.warning("%s", warnings[-1])
         work = SlideWork(given.path, given.mpp, folder, state.key)
-        times.seconds |= engine.run(work, slide, plan, watcher.field_done)
+        seconds |= engine.run(work, slide, plan, watcher.field_done)
         if slide_identity(given.path) != identity:
             raise SlideError(f"{given.path}: changed while it was read; run again")
-        with times.of("results"):
+        with timed(seconds, "results"):
             numbers = write_results(done, facts.model, formats)
-    times.seconds["total"] = time.perf_counter() - start
+    seconds["total"] = time.perf_counter() - start
     record = {
         "softctm": __version__,
         "status": "complete",
@@ -146,7 +131,7 @@ def process_slide(
         },
         **numbers,
         "fields": {"tissue": plan.tissue_fields, "cells": plan.cell_fields},
-        "seconds": {stage: round(seconds, 3) for stage, seconds in times.seconds.items()},
+        "seconds": {stage: round(spent, 3) for stage, spent in seconds.items()},
         "warnings": warnings,
         "device": {"used": facts.device, "notice": facts.notice, "workers": facts.workers},
         "model": model_entry(facts.model),

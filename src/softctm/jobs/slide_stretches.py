@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softctm.errors import PairError, SlideError
+from softctm.inference.stage_times import timed
 from softctm.jobs.background import Background
 from softctm.jobs.slide_detector import FieldDetector, cancer_class
 from softctm.jobs.slide_plan import Stretch, context_box
@@ -107,7 +107,7 @@ class StretchWork:
         at = square_box(self._lattice, stretch.column, stretch.row)
         for field in stretch.fields:
             image = self._next(images)
-            with self._timed("tissue"), self._named(field):
+            with timed(self.seconds, "tissue"), self._named(field):
                 found = self._detector.tissue_map(image)
                 tissue_map = np.rint(found.clip(0, 1) * 255).astype(np.uint8)
             if square is None:
@@ -137,7 +137,7 @@ class StretchWork:
             part = CellLattice.context(*field)
             at = (slice(None), slice(part.y0 - box.y0, part.y1 - box.y0))
             context = window[(*at, slice(part.x0 - box.x0, part.x1 - box.x0))]
-            with self._timed("cells"), self._named(field):
+            with timed(self.seconds, "cells"), self._named(field):
                 found = self._detector.find_cells(image, context.astype(np.float32) / np.float32(255))
             records.append(self._owned(field, found, context[self._cancer]))
             field_done("cells")
@@ -217,25 +217,17 @@ class StretchWork:
             raise SlideError(f"{self._slide.path}: field {field[0]}, {field[1]}: {error}") from error
 
     def _next(self, images: Generator[NDArray[np.uint8], None, None]) -> NDArray[np.uint8]:
-        with self._timed("wait_for_input"):
+        with timed(self.seconds, "wait_for_input"):
             return next(images)
 
     def _timed_read(
         self, read: Callable[[tuple[int, int]], NDArray[np.uint8]], field: tuple[int, int]
     ) -> NDArray[np.uint8]:
-        with self._timed("read"):
+        with timed(self.seconds, "read"):
             return read(field)
 
     def _timed_write(
         self, write: Callable[[Stretch, NDArray[Any]], None], stretch: Stretch, content: NDArray[Any]
     ) -> None:
-        with self._timed("write"):
+        with timed(self.seconds, "write"):
             write(stretch, content)
-
-    @contextlib.contextmanager
-    def _timed(self, stage: str) -> Generator[None, None, None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[stage] += time.perf_counter() - start
