@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from softctm.datasets.ocelot import TISSUE_CANCER, TISSUE_UNKNOWN, AnnotatedPair, load_release
-from softctm.geometry import tissue_window
 from softctm.inference.detector import Detector
 from softctm.jobs.validation import prepare_validation
 from softctm.model import load_model
 from softctm.pair import WINDOW_SIZE, ZOOM
 from softctm.points import CellClass, CellPoints
+from softctm.readers.geometry import tissue_window
 
 MAX_DISTANCE_PX = 15
 MIN_CELLS = 20

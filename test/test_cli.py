@@ -17,7 +17,7 @@ import pytest
 from softctm import cli
 from softctm.errors import MissingPackageError, PairError, SoftCTMError
 from softctm.extras import EXTRA_OF, require
-from softctm.unexpected import as_expected
+from softctm.terminal.unexpected import as_expected
 
 ROOT = Path(__file__).resolve().parents[1]
 

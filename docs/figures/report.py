@@ -18,9 +18,9 @@ from selenium.webdriver.chrome.service import Service
 
 from softctm.cli import main as softctm
 from softctm.datasets.ocelot import TISSUE_BACKGROUND, TISSUE_CANCER, AnnotatedPair, load_release
-from softctm.files import write_json_atomically
 from softctm.phantom.sample_folders import LAYOUTS, draw_pairs
 from softctm.points import CellPoints
+from softctm.storage.files import write_json_atomically
 from softctm.writers.grand_challenge import points_document
 
 IMAGES = Path(__file__).resolve().parents[1] / "images"

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Callable, Sequence
 
 from softctm import __version__
-from softctm.console import LEVELS, check_stdout, log_shown
-from softctm.streams import guarded_streams
-from softctm.unexpected import as_expected
+from softctm.terminal.console import LEVELS, check_stdout, log_shown
+from softctm.terminal.streams import guarded_streams
+from softctm.terminal.unexpected import as_expected
 
 _logger = logging.getLogger(__name__)
 

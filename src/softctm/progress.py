@@ -1,7 +1,7 @@
 """How a long job tells how far it is, without knowing who listens.
 
 Functions that take long have a parameter `progress: Progress = SILENT`; the command line passes a
-`softctm.console.ConsoleProgress`. Messages that are not about progress go to the standard `logging`.
+`softctm.terminal.console.ConsoleProgress`. Messages that are not about progress go to the standard `logging`.
 """
 
 from __future__ import annotations

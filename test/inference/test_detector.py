@@ -20,7 +20,6 @@ from tiny_networks import network, write_folder, write_manifest
 
 from softctm import CellPoints, CellTissuePair, TissueWindow, load_detector
 from softctm.errors import DeviceError, ModelError, PairError
-from softctm.geometry import tissue_window
 from softctm.inference.detector import Detector
 from softctm.inference.tissue_context import upsampling_matrix
 from softctm.inference.tta import VIEWS, View, first_views
@@ -28,6 +27,7 @@ from softctm.model import load_model
 from softctm.ort.graphs import Graph
 from softctm.ort.runtime import OutOfDeviceMemoryError, Session
 from softctm.pair import PATCH_SIZE, WINDOW_SIZE
+from softctm.readers.geometry import tissue_window
 
 Array = NDArray[Any]
 

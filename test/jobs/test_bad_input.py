@@ -299,7 +299,7 @@ def test_an_output_that_is_read_only(
         raise OSError(30, "Read-only file system")
 
     # The tests may run as root, whom permissions do not stop.
-    monkeypatch.setattr("softctm.files.tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr("softctm.storage.files.tempfile.TemporaryFile", refuse)
     code, line, _ = predict(capsys, tmp_path)
     assert code == 6
     assert f"output folder {tmp_path}/out cannot be written to (Read-only file system)" in line

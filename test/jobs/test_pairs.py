@@ -19,7 +19,6 @@ from PIL import Image
 from tiny_networks import write_folder
 
 from softctm import __version__
-from softctm.console import ConsoleProgress, log_shown
 from softctm.errors import (
     DeviceError,
     InputError,
@@ -37,6 +36,7 @@ from softctm.jobs.pair_result import JobResult
 from softctm.jobs.pairs import load_detector, run_job
 from softctm.pair import CellTissuePair
 from softctm.points import CellPoints
+from softctm.terminal.console import ConsoleProgress, log_shown
 
 
 class FakeDetector:

@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from softctm.console import log_shown
 from softctm.errors import InputError, ModelError, OutputError, UsageError
 from softctm.jobs.server import InvokeServer, Job
+from softctm.terminal.console import log_shown
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 
@@ -221,7 +221,7 @@ def _start(body: str) -> subprocess.Popen[str]:
     """Run a server whose `load` is the given function body, in a process of its own."""
     program = (
         "import sys, time\nfrom softctm.errors import ModelError\n"
-        "from softctm.console import log_shown\nfrom softctm.jobs.server import InvokeServer\n"
+        "from softctm.terminal.console import log_shown\nfrom softctm.jobs.server import InvokeServer\n"
         f"def load():\n{body}\n"
         "server = InvokeServer(('127.0.0.1', 0), load)\n"
         "print(server.server_address[1], flush=True)\n"

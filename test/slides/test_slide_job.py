@@ -18,7 +18,6 @@ from fake_detector import FakeDetector
 from scipy import ndimage
 from slide_files import reduced, tissue_picture, write_tiff
 
-from softctm import files
 from softctm.errors import InputError, OutputError, PartialResultError, SlideError, UsageError
 from softctm.inference.detector_options import DetectorOptions
 from softctm.jobs import slide_plan, slide_state, slide_stretches
@@ -29,6 +28,7 @@ from softctm.jobs.slide_job import find_cells_on_slide
 from softctm.jobs.slide_options import SlideOptions
 from softctm.slides import open_slide
 from softctm.slides.region import Region
+from softctm.storage import files
 
 FAST = DetectorOptions(quality="fast")
 COMMAND = Path(__file__).with_name("slides_with_fake.py")

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from softctm.commands.shared_options import add_overwrite
 from softctm.commands.truth_options import add_truth_options, predictions_of, short_names, truth_of
-from softctm.console import show
 from softctm.errors import InputError, ScoreTooLowError, UsageError
 from softctm.evaluation.analysis import evaluate
 from softctm.evaluation.bootstrap import RESAMPLES, Bootstrap
@@ -15,8 +14,9 @@ from softctm.evaluation.comparison import Comparison, compare
 from softctm.evaluation.result import Evaluation
 from softctm.evaluation.summary import ranking, summary
 from softctm.evaluation.tissue import find_tissue_maps
-from softctm.files import prepare_folder, read_json, refuse_foreign_files
 from softctm.report.tables import write_comparison, write_evaluation
+from softctm.storage.files import prepare_folder, read_json, refuse_foreign_files
+from softctm.terminal.console import show
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

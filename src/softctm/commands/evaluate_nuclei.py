@@ -7,7 +7,6 @@ from pathlib import Path
 
 from softctm.commands.report import is_own_page
 from softctm.commands.shared_options import add_overwrite
-from softctm.console import show
 from softctm.datasets.nuclei import NUCLEI_DATASETS, open_nuclei
 from softctm.errors import InputError, ScoreTooLowError, UsageError
 from softctm.evaluation.bootstrap import RESAMPLES
@@ -15,8 +14,9 @@ from softctm.evaluation.nuclei_detection import RADIUS_PX
 from softctm.evaluation.nuclei_scores import evaluate_nuclei
 from softctm.evaluation.nuclei_summary import summary
 from softctm.extras import require
-from softctm.files import prepare_folder, read_json, refuse_foreign_files
 from softctm.report.nuclei_tables import FILES, SUMMARY, write_nuclei_evaluation
+from softctm.storage.files import prepare_folder, read_json, refuse_foreign_files
+from softctm.terminal.console import show
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -9,8 +9,8 @@ from softctm.commands.shared_options import add_release, add_run_folder, load_pa
 from softctm.datasets.image_registry import IMAGE_DATASETS
 from softctm.errors import InputError
 from softctm.extras import require_extra
-from softctm.files import files_below, read_json, refuse_foreign_files
 from softctm.model.network_file import MANIFEST
+from softctm.storage.files import files_below, read_json, refuse_foreign_files
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from softctm.commands.nuclei_run_options import add_nuclei_run, finished_run
-from softctm.console import show
 from softctm.extras import require_extra
+from softctm.terminal.console import show
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

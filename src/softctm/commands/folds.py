@@ -7,8 +7,8 @@ from collections import Counter
 from pathlib import Path
 
 from softctm.commands.shared_options import add_overwrite, add_release, load_pairs
-from softctm.console import show
-from softctm.files import refuse_foreign_files
+from softctm.storage.files import refuse_foreign_files
+from softctm.terminal.console import show
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

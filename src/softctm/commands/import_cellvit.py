@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from softctm.console import show
 from softctm.extras import require_extra
+from softctm.terminal.console import show
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

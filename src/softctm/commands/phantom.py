@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 
 from softctm.commands.shared_options import add_overwrite
-from softctm.console import show
-from softctm.files import files_below, refuse_foreign_files
 from softctm.phantom.sample_folders import LAYOUTS, draw_pairs, drawn_files
+from softctm.storage.files import files_below, refuse_foreign_files
+from softctm.terminal.console import show
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

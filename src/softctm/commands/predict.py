@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 
 from softctm.commands.signals import interrupted_by_sigterm
-from softctm.console import ConsoleProgress, show
 from softctm.jobs.job_options import JobOptions
 from softctm.jobs.pairs import run_job
 from softctm.options import add_options, options_from
+from softctm.terminal.console import ConsoleProgress, show
 
 
 def configure(

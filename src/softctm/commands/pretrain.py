@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 
 from softctm.commands.shared_options import add_run_folder
-from softctm.console import ConsoleProgress
 from softctm.datasets.image_registry import IMAGE_DATASETS, load_images
 from softctm.errors import UsageError
 from softctm.extras import require_extra
+from softctm.terminal.console import ConsoleProgress
 from softctm.training.config import PRETRAINING_PRESETS, with_settings
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from softctm.console import ConsoleProgress, show
 from softctm.errors import InputError, UsageError
+from softctm.terminal.console import ConsoleProgress, show
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

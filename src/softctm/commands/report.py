@@ -8,11 +8,11 @@ from pathlib import Path
 
 from softctm.commands.shared_options import add_overwrite
 from softctm.commands.truth_options import add_truth_options, predictions_of, short_names, truth_of
-from softctm.console import show
 from softctm.errors import UsageError
 from softctm.evaluation.bootstrap import RESAMPLES
 from softctm.extras import require
-from softctm.files import prepare_folder, refuse_foreign_files, write_bytes_atomically
+from softctm.storage.files import prepare_folder, refuse_foreign_files, write_bytes_atomically
+from softctm.terminal.console import show
 
 _GENERATOR = b'<meta name="generator" content="softctm'
 

@@ -7,9 +7,9 @@ import logging
 from pathlib import Path
 
 from softctm.commands import predict
-from softctm.console import ConsoleProgress
 from softctm.jobs.pairs import load_detector, run_job
 from softctm.jobs.server import HOST, PORT, InvokeServer, Job
+from softctm.terminal.console import ConsoleProgress
 
 _logger = logging.getLogger(__name__)
 

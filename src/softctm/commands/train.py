@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 
 from softctm.commands.shared_options import add_release, add_run_folder, load_pairs
-from softctm.console import ConsoleProgress
 from softctm.errors import UsageError
 from softctm.extras import require_extra
 from softctm.ort.processors import available_processors
+from softctm.terminal.console import ConsoleProgress
 from softctm.training.config import FINETUNING, PRESETS, with_settings
 
 _FOLDS = 5

@@ -10,8 +10,8 @@ from pathlib import Path
 from softctm.errors import UsageError
 from softctm.evaluation.predictions import FormatError, load_predictions
 from softctm.evaluation.truth import SUBSETS, GroundTruth, load_truth
-from softctm.files import read_text
 from softctm.points import CellPoints
+from softctm.storage.files import read_text
 
 _logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from typing import get_args
 
 from softctm.choices import VIEW_COUNTS, DeviceChoice, Precision
 from softctm.commands.shared_options import add_release, load_pairs
-from softctm.console import ConsoleProgress, show
 from softctm.errors import UsageError
+from softctm.terminal.console import ConsoleProgress, show
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -33,9 +33,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Predict every fold, choose rules crosswise, print the table."""
-    from softctm.files import write_json_atomically
     from softctm.jobs.validation import prepare_validation, table, update_manifest
     from softctm.model import find_weights, load_model
+    from softctm.storage.files import write_json_atomically
 
     model = load_model(find_weights(args.weights)).of_task("cell-points").in_precision(args.precision)
     validation = prepare_validation(

@@ -19,11 +19,11 @@ from PIL import Image
 
 from softctm.datasets.patients import TCGA_PATIENTS, PatientKey
 from softctm.errors import InputError
-from softctm.files import read_csv_numbers, read_json
-from softctm.geometry import tissue_window
 from softctm.pair import PATCH_SIZE, CellTissuePair
 from softctm.points import CellPoints
+from softctm.readers.geometry import tissue_window
 from softctm.readers.images import list_images, read_patch
+from softctm.storage.files import read_csv_numbers, read_json
 
 TISSUE_BACKGROUND, TISSUE_CANCER, TISSUE_UNKNOWN = 1, 2, 255
 """Values of the tissue annotation's pixels."""

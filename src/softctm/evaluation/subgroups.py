@@ -22,8 +22,8 @@ from softctm.evaluation.scores import (
     tally,
 )
 from softctm.evaluation.truth import GroundTruth
-from softctm.geometry import tissue_window
 from softctm.pair import ZOOM
+from softctm.readers.geometry import tissue_window
 
 REGIONS = {"cancer area": TISSUE_CANCER, "background": TISSUE_BACKGROUND}
 """The tissue regions that cells are told apart by, with their values in the annotation."""

@@ -11,9 +11,9 @@ from pathlib import Path
 from softctm.datasets.ocelot import AnnotatedPair, load_release
 from softctm.errors import InputError, UsageError
 from softctm.evaluation.predictions import points_by_pair
-from softctm.files import read_json
 from softctm.points import CellPoints
 from softctm.readers.images import list_images
+from softctm.storage.files import read_json
 
 SUBSETS = ("train", "val", "test")
 """The subsets of an OCELOT release."""

@@ -10,13 +10,13 @@ import torch
 
 from softctm import __version__
 from softctm.errors import ModelError, UsageError
-from softctm.files import prepare_folder
 from softctm.model.manifest import Manifest
 from softctm.networks.cellvit import CellViTOutput
 from softctm.networks.cellvit_checkpoint import Checkpoint, read_checkpoint
 from softctm.networks.nuclei_maps import NormalizedCellViT, nuclei_stage
 from softctm.networks.onnx_export import export_onnx, largest_difference
 from softctm.networks.vit import TOKEN
+from softctm.storage.files import prepare_folder
 
 FILE = "cellvit.onnx"
 MPP = 0.25

@@ -19,7 +19,6 @@ from softctm.errors import (
     SoftCTMError,
     UsageError,
 )
-from softctm.files import prepare_folder, remove_left_overs, write_bytes_atomically
 from softctm.jobs.output_lock import output_lock
 from softctm.jobs.slide_engine import Engine, open_engine
 from softctm.jobs.slide_job import SlideWatcher, process_slide
@@ -29,7 +28,8 @@ from softctm.jobs.slide_results import OVERVIEW_FILE
 from softctm.progress import SILENT, Progress, Task, duration
 from softctm.slides.lattice import CELL_FIELD_MM2, TISSUE_FIELD_MM2
 from softctm.slides.listing import SlideInput, find_slides
-from softctm.unexpected import as_expected
+from softctm.storage.files import prepare_folder, remove_left_overs, write_bytes_atomically
+from softctm.terminal.unexpected import as_expected
 from softctm.writers.cohort_page import cohort_page
 from softctm.writers.cohort_table import CohortRow, cohort_csv
 

@@ -11,7 +11,6 @@ import onnxruntime
 
 from softctm.datasets.patient_folds import read_folds
 from softctm.errors import InputError, ModelError, UsageError
-from softctm.files import write_bytes_atomically
 from softctm.inference.ensemble import Ensemble
 from softctm.inference.pair_inputs import PairInputs
 from softctm.inference.tta import first_views
@@ -23,6 +22,7 @@ from softctm.ort.runtime import Runtime
 from softctm.pair import CellTissuePair
 from softctm.progress import SILENT, Progress
 from softctm.readers.source import PairSource
+from softctm.storage.files import write_bytes_atomically
 
 MAX_MEAN_DIFFERENCE = 0.02
 """Largest mean difference in probability between a network and its 8-bit version that is accepted."""

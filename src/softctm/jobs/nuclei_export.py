@@ -11,7 +11,6 @@ from torch import nn
 
 from softctm import __version__
 from softctm.errors import ModelError
-from softctm.files import prepare_folder
 from softctm.model.manifest import Manifest
 from softctm.networks.architecture import SegmentationNetwork
 from softctm.networks.cellvit import CellViTOutput
@@ -20,6 +19,7 @@ from softctm.networks.nuclei_maps import MAPS, NamedMaps, NormalizedCellViT, nuc
 from softctm.networks.onnx_export import export_onnx, largest_difference
 from softctm.networks.served import ServedNetwork
 from softctm.networks.vit import TOKEN
+from softctm.storage.files import prepare_folder
 from softctm.training.nuclei_run import ALL, NucleiRun, read_json
 
 MAX_DIFFERENCE = 2e-2

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from softctm.errors import InputError, ModelError, PartialResultError, SoftCTMError, UsageError
-from softctm.files import prepare_folder, refuse_foreign_files, write_json_atomically
 from softctm.inference.detector_options import DetectorOptions
 from softctm.jobs import run_record
 from softctm.jobs.run_record import RunRecord
@@ -20,7 +19,8 @@ from softctm.nuclei_table import NucleusType
 from softctm.options import option, recorded
 from softctm.progress import SILENT, Progress
 from softctm.readers.single_images import find_images, read_single_image
-from softctm.unexpected import as_expected
+from softctm.storage.files import prepare_folder, refuse_foreign_files, write_json_atomically
+from softctm.terminal.unexpected import as_expected
 from softctm.writers.label_image import write_label_image
 from softctm.writers.nuclei_files import NUCLEI_WRITERS
 

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from softctm.files import prepare_folder
 from softctm.networks.architecture import SegmentationNetwork
 from softctm.networks.nuclei_maps import stacked
 from softctm.networks.served import ServedNetwork
@@ -19,6 +18,7 @@ from softctm.networks.vit import TOKEN
 from softctm.nuclei_table import types_named
 from softctm.postprocessing.hover import classify_nuclei, separate_nuclei
 from softctm.postprocessing.measured_nuclei import measured_nuclei
+from softctm.storage.files import prepare_folder
 from softctm.training.nuclei_run import NucleiRun
 from softctm.writers.label_image import write_label_image
 from softctm.writers.nuclei_files import CsvWriter

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from softctm.errors import InputError, OutputError, PartialResultError, SoftCTMError
-from softctm.files import write_json_atomically
 from softctm.jobs import run_record
 from softctm.jobs.run_record import RunRecord
 from softctm.points import CellClass, CellPoints
-from softctm.unexpected import as_expected
+from softctm.storage.files import write_json_atomically
+from softctm.terminal.unexpected import as_expected
 from softctm.writers import grand_challenge
 
 

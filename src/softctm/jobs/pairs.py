@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from softctm.errors import ModelError, OutputError, PartialResultError
-from softctm.files import prepare_folder, refuse_foreign_files
 from softctm.jobs import run_record
 from softctm.jobs.background import Background
 from softctm.jobs.job_options import JobOptions
@@ -28,6 +27,7 @@ from softctm.pair import CellTissuePair
 from softctm.points import CellClass
 from softctm.progress import SILENT, Progress
 from softctm.readers import PairSource, open_pairs
+from softctm.storage.files import prepare_folder, refuse_foreign_files
 from softctm.writers import grand_challenge
 from softctm.writers.viewers import FROM_MAPS, write_for_viewers
 

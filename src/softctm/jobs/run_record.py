@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from softctm import __version__
 from softctm.errors import InputError, SoftCTMError
-from softctm.files import read_json
 from softctm.inference.stage_times import timed
 from softctm.points import CellClass, CellPoints
+from softctm.storage.files import read_json
 
 if TYPE_CHECKING:
     from softctm.model import Model

@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Any
 
 from softctm.errors import InputError, SoftCTMError, UsageError
-from softctm.unexpected import as_expected
+from softctm.terminal.unexpected import as_expected
 
 _logger = logging.getLogger(__name__)
 

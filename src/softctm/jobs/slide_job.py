@@ -13,7 +13,6 @@ import numpy as np
 
 from softctm import __version__
 from softctm.errors import SlideError
-from softctm.files import write_json_atomically
 from softctm.inference.detector_options import DetectorOptions
 from softctm.inference.stage_times import timed
 from softctm.jobs.run_record import model_entry, versions
@@ -31,6 +30,7 @@ from softctm.slides.mask import Overview, detail_of, read_overview, tissue_mask
 from softctm.slides.opening import open_slide
 from softctm.slides.region import Region
 from softctm.slides.slide import Slide
+from softctm.storage.files import write_json_atomically
 from softctm.writers.slide_formats import ALWAYS, FORMATS
 from softctm.writers.slide_points import SlideCells
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from softctm.files import write_bytes_atomically
 from softctm.jobs.slide_cells import slide_cells
 from softctm.jobs.slide_detector import cancer_class
 from softctm.jobs.slide_plan import SlidePlan
@@ -22,6 +21,7 @@ from softctm.slides.lattice import Box
 from softctm.slides.mask import MASK_MPP, Overview
 from softctm.slides.region import Region
 from softctm.slides.slide import Slide
+from softctm.storage.files import write_bytes_atomically
 from softctm.writers.slide_formats import ALWAYS, FORMATS
 from softctm.writers.slide_overview import OverviewContent, draw_overview
 from softctm.writers.tissue_pyramid import write_tissue_pyramid

@@ -15,9 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softctm.errors import SlideError
-from softctm.files import prepare_folder, remove_left_overs, write_bytes_atomically, write_json_atomically
 from softctm.jobs.slide_plan import STRETCH, Stretch
 from softctm.slides.lattice import Box, TissueLattice
+from softctm.storage.files import (
+    prepare_folder,
+    remove_left_overs,
+    write_bytes_atomically,
+    write_json_atomically,
+)
 
 FOLDER = ".state"
 _KEY = "key.json"

@@ -16,14 +16,14 @@ from softctm import __version__
 from softctm.choices import DeviceChoice
 from softctm.datasets.ocelot import AnnotatedPair, tissue_labels_of
 from softctm.datasets.patient_folds import Folds, check_patients, read_folds
-from softctm.derived import derived_array
 from softctm.errors import ModelError, UsageError
 from softctm.evaluation.out_of_fold import RULES, OutOfFold, count_by_rule, out_of_fold
 from softctm.evaluation.tissue import tissue_counts
-from softctm.files import prepare_folder
 from softctm.inference.detector import Detector
 from softctm.model import Model
 from softctm.progress import SILENT, Progress
+from softctm.storage.derived import derived_array
+from softctm.storage.files import prepare_folder
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from softctm.choices import Precision
 from softctm.errors import ModelError
-from softctm.files import write_json_atomically
 from softctm.model.network_file import MANIFEST, read_file
+from softctm.storage.files import write_json_atomically
 
 SCHEMA_VERSION: Literal[2] = 2
 

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from softctm.errors import ModelError
-from softctm.files import write_bytes_atomically
+from softctm.storage.files import write_bytes_atomically
 
 PROTOBUF_LIMIT = 2**31 - 2**20
 """Bytes that one ONNX file can hold; networks of more would need external data, which is refused."""

@@ -8,10 +8,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
 from softctm.errors import TrainingError
-from softctm.files import write_bytes_atomically
 from softctm.networks.architecture import SegmentationNetwork
 from softctm.networks.network_config import NetworkConfig
 from softctm.networks.network_table import build_network
+from softctm.storage.files import write_bytes_atomically
 
 
 def save_network(network: SegmentationNetwork, path: Path, facts: dict[str, str] | None = None) -> None:

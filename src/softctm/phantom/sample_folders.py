@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from softctm.errors import InputError, UsageError
-from softctm.files import prepare_folder, read_json, write_bytes_atomically, write_json_atomically
 from softctm.pair import CELL_MPP, PATCH_SIZE, TISSUE_MPP, WINDOW_SIZE, CellTissuePair
 from softctm.phantom import DrawnTruth, draw_pair
+from softctm.storage.files import prepare_folder, read_json, write_bytes_atomically, write_json_atomically
 from softctm.writers import points_document
 
 PAIRS_PER_PATIENT = 2

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from softctm.errors import InputError, UsageError
-from softctm.files import read_json
 from softctm.pair import PATCH_SIZE
 from softctm.readers.images import STACK_SUFFIXES, SUFFIXES, RowImage, list_images, open_rows, patches_in
 from softctm.readers.metadata import Metadata
 from softctm.readers.sockets import find_sockets
 from softctm.readers.source import PairSource, PatchFiles
+from softctm.storage.files import read_json
 
 CELL_FOLDER, TISSUE_FOLDER = "images/cell_patches", "images/tissue_patches"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from softctm.errors import InputError
-from softctm.files import read_json
 from softctm.readers.metadata import Metadata
+from softctm.storage.files import read_json
 
 WORDS = ("cell", "tissue", "metadata")
 """What the slugs of the three sockets must contain."""

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softctm.errors import InputError, PairError
-from softctm.geometry import resolution_warnings, tissue_window
 from softctm.pair import CellTissuePair
+from softctm.readers.geometry import resolution_warnings, tissue_window
 from softctm.readers.images import read_patch
 from softctm.readers.metadata import Metadata
 

@@ -13,10 +13,10 @@ from softctm.evaluation.comparison import compare
 from softctm.evaluation.scores import count_pairs
 from softctm.evaluation.tissue import find_tissue_maps
 from softctm.evaluation.truth import GroundTruth, GroundTruthPair
-from softctm.files import read_json
 from softctm.points import CellPoints
 from softctm.readers import PairSource, open_pairs
 from softctm.report.build import ReportInput
+from softctm.storage.files import read_json
 
 
 def open_images(images: Path | None, truth: Path | None, subset: str | None) -> PairSource | None:

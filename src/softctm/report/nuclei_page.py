@@ -19,10 +19,10 @@ from softctm.evaluation.bootstrap import Estimate
 from softctm.evaluation.nuclei_detection import RADIUS_PX
 from softctm.evaluation.nuclei_images import ImageScore
 from softctm.evaluation.nuclei_scores import NucleiEvaluation
-from softctm.files import write_bytes_atomically
 from softctm.postprocessing.outlines import outlines
 from softctm.report.embedded_images import jpeg_uri
 from softctm.report.templating import page_template, resource
+from softctm.storage.files import write_bytes_atomically
 
 SHOWN_SIDE = 1024
 """Of larger images, the middle of this side is shown, pixels."""

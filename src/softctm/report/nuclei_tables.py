@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from softctm.evaluation.nuclei_scores import NucleiEvaluation
-from softctm.files import write_bytes_atomically, write_json_atomically
 from softctm.report.tables import csv_text
+from softctm.storage.files import write_bytes_atomically, write_json_atomically
 
 SUMMARY, FIGURES, IMAGES = "evaluation.json", "figures.csv", "images.csv"
 FILES = (SUMMARY, FIGURES, IMAGES)

@@ -14,8 +14,8 @@ from softctm.evaluation.comparison import Comparison
 from softctm.evaluation.confusion import OUTCOMES
 from softctm.evaluation.result import Evaluation, PairResult
 from softctm.evaluation.scores import CLASSES
-from softctm.files import write_bytes_atomically, write_json_atomically
 from softctm.points import CellClass
+from softctm.storage.files import write_bytes_atomically, write_json_atomically
 
 Row = dict[str, Any]
 

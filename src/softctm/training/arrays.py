@@ -1,7 +1,7 @@
 """The whole training set as arrays at the network's resolution, made once and kept on disk.
 
 Arrays are memory-mapped: several processes share them, and a resumed run opens them at once. They are made
-anew when the data change; see `softctm.derived`.
+anew when the data change; see `softctm.storage.derived`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from softctm.datasets.ocelot import TISSUE_BACKGROUND, TISSUE_CANCER, AnnotatedPair
-from softctm.derived import content_digest, derived_array
 from softctm.pair import PATCH_SIZE, WINDOW_SIZE, ZOOM
 from softctm.progress import SILENT, Progress
+from softctm.storage.derived import content_digest, derived_array
 from softctm.training.config import TargetConfig
 from softctm.training.feeding import can_share_memory
 from softctm.training.segmenters import NucleusSegmenter

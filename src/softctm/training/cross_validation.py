@@ -6,7 +6,7 @@ where a killed one stopped.
     RUN/config.json            what is trained; another configuration is refused
     RUN/commit                 of the source that started the run
     RUN/folds.json             who is in which fold
-    RUN/cache/                 arrays made from the data (see `softctm.derived`)
+    RUN/cache/                 arrays made from the data (see `softctm.storage.derived`)
     RUN/tissue/fold<k>/        checkpoint, metrics, weights of the tissue network that held out fold k
     RUN/cells/fold<k>/         likewise for cells
 """
@@ -26,14 +26,14 @@ from numpy.typing import NDArray
 
 from softctm.datasets.ocelot import TISSUE_BACKGROUND, TISSUE_CANCER, AnnotatedPair
 from softctm.datasets.patient_folds import folds_of, make_folds, read_folds, write_folds
-from softctm.derived import derived_array
 from softctm.errors import TrainingError, UsageError
-from softctm.files import prepare_folder, write_bytes_atomically, write_json_atomically
-from softctm.geometry import tissue_window
 from softctm.networks.architecture import SegmentationNetwork
 from softctm.networks.network_table import architecture_of
 from softctm.networks.weights import load_network
 from softctm.progress import SILENT, Progress
+from softctm.readers.geometry import tissue_window
+from softctm.storage.derived import derived_array
+from softctm.storage.files import prepare_folder, write_bytes_atomically, write_json_atomically
 from softctm.training.arrays import TrainingArrays, key, load_cells, load_tissue, tissue_context
 from softctm.training.config import Preset, Task, with_defaults
 from softctm.training.fold_training import FoldJob, predict_tissue, train_cells, train_tissue
@@ -168,7 +168,7 @@ class EnsembleRun:
 
     @property
     def cache(self) -> Path:
-        """Where arrays made from the data (see `softctm.derived`) lie."""
+        """Where arrays made from the data (see `softctm.storage.derived`) lie."""
         return self.folder / "cache"
 
     def fold_of(self) -> list[int]:

@@ -20,10 +20,10 @@ from PIL import Image
 from softctm.datasets.dataset_images import read_rgb
 from softctm.datasets.labeled_images import CellImage, LabeledCells, LabeledImage, TissueImage
 from softctm.datasets.ocelot import TISSUE_BACKGROUND, TISSUE_CANCER
-from softctm.derived import derived_array
 from softctm.pair import CELL_MPP, PATCH_SIZE, TISSUE_MPP
 from softctm.points import CellClass, CellPoints
 from softctm.progress import SILENT, Progress
+from softctm.storage.derived import derived_array
 from softctm.training.arrays import TrainingArrays, arrays_digest, shrink
 from softctm.training.config import TargetConfig
 from softctm.training.segmenters import NucleusSegmenter

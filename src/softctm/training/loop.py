@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from softctm.errors import TrainingError
-from softctm.files import write_bytes_atomically
+from softctm.storage.files import write_bytes_atomically
 from softctm.training.checkpoint import resume, save_checkpoint
 from softctm.training.config import OptimizerConfig
 from softctm.training.curves import Curves

@@ -16,7 +16,7 @@ from torch import nn
 from softctm.datasets.nuclei.base import NucleiDataset
 from softctm.datasets.patient_folds import assign_evenly
 from softctm.errors import InputError, TrainingError, UsageError
-from softctm.files import write_json_atomically
+from softctm.storage.files import write_json_atomically
 from softctm.training.cross_validation import source_commit
 from softctm.training.loop import LoopConfig
 from softctm.training.nuclei_config import NucleiConfig

@@ -14,11 +14,11 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from softctm.errors import TrainingError
-from softctm.files import write_bytes_atomically
 from softctm.networks.cellvit import CellViT, CellViTSpec
 from softctm.networks.network_table import build_network
 from softctm.networks.nuclei_maps import NormalizedCellViT, stacked
 from softctm.networks.vit_weights import load_vit
+from softctm.storage.files import write_bytes_atomically
 from softctm.training.feeding import Draw, feed_from
 from softctm.training.loop import LoopConfig, is_first_process, train, wait_for_all
 from softctm.training.nuclei_config import NucleiConfig

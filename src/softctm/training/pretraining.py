@@ -21,9 +21,9 @@ from torch import Tensor
 
 from softctm.datasets.labeled_images import CellImage, LabeledImage, TissueImage
 from softctm.errors import TrainingError, UsageError
-from softctm.files import prepare_folder, write_json_atomically
 from softctm.networks.architecture import SegmentationNetwork
 from softctm.progress import SILENT, Progress
+from softctm.storage.files import prepare_folder, write_json_atomically
 from softctm.training.arrays import TrainingArrays
 from softctm.training.config import Task, TaskConfig
 from softctm.training.fold_training import FoldJob, cell_loss, train_network

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from softctm.errors import UsageError
 from softctm.extras import require
-from softctm.files import AtomicFile, output_errors
 from softctm.nuclei_table import NucleiTable, NucleusType
+from softctm.storage.files import AtomicFile, output_errors
 
 EMBEDDING_FORMATS = {"parquet": "pyarrow", "h5ad": "anndata"}
 """File name ending → the library that writes it."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from softctm.files import AtomicFile, output_errors
+from softctm.storage.files import AtomicFile, output_errors
 
 _TILE = 512
 

@@ -18,9 +18,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from softctm.files import AtomicFile, output_errors
 from softctm.nuclei_table import NucleusType
 from softctm.postprocessing.measured_nuclei import MeasuredNuclei
+from softctm.storage.files import AtomicFile, output_errors
 
 _DECIMALS = 2
 """Of positions, pixels: an outline's corners lie at halves."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
 
-from softctm.files import AtomicFile, output_errors
+from softctm.storage.files import AtomicFile, output_errors
 from softctm.writers.slide_points import CLASS_NAMES, Add, SlideCells
 
 _CLASSES = {

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from softctm.extras import missing
-from softctm.files import AtomicFile, output_errors
 from softctm.points import CellClass
+from softctm.storage.files import AtomicFile, output_errors
 from softctm.writers.slide_points import Add, SlideCells
 
 COLUMNS = (

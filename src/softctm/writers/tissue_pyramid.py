@@ -11,7 +11,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from softctm import __version__
-from softctm.files import AtomicFile, output_errors
+from softctm.storage.files import AtomicFile, output_errors
 
 TILE = 512
 _SMALLEST = 512

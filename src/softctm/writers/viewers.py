@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from softctm.datasets.ocelot import tissue_labels_of
-from softctm.files import prepare_folder, write_bytes_atomically
 from softctm.pair import CellTissuePair
 from softctm.points import CellClass, CellPoints
+from softctm.storage.files import prepare_folder, write_bytes_atomically
 from softctm.writers.marks import mark_cells
 from softctm.writers.overview import overview
 

@@ -23,8 +23,8 @@ from softctm.datasets.nuclei.base import (
     whole_numbers,
 )
 from softctm.errors import InputError
-from softctm.files import read_text
 from softctm.nuclei_table import tabulate, types_named
+from softctm.storage.files import read_text
 
 _ENDINGS = (".png", ".tif", ".tiff")
 

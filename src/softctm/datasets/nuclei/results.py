@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from softctm.datasets.nuclei.base import NucleiDataset, NucleiLabels, whole_numbers
 from softctm.errors import InputError
-from softctm.files import read_text
 from softctm.nuclei_table import NucleiTable, tabulate, types_named
+from softctm.storage.files import read_text
 
 
 class Results(NucleiDataset):

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from softctm.derived import content_digest, derived_array
 from softctm.errors import InputError, OutputError
+from softctm.storage.derived import content_digest, derived_array
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_processes_that_need_the_same_array_make_it_once(tmp_path: Path) -> None
 import sys, time
 from pathlib import Path
 import numpy as np
-from softctm.derived import content_digest, derived_array
+from softctm.storage.derived import content_digest, derived_array
 folder = Path(sys.argv[1])
 def build():
     with (folder / "built").open("a") as file:

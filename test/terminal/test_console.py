@@ -14,12 +14,12 @@ import pytest
 from inputs import write_pairs
 
 from softctm.cli import main
-from softctm.console import ConsoleLog, ConsoleProgress, log_shown, show
 from softctm.errors import InputError, OutputError
 from softctm.progress import SILENT
-from softctm.streams import GuardedStream, guarded_streams
+from softctm.terminal.console import ConsoleLog, ConsoleProgress, log_shown, show
+from softctm.terminal.streams import GuardedStream, guarded_streams
 
-TEST = Path(__file__).resolve().parent
+TEST = Path(__file__).resolve().parents[1]
 SOURCE = TEST.parent / "src"
 
 logger = logging.getLogger("softctm.somewhere")
@@ -98,7 +98,7 @@ def test_a_reader_that_goes_away_has_what_it_wanted(monkeypatch: pytest.MonkeyPa
 def test_files_do_not_get_the_number_of_a_closed_stream(tmp_path: Path) -> None:
     """Else what a library prints from C would end up in a result."""
     code = (
-        "import os\nfrom softctm.streams import guarded_streams\n"
+        "import os\nfrom softctm.terminal.streams import guarded_streams\n"
         "with guarded_streams():\n"
         "    file = open('result', 'w')\n"
         "    for number in (1, 2):\n"
@@ -209,7 +209,7 @@ def test_steps_without_a_message_give_a_line_now_and_then(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter(range(0, 1000, 10))
-    monkeypatch.setattr("softctm.console.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("softctm.terminal.console.time.monotonic", lambda: next(clock))
     with log_shown():
         assert list(ConsoleProgress().over(iter("abcdefg"), "patch", total=7)) == list("abcdefg")
     assert capsys.readouterr().out.splitlines() == [

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from softctm.errors import PairError
-from softctm.geometry import resolution_warnings, tissue_window
 from softctm.pair import TissueWindow
+from softctm.readers.geometry import resolution_warnings, tissue_window
 
 # A real pair of the release: boxes of 808 and 3235 slide pixels.
 REAL: dict[str, Any] = {

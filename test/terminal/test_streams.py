@@ -24,7 +24,7 @@ from tiny_networks import network, write_folder, write_manifest
 
 from softctm.cli import main
 
-SOURCE = Path(__file__).resolve().parents[1] / "src"
+SOURCE = Path(__file__).resolve().parents[2] / "src"
 
 # A process a command, so that each meets its streams as they are; forked, because importing takes long.
 DRIVER = """

@@ -2,7 +2,7 @@
 
 Results (tables, paths) go to stdout through `show`. Messages are log records: `info` goes to stdout,
 everything else to stderr with its level in front. Where a stream cannot be written, what is said there is
-lost and nothing is raised; see `softctm.streams`.
+lost and nothing is raised; see `softctm.terminal.streams`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TextIO
 
 from softctm.errors import OutputError
 from softctm.progress import Progress, Task, duration
-from softctm.streams import GuardedStream
+from softctm.terminal.streams import GuardedStream
 
 LEVELS = ("debug", "info", "warning", "error")
 """Choices of `--log-level`."""

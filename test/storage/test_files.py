@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from softctm.errors import InputError, OutputError
-from softctm.files import (
+from softctm.storage.files import (
     files_below,
     prepare_folder,
     read_csv_numbers,
@@ -90,7 +90,7 @@ def test_killed_while_writing(tmp_path: Path) -> None:
         """
         import sys
         from pathlib import Path
-        from softctm.files import write_json_atomically
+        from softctm.storage.files import write_json_atomically
         number = 0
         while True:
             write_json_atomically(Path(sys.argv[1]), [number] * 200_000)

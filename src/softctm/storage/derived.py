@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softctm.errors import OutputError
-from softctm.files import write_json_atomically
+from softctm.storage.files import write_json_atomically
 
 logger = logging.getLogger(__name__)
 
