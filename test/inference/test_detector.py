@@ -21,6 +21,7 @@ from tiny_networks import network, write_folder, write_manifest
 from softctm import CellPoints, CellTissuePair, TissueWindow, load_detector
 from softctm.errors import DeviceError, ModelError, PairError
 from softctm.inference.detector import Detector
+from softctm.inference.parallel import in_order
 from softctm.inference.tissue_context import upsampling_matrix
 from softctm.inference.tta import VIEWS, View, first_views
 from softctm.model import load_model
@@ -210,13 +211,31 @@ def test_several_views_a_pass_give_the_same(
 def test_several_threads_give_the_same(
     tiny: Path, tmp_path: Path, pair: CellTissuePair, monkeypatch: pytest.MonkeyPatch, batch: int | str
 ) -> None:
-    monkeypatch.setattr("softctm.inference.detector._CALLERS", 1)
+    monkeypatch.setattr("softctm.inference.detector._SHARES", 1)
     expected = load_detector(tiny, device="cpu", views=4).predict(pair, maps=True)
-    monkeypatch.setattr("softctm.inference.detector._CALLERS", 2)
+    monkeypatch.setattr("softctm.inference.detector._SHARES", 2)
     monkeypatch.setattr("softctm.ort.runtime.available_processors", lambda: 3)
     folder = write_folder(tmp_path, folds=2, batch=batch)
     shared = load_detector(folder, device="cpu", views=4).predict(pair, maps=True)
     np.testing.assert_allclose(shared.cell_probability, expected.cell_probability, atol=1e-6)
+
+
+def test_callers_side_by_side_get_what_one_alone_gets(
+    tiny: Path, pair: CellTissuePair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("softctm.ort.runtime.available_processors", lambda: 2)
+    model = load_detector(tiny, device="cpu", views=1).model
+    fields = [np.roll(pair.cell, 100 * number, axis=1) for number in range(6)]
+    context = np.linspace(0, 1, 2 * 256 * 256, dtype=np.float32).reshape(2, 256, 256)
+    alone, shared = (Detector(model, device="cpu", views=1, callers=number) for number in (1, 2))
+    assert (alone.callers, shared.callers) == (1, 2)
+    expected = [alone.find_cells(field, context) for field in fields]
+    found = list(in_order(fields, lambda field: shared.find_cells(field, context), 2, "find"))
+    for one, other in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(other.probability, one.probability)
+        np.testing.assert_array_equal(other.points.x, one.points.x)
+    assert len(expected[0].points) > 0
+    assert Detector(model, device="cpu", views=8, callers=2).callers == 1
 
 
 def test_an_interrupt_ends_what_the_threads_do(

@@ -26,7 +26,7 @@ from softctm.postprocessing.methods import open_decoder
 
 STAGES = ("tissue", "context", "cells", "peaks")
 
-_CALLERS = 2
+_SHARES = 2
 """Threads that share the views on a processor, each with its part of the cores: what is too short to be cut
 in two then runs side by side. It takes memory for two passes (docs/performance.md)."""
 
@@ -50,7 +50,7 @@ class Prediction:
 
 
 class Detector:
-    """Finds the cells of pairs, or of the fields of a slide. Not to be called from several threads at once.
+    """Finds the cells of pairs, or of the fields of a slide.
 
     Parameters
     ----------
@@ -60,9 +60,14 @@ class Detector:
         `auto` takes CUDA where it works, else the CPU.
     views : 1, 2, 4 or 8
         Views for test-time augmentation.
+    callers : int
+        From how many threads at once the detector is to be called, if it allows that.
 
     Attributes
     ----------
+    callers : int
+        From how many threads at once it may be called: as was asked for where there is one view; else one,
+        whose views share the cores.
     device : "cpu" or "cuda"
         What the networks really run on.
     notice : str or None
@@ -75,11 +80,15 @@ class Detector:
     ModelError, DeviceError, UsageError
     """
 
-    def __init__(self, model: Model, *, device: DeviceChoice = "auto", views: int = 8) -> None:
+    def __init__(
+        self, model: Model, *, device: DeviceChoice = "auto", views: int = 8, callers: int = 1
+    ) -> None:
         self.model = model
         orientations = first_views(views)
-        runtime = Runtime(device, len(model.networks), model.precision, callers=min(views, _CALLERS))
+        shares = min(views, _SHARES)
+        runtime = Runtime(device, len(model.networks), model.precision, callers if views == 1 else shares)
         self.device, self.notice = runtime.device, runtime.notice
+        self.callers = runtime.callers if views == 1 else 1
         self._runtime = runtime
         self._tissue = Ensemble(runtime, model.tissue, orientations)
         self._cells = Ensemble(runtime, model.cells, orientations)
@@ -156,8 +165,8 @@ class Detector:
 
     @property
     def seconds_in_networks(self) -> float:
-        """Time spent so far inside the networks themselves."""
-        return self._tissue.seconds_in_networks + self._cells.seconds_in_networks
+        """Time spent so far inside the networks themselves, of all callers together."""
+        return self._tissue.seconds["networks"] + self._cells.seconds["networks"]
 
     def _tissue_of(self, image: NDArray[np.uint8]) -> Value:
         with timed(self.seconds, "tissue"):

@@ -14,6 +14,7 @@ from softctm.errors import ModelError
 from softctm.inference.head_mean import HeadMean, Oriented
 from softctm.inference.output_checks import agreed, check_ports, check_values, head_indices
 from softctm.inference.parallel import in_threads
+from softctm.inference.stage_times import add_seconds
 from softctm.inference.tta import IDENTITY, View, views_graph
 from softctm.inference.view_batches import ViewBatches
 from softctm.model.model import Stage
@@ -46,8 +47,8 @@ class Ensemble:
 
     Attributes
     ----------
-    seconds_in_networks : float
-        Time spent inside the networks so far, the mean over the threads that call them.
+    seconds : dict
+        "networks": time inside the networks so far, a call's mean over the threads that share its views.
 
     Raises
     ------
@@ -68,7 +69,7 @@ class Ensemble:
             HeadMean(self._helpers, head, side, _STRIPS[runtime.device], zero) for head in stage.heads
         ]
         self._unchecked = {network.name for network in self._networks}
-        self.seconds_in_networks = 0.0
+        self.seconds = {"networks": 0.0}
 
     def __call__(self, image: Value) -> dict[str, Value]:
         """The mean of each head, by its name.
@@ -98,7 +99,7 @@ class Ensemble:
             list(enumerate(shares)),
             lambda share, stop: _Sum(self, image, stop, share[0] / len(shares)).over(share[1]),
         )
-        self.seconds_in_networks += sum(part.seconds for part in sums) / len(shares)
+        add_seconds(self.seconds, "networks", sum(part.seconds for part in sums) / len(shares))
         weight = 1 / (len(self._views) * len(self._networks))
         means = {}
         for index, mean in enumerate(self._means):

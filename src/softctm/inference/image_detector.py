@@ -29,9 +29,13 @@ class ImageDetector:
     views : 1, 2, 4 or 8
         No more than the model's task allows: heads whose numbers change with the orientation of an image,
         such as distances along x, allow 1 only.
+    callers : int
+        From how many threads at once it will be called.
 
     Attributes
     ----------
+    callers : int
+        From how many threads at once it may be called.
     device : "cpu" or "cuda"
         What the networks really run on.
     notice : str or None
@@ -46,7 +50,9 @@ class ImageDetector:
     ModelError, DeviceError
     """
 
-    def __init__(self, model: Model, *, device: DeviceChoice = "auto", views: int = 1) -> None:
+    def __init__(
+        self, model: Model, *, device: DeviceChoice = "auto", views: int = 1, callers: int = 1
+    ) -> None:
         self.model = model
         most = TASKS[model.manifest.task].max_views
         if views > most:
@@ -55,7 +61,8 @@ class ImageDetector:
                 "their maps change with the orientation of the image"
             )
         (stage,) = model.stages.values()
-        runtime = Runtime(device, len(model.networks), model.precision)
+        runtime = Runtime(device, len(model.networks), model.precision, callers if views == 1 else 1)
+        self.callers = runtime.callers
         self.device, self.notice, self.size = runtime.device, runtime.notice, stage.input.size
         self._runtime = runtime
         self._ensemble = Ensemble(runtime, stage, first_views(views))

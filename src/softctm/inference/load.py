@@ -41,8 +41,11 @@ def load_detector(weights: Path | str | None = None, **choices: Any) -> Any:
     return open_detector(DetectorOptions(weights=None if weights is None else Path(weights), **choices))
 
 
-def open_detector(options: DetectorOptions, task: str | None = None) -> Any:
-    """`load_detector` with the choices in one object, of models of one task only where it is named."""
+def open_detector(options: DetectorOptions, task: str | None = None, callers: int = 1) -> Any:
+    """`load_detector` with the choices in one object, of models of one task only where it is named.
+
+    `callers`: from how many threads at once the detector is to be called, if it allows that.
+    """
     model = load_model(find_weights(options.weights))
     if task is not None:
         model = model.of_task(task)
@@ -58,7 +61,9 @@ def open_detector(options: DetectorOptions, task: str | None = None) -> Any:
     # What a preset takes is cut to what the model allows; views that were asked for are not.
     views = quality.views if options.views else min(quality.views, kind.max_views)
     module, _, name = kind.detector.partition(":")
-    detector = getattr(importlib.import_module(module), name)(model, device=options.device, views=views)
+    detector = getattr(importlib.import_module(module), name)(
+        model, device=options.device, views=views, callers=callers
+    )
     detector.notice = "; ".join(filter(None, (detector.notice, notice))) or None
     return detector
 

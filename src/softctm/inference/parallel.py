@@ -1,10 +1,11 @@
-"""Doing a few things side by side in threads, all of which end soon once one of them fails."""
+"""Doing a few things side by side in threads: all at once, or a stream of them in order."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 _Item = TypeVar("_Item")
@@ -27,3 +28,33 @@ def in_threads(items: Sequence[_Item], work: Callable[[_Item, threading.Event], 
             return [ended.result() for ended in running]
         finally:
             stop.set()
+
+
+def in_order(
+    items: Iterable[_Item], work: Callable[[_Item], _Result], threads: int, name: str
+) -> Generator[_Result, None, None]:
+    """`work(item)` of each item in turn, worked on by some threads, in the items' order.
+
+    One item more than there are threads is taken before the first result is given out, so that no thread
+    waits for the caller. A failure is raised in its item's place; what comes after it is not begun.
+
+    Parameters
+    ----------
+    items : iterable
+        Taken by the calling thread, as late as possible.
+    work : callable
+    threads : int
+    name : str
+        Of the threads.
+    """
+    pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+    waiting: deque[Future[_Result]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

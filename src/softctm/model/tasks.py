@@ -33,7 +33,8 @@ class Task:
         Raises ValueError, naming the field, where a manifest is not one of this task.
     detector : str
         "module:class" of what runs such a model, imported only when it is asked for. The class takes the
-        model and the keyword arguments `device` and `views`.
+        model and the keyword arguments `device`, `views` and `callers` (threads that will call it at once, if
+        it allows that), and has an attribute `callers` (those that may).
     max_views : int
         Views for test-time augmentation that such a model allows; 1 where its numbers have a direction, so
         that those of a turned image are not those of the image, turned back.
