@@ -136,7 +136,8 @@ def test_a_folder_that_is_no_run_is_named(
     assert main(["export", *options]) != 0
     last = capsys.readouterr().err.strip().splitlines()
     assert len(last) == 1
-    assert "config.json: not a run's configuration" in last[0]
+    assert "config.json: " in last[0]
+    assert "not a run's configuration" in last[0] or "a run's folder?" in last[0]
 
 
 def test_a_folder_of_other_files_is_not_written_into(

@@ -13,7 +13,7 @@ from training_cases import BC, TC, write_release
 
 from softctm.cli import main
 from softctm.datasets.ocelot import AnnotatedPair, load_release
-from softctm.errors import TrainingError, UsageError
+from softctm.errors import InputError, TrainingError, UsageError
 from softctm.networks.network_config import NetworkConfig
 from softctm.networks.weights import load_network
 from softctm.training.config import PRESETS, PRETRAINING_PRESETS, with_settings
@@ -83,6 +83,24 @@ def test_a_finished_folder_is_kept_and_another_configuration_refused(
     assert network.read_bytes() == before
     assert main([*words, "--seed", "1"]) == TrainingError.exit_code
     assert "another configuration" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is not valid JSON (it is empty)"),
+        ('{"pretraining": ', "is not valid JSON (line 1"),
+        ("[1]", "holds a list or a single value"),
+    ],
+)
+def test_a_damaged_configuration_is_named(
+    crchisto: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, message: str
+) -> None:
+    (tmp_path / "config.json").write_text(text)
+    words = ["pretrain", "cells", "--data", f"crchisto={crchisto}", "--run", str(tmp_path)]
+    assert main([*words, *options(tiny("cells"))]) == InputError.exit_code
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert f"{tmp_path / 'config.json'}: {message}" in line
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from softctm.datasets.image_registry import IMAGE_DATASETS
 from softctm.errors import InputError
 from softctm.extras import require_extra
 from softctm.model.network_file import MANIFEST
-from softctm.storage.files import files_below, read_json, refuse_foreign_files
+from softctm.storage.files import files_below, refuse_foreign_files
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -37,12 +37,13 @@ def run(args: argparse.Namespace) -> int:
     from softctm.training.cross_validation import EnsembleRun
     from softctm.training.loop import LoopConfig
     from softctm.training.model_export import export_ensemble
+    from softctm.training.run_folder import CONFIG, read_run_file
     from softctm.training.starts import pretraining_datasets
 
     is_model = (args.output / MANIFEST).is_file()
     refuse_foreign_files(files_below(args.output), "export", lambda _: is_model, args.overwrite)
-    path = args.run_folder / "config.json"
-    config = read_json(path, remedy=f"is {args.run_folder} a run's folder?")
+    path = args.run_folder / CONFIG
+    config = read_run_file(path)
     try:
         preset, seed, encoder_weights = preset_from_json(config), config["seed"], config["encoder_weights"]
     except (KeyError, TypeError) as error:

@@ -51,10 +51,11 @@ def finished_run(args: argparse.Namespace) -> NucleiRun:
     """
     from softctm.training.loop import LoopConfig
     from softctm.training.nuclei_config import nuclei_config_from_json
-    from softctm.training.nuclei_run import NucleiRun, read_json
+    from softctm.training.nuclei_run import NucleiRun
+    from softctm.training.run_folder import CONFIG, read_run_file
 
-    path = args.run_folder / "config.json"
-    stored = read_json(path)
+    path = args.run_folder / CONFIG
+    stored = read_run_file(path)
     try:
         preset, config, seed = stored["preset"], nuclei_config_from_json(stored["config"]), stored["seed"]
     except (KeyError, TypeError) as error:

@@ -20,7 +20,8 @@ from softctm.networks.onnx_export import export_onnx, largest_difference
 from softctm.networks.served import ServedNetwork
 from softctm.networks.vit import TOKEN
 from softctm.storage.files import prepare_folder
-from softctm.training.nuclei_run import ALL, NucleiRun, read_json
+from softctm.training.nuclei_run import ALL, NucleiRun
+from softctm.training.run_folder import CONFIG, read_run_file
 
 MAX_DIFFERENCE = 2e-2
 """Largest difference from PyTorch that is accepted of 16-bit weights, over the largest value of a map."""
@@ -80,7 +81,7 @@ def export_nuclei(
             "postprocessing": {"method": "hover", "magnification": 40},
             "folds": "validation/folds.json",
             "training": {
-                **read_json(run.folder / "config.json"),
+                **read_run_file(run.folder / CONFIG),
                 "largest_difference_from_pytorch": max(differences),
                 "storage": "float16 weights, float32 arithmetic",
             },

@@ -15,11 +15,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +38,7 @@ from softctm.training.config import Preset, Task, with_defaults
 from softctm.training.fold_training import FoldJob, predict_tissue, train_cells, train_tissue
 from softctm.training.initialization import from_encoder
 from softctm.training.loop import LoopConfig
+from softctm.training.run_folder import CONFIG, read_run_file, source_commit
 from softctm.training.segmenters import ClassicalSegmenter, NucleusSegmenter
 from softctm.training.starts import AnyStart
 
@@ -86,6 +86,8 @@ class EnsembleRun:
             encoder weights are missing or have no use.
         UsageError
             If the folder is a file, or the network's architecture unknown.
+        InputError
+            If its configuration cannot be read.
         OutputError
             If the folder cannot be written to.
         """
@@ -103,11 +105,11 @@ class EnsembleRun:
             settings["start"] = self.start.config
             settings["encoder_weights"] = self._encoder_name() or self.start.config.get("encoder_weights")
         document = json.loads(json.dumps(settings))
-        path = self.folder / "config.json"
+        path = self.folder / CONFIG
         is_new = not self.folds_path.exists()
         before = self.start.folds if self.start else None
         made = self._folds(folds, seed, folds_file) if is_new or before else {}
-        if path.exists() and with_defaults(read_config(path)) != document:
+        if path.exists() and with_defaults(read_run_file(path)) != document:
             raise TrainingError(
                 f"{path}: this folder is of another configuration; choose another --run folder"
             )
@@ -289,32 +291,3 @@ def annotated_tissue(pair: AnnotatedPair) -> NDArray[np.float32]:
         np.float32
     )
     return np.stack([1 - cancer, cancer])
-
-
-def read_config(path: Path) -> Any:
-    """A run's config.json.
-
-    Raises
-    ------
-    TrainingError
-        If it is damaged, or its folder is a file.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise TrainingError(f"{path}: cannot be read; is {path.parent} a run's folder? ({error})") from None
-
-
-def source_commit() -> str:
-    """The commit of the source that is running, or "unknown" outside a checkout."""
-    try:
-        result = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return result.stdout.strip()

@@ -20,8 +20,7 @@ from softctm.networks.network_config import NetworkConfig
 from softctm.networks.network_table import build_network
 from softctm.networks.weights import load_network
 from softctm.training.config import OPTIONAL_FACTS, Task, preset_from_json, with_defaults
-
-CONFIG = "config.json"
+from softctm.training.run_folder import CONFIG
 
 Initializer = Callable[[NetworkConfig, Iterable[Tensor]], SegmentationNetwork]
 """(what to build, batches of training images) → the initialized network."""

@@ -17,11 +17,11 @@ from softctm.datasets.nuclei.base import NucleiDataset
 from softctm.datasets.patient_folds import assign_evenly
 from softctm.errors import InputError, TrainingError, UsageError
 from softctm.storage.files import write_json_atomically
-from softctm.training.cross_validation import source_commit
 from softctm.training.loop import LoopConfig
 from softctm.training.nuclei_config import NucleiConfig
 from softctm.training.nuclei_data import TrainingImage, load_training_images
 from softctm.training.nuclei_task import NETWORK, load_nuclei_network, train_nuclei_network
+from softctm.training.run_folder import CONFIG, read_run_file, source_commit
 
 ALL = "all"
 """Instead of a fold: hold out nothing."""
@@ -87,9 +87,9 @@ class NucleiRun:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         config = json.loads(json.dumps(self._config()))
-        path = self.folder / "config.json"
+        path = self.folder / CONFIG
         if path.exists():
-            stored = read_json(path)
+            stored = read_run_file(path)
             if any(stored.get(name) != config[name] for name in ("preset", "config", "types")):
                 raise TrainingError(
                     f"{path}: of a run with another preset or data; choose another --run folder"
@@ -114,7 +114,7 @@ class NucleiRun:
 
     def fold_of(self) -> list[int]:
         """The fold of every image, in the order of `images`."""
-        found = read_json(self.folds_path).get("images", {})
+        found = read_run_file(self.folds_path).get("images", {})
         missing = [image.name for image in self.images if not isinstance(found.get(image.name), int)]
         if missing:
             raise InputError(f"{self.folds_path}: has no fold for {missing[0]} and {len(missing) - 1} others")
@@ -190,14 +190,3 @@ def _traits(image: TrainingImage, types: int, sources: Sequence[str]) -> NDArray
     kinds = image.type_of[ids[ids > 0]]
     source = [image.name.split("/")[0] == name for name in sources]
     return np.array([*source, *np.bincount(kinds[kinds > 0], minlength=types)[1:], (kinds < 0).sum()], float)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A mapping from a JSON file of the run; InputError where it cannot be read."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read; is {path.parent} a run's folder? ({error})") from None
-    if not isinstance(document, dict):
-        raise InputError(f"{path}: not a file of a run of nuclei networks")
-    return document

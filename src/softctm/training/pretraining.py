@@ -31,6 +31,7 @@ from softctm.training.initialization import from_encoder
 from softctm.training.labeled_arrays import load_labeled_cells, load_labeled_tissue
 from softctm.training.loop import LoopConfig
 from softctm.training.losses import tissue_cross_entropy
+from softctm.training.run_folder import CONFIG, read_run_file
 from softctm.training.segmenters import NucleusSegmenter
 
 _HELD_OUT = -1
@@ -75,6 +76,8 @@ class Pretraining:
             If a dataset has no labels for the task.
         TrainingError
             If the folder is of another configuration, or as `train_network` says.
+        InputError
+            If its configuration cannot be read.
         """
         kind = CellImage if self.task == "cells" else TissueImage
         for name, images in self.images.items():
@@ -98,9 +101,9 @@ class Pretraining:
 
     def _prepare(self) -> None:
         document = json.loads(json.dumps(self._document()))
-        path = self.folder / "config.json"
+        path = self.folder / CONFIG
         if path.exists():
-            if json.loads(path.read_text()) != document:
+            if read_run_file(path) != document:
                 raise TrainingError(
                     f"{path}: this folder is of another configuration; choose another --run folder"
                 )

@@ -17,7 +17,8 @@ from softctm.networks.network_config import NetworkConfig
 from softctm.networks.network_table import build_network
 from softctm.networks.transfer import transfer_weights
 from softctm.training.config import Task, network_from_json
-from softctm.training.initialization import CONFIG, Initializer, Start
+from softctm.training.initialization import Initializer, Start
+from softctm.training.run_folder import CONFIG
 
 
 class PretrainedStart:

@@ -1,0 +1,42 @@
+"""What the folder of any training holds: its configuration, and which source began it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from softctm.errors import InputError
+from softctm.storage.files import read_json
+
+CONFIG = "config.json"
+
+
+def read_run_file(path: Path) -> dict[str, Any]:
+    """A JSON file of a run's folder, such as its `config.json`.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or is not a mapping.
+    """
+    remedy = f"is {path.parent} a run's folder?"
+    document = read_json(path, remedy=remedy)
+    if not isinstance(document, dict):
+        raise InputError(f"{path}: holds a list or a single value; {remedy}")
+    return document
+
+
+def source_commit() -> str:
+    """The commit of the source that is running, or "unknown" outside a checkout."""
+    try:
+        result = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return result.stdout.strip()
