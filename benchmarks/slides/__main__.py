@@ -31,7 +31,7 @@ from benchmarks.slides.speed import WAYS, measured, one, table
 from softctm.datasets.ocelot import load_release
 from softctm.evaluation.scores import count_pairs, named_scores
 from softctm.inference.detector import Detector
-from softctm.jobs.slide_engine import load_field_detector
+from softctm.jobs.slide_engine import load_slide_detector
 from softctm.jobs.slide_options import SlideOptions
 from softctm.pair import CELL_MPP, PATCH_SIZE
 from softctm.points import CellPoints
@@ -113,7 +113,7 @@ def read(args: argparse.Namespace) -> None:
 def pair(args: argparse.Namespace) -> None:
     """Pairs as slides: in the middle of the pasted patch, the slide's cells against the pair's."""
     options = _slide_options(args)
-    detector = load_field_detector(options.for_this_machine())
+    detector = load_slide_detector(options.for_this_machine())
     assert isinstance(detector, Detector)
     source = open_pairs(args.data, args.subset)
     rows: list[dict[str, Any]] = []

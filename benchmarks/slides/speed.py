@@ -14,7 +14,7 @@ from benchmarks.machine import host_memory_peak
 from benchmarks.slides.overlapping import overlapping_way
 from softctm.inference.detector import Detector
 from softctm.jobs.cohort import run_cohort
-from softctm.jobs.slide_engine import load_field_detector
+from softctm.jobs.slide_engine import load_slide_detector
 from softctm.jobs.slide_options import SlideOptions
 from softctm.slides import open_slide
 
@@ -36,7 +36,7 @@ def one(way: str, path: Path, options: SlideOptions) -> dict[str, Any]:
     with open_slide(path) as slide:
         area = slide.width_um * slide.height_um / 1e6
         if way == "overlapping":
-            detector = load_field_detector(options.for_this_machine())
+            detector = load_slide_detector(options.for_this_machine())
             assert isinstance(detector, Detector)
             found = overlapping_way(slide, detector)
     if way != "overlapping":

@@ -8,6 +8,7 @@ import shutil
 import pytest
 from PIL import Image
 
+from softctm.jobs.cell_slides.columns import CELL_COLUMNS
 from softctm.writers.cohort_page import cohort_page
 from softctm.writers.cohort_table import CohortRow, cohort_csv
 
@@ -51,7 +52,7 @@ def overviews(tmp_path):
 
 
 def test_the_table_has_a_line_a_slide():
-    rows = list(csv.DictReader(io.StringIO(cohort_csv(ROWS).decode())))
+    rows = list(csv.DictReader(io.StringIO(cohort_csv(ROWS, CELL_COLUMNS).decode())))
     assert [row["status"] for row in rows] == ["complete"] * 3 + ["failed", "waiting"]
     assert rows[0]["background_cells"] == "300"
     assert rows[0]["cancer_area_mm2"] == "0.5"
@@ -61,7 +62,7 @@ def test_the_table_has_a_line_a_slide():
 
 
 def test_the_page_needs_nothing_else(overviews):
-    page = cohort_page(ROWS, overviews).decode()
+    page = cohort_page(ROWS, overviews, CELL_COLUMNS).decode()
     assert "3 of 5 slides, 1 failed, 1 still waiting" in page
     assert "alpha &lt;&amp;&gt;" in page
     assert "is &lt;no&gt; slide" in page
@@ -69,12 +70,12 @@ def test_the_page_needs_nothing_else(overviews):
     assert all(source.startswith("data:") for source in sources)
     assert "http" not in page
     assert page.count("<svg") == 3
-    assert cohort_page([], {}).decode().count("<tr>") == 1
+    assert cohort_page([], {}, CELL_COLUMNS).decode().count("<tr>") == 1
 
 
 def test_a_large_cohort_links_its_pictures(overviews):
     many = [CohortRow(f"slide {index}", "x", record(1)) for index in range(201)]
-    page = cohort_page([ROWS[0], *many], overviews).decode()
+    page = cohort_page([ROWS[0], *many], overviews, CELL_COLUMNS).decode()
     assert 'href="beta/overview.png"' in page
 
 
@@ -102,7 +103,7 @@ def test_the_page_works_in_a_browser(browser, overviews, tmp_path):
     from selenium.webdriver.common.keys import Keys
 
     path = tmp_path / "cohort.html"
-    path.write_bytes(cohort_page(ROWS, overviews))
+    path.write_bytes(cohort_page(ROWS, overviews, CELL_COLUMNS))
     browser.get(path.as_uri())
 
     def names():

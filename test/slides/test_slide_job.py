@@ -20,7 +20,8 @@ from slide_files import reduced, tissue_picture, write_tiff
 
 from softctm.errors import InputError, OutputError, PartialResultError, SlideError, UsageError
 from softctm.inference.detector_options import DetectorOptions
-from softctm.jobs import slide_plan, slide_state, slide_stretches
+from softctm.jobs import slide_stretches
+from softctm.jobs.cell_slides import plan as cell_plan
 from softctm.jobs.cohort import run_cohort
 from softctm.jobs.output_lock import output_lock
 from softctm.jobs.slide_engine import LocalEngine
@@ -122,15 +123,13 @@ def test_cells_come_in_row_major_order_of_fields(whole):
 
 @pytest.mark.parametrize("sides", [{"tissue": 1, "cells": 1}, {"tissue": 2, "cells": 3}])
 def test_nothing_depends_on_the_size_of_stretches(sides, slide_path, whole, tmp_path, monkeypatch):
-    for module in (slide_plan, slide_state):
-        monkeypatch.setattr(module, "STRETCH", sides)
+    monkeypatch.setattr(cell_plan, "STRETCH", sides)
     run(slide_path, tmp_path)
     assert contents(tmp_path / "slide") == contents(whole)
 
 
 def test_nothing_depends_on_the_order_of_stretches(slide_path, whole, tmp_path, monkeypatch):
-    for module in (slide_plan, slide_state):
-        monkeypatch.setattr(module, "STRETCH", {"tissue": 1, "cells": 2})
+    monkeypatch.setattr(cell_plan, "STRETCH", {"tissue": 1, "cells": 2})
     in_order = slide_stretches.StretchWork.run
 
     def backwards(self, stretches, field_done):
@@ -185,8 +184,7 @@ class Stopped(BaseException):
 
 
 def test_a_run_stopped_at_any_write_goes_on_to_the_same_bytes(small_path, tmp_path, monkeypatch):
-    for module in (slide_plan, slide_state):
-        monkeypatch.setattr(module, "STRETCH", {"tissue": 1, "cells": 2})
+    monkeypatch.setattr(cell_plan, "STRETCH", {"tissue": 1, "cells": 2})
     run(small_path, tmp_path / "whole")
     expected = contents(tmp_path / "whole" / "slide")
     replace, unlink, left = os.replace, os.unlink, [0]

@@ -139,9 +139,10 @@ def test_a_slide_without_usable_resolution_is_refused(stored, given, words):
 
 
 def test_a_coarse_slide_is_warned_of():
-    assert slide_of([PICTURE], mpp=(0.3, 0.3)).warnings == ()
-    (warning,) = slide_of([PICTURE], mpp=(0.5, 0.5)).warnings
-    assert "slide.svs: 0.5 µm per pixel is coarser" in warning
+    assert slide_of([PICTURE], mpp=(0.3, 0.3)).warnings_at(0.2) == ()
+    (warning,) = slide_of([PICTURE], mpp=(0.5, 0.5)).warnings_at(0.2)
+    assert "slide.svs: 0.5 µm per pixel is coarser than the 0.2" in warning
+    assert slide_of([PICTURE], mpp=(0.5, 0.5)).warnings_at(0.5) == ()
     assert slide_of([PICTURE], mpp=None, given=0.25).mpp == (0.25, 0.25)
 
 

@@ -24,9 +24,8 @@ from softctm.jobs.slide_engine import Engine, open_engine
 from softctm.jobs.slide_job import SlideWatcher, process_slide
 from softctm.jobs.slide_options import SlideOptions
 from softctm.jobs.slide_plan import SlidePlan
-from softctm.jobs.slide_results import OVERVIEW_FILE
+from softctm.jobs.slide_tasks import OVERVIEW_FILE, SlideTask, check_formats
 from softctm.progress import SILENT, Progress, Task, duration
-from softctm.slides.lattice import CELL_FIELD_MM2, TISSUE_FIELD_MM2
 from softctm.slides.listing import SlideInput, find_slides
 from softctm.storage.files import prepare_folder, remove_left_overs, write_bytes_atomically
 from softctm.terminal.unexpected import as_expected
@@ -45,6 +44,8 @@ class CohortResult:
     Attributes
     ----------
     folder : Path
+    task : SlideTask
+        What was looked for.
     rows : list of CohortRow
         One a slide, in the order given.
     failures : list of exception types
@@ -52,6 +53,7 @@ class CohortResult:
     """
 
     folder: Path
+    task: SlideTask
     rows: list[CohortRow]
     failures: list[type[Exception]] = field(default_factory=list)
 
@@ -59,12 +61,7 @@ class CohortResult:
     def summary(self) -> str:
         """One line for the user."""
         done = [row.record for row in self.rows if row.record is not None]
-        background = sum(record["background_cells"] for record in done)
-        tumor = sum(record["tumor_cells"] for record in done)
-        return (
-            f"{self.folder / TABLE_FILE}: {len(done)} of {len(self.rows)} slides, "
-            f"{background} background cells, {tumor} tumor cells"
-        )
+        return f"{self.folder / TABLE_FILE}: {len(done)} of {len(self.rows)} slides, {self.task.words(done)}"
 
 
 def run_cohort(
@@ -74,7 +71,7 @@ def run_cohort(
     make_engine: Callable[[SlideOptions], Engine] = open_engine,
     progress: Progress = SILENT,
 ) -> CohortResult:
-    """Find the cells of all slides that `inputs` name, and write a folder a slide, a table and a page.
+    """Look at all slides that `inputs` name, and write a folder a slide, a table and a page.
 
     What is done is kept whatever happens: the same call goes on where another one ended.
 
@@ -103,8 +100,10 @@ def run_cohort(
         remove_left_overs(output)
         engine = make_engine(options)
         try:
+            facts = engine.facts
+            check_formats(facts.task, facts.model, options.also)
             rows = [CohortRow(slide.name, str(slide.path)) for slide in listing.slides]
-            result = CohortResult(output, rows)
+            result = CohortResult(output, facts.task, rows)
             for line in listing.passed_over:
                 _logger.warning("%s", line)
             _say_what_runs(engine, len(rows), options)
@@ -145,10 +144,7 @@ def _run_all(
             row = result.rows[index]
             try:
                 row.record = outcome()
-                words = (
-                    f"{row.record['background_cells']} BC, {row.record['tumor_cells']} TC, "
-                    f"{row.record['tissue_mm2']:.1f} mm² of tissue"
-                )
+                words = f"{result.task.words([row.record])}, {row.record['tissue_mm2']:.1f} mm² of tissue"
             except (OutputError, UsageError, MissingPackageError):  # it would be the same with the next slide
                 raise
             except Exception as error:
@@ -156,7 +152,7 @@ def _run_all(
                 result.failures.append(type(error))
                 _logger.warning("%s", row.error, exc_info=error)
             task.step(f"{row.name}: {words}")
-            write_bytes_atomically(result.folder / TABLE_FILE, cohort_csv(result.rows))
+            write_bytes_atomically(result.folder / TABLE_FILE, cohort_csv(result.rows, result.task.columns))
 
 
 Outcomes = Generator[tuple[int, Callable[[], dict[str, Any]]], None, None]
@@ -193,15 +189,11 @@ def _one(
         watcher = SlideWatcher()
 
         def planned(plan: SlidePlan, seconds: float) -> None:
+            counts = plan.field_counts
             if seconds:
-                _logger.info(
-                    "%s: %d tissue fields and %d cell fields, about %s",
-                    slide.name,
-                    plan.tissue_fields,
-                    plan.cell_fields,
-                    duration(seconds),
-                )
-            task = progress.task(plan.tissue_fields + plan.cell_fields, "field", slide.name)
+                shown = " and ".join(f"{count} for {kind}" for kind, count in counts.items())
+                _logger.info("%s: fields: %s, about %s", slide.name, shown, duration(seconds))
+            task = progress.task(sum(counts.values()), "field", slide.name)
             fields = stack.enter_context(task)
             watcher.field_done = lambda kind: fields.step()
 
@@ -211,13 +203,12 @@ def _one(
 
 def _say_what_runs(engine: Engine, slides: int, options: SlideOptions) -> None:
     facts = engine.facts
-    a_mm2 = (facts.cell_seconds / CELL_FIELD_MM2 + facts.tissue_seconds / TISSUE_FIELD_MM2) / facts.workers
     resolved = facts.options.quality
     chosen = "" if options.quality == resolved else f", the default on {facts.device}"
     _logger.info(
         "%s",
         f"{slides} slides, model {facts.model.name}, quality {resolved}{chosen}; "
-        f"about {a_mm2:.1f} s a mm² of tissue",
+        f"about {facts.seconds_a_mm2:.1f} s a mm² of tissue",
     )
     where = (
         f"{facts.workers} workers on {facts.device}" if facts.workers > 1 else f"running on {facts.device}"
@@ -227,9 +218,11 @@ def _say_what_runs(engine: Engine, slides: int, options: SlideOptions) -> None:
 
 def _write_tables(result: CohortResult) -> None:
     """The table and the page, as far as they are known."""
-    write_bytes_atomically(result.folder / TABLE_FILE, cohort_csv(result.rows))
+    write_bytes_atomically(result.folder / TABLE_FILE, cohort_csv(result.rows, result.task.columns))
     overviews = {row.name: result.folder / row.name / OVERVIEW_FILE for row in result.rows if row.record}
-    write_bytes_atomically(result.folder / PAGE_FILE, cohort_page(result.rows, overviews))
+    write_bytes_atomically(
+        result.folder / PAGE_FILE, cohort_page(result.rows, overviews, result.task.columns)
+    )
 
 
 def _judged(result: CohortResult) -> CohortResult:

@@ -14,22 +14,22 @@ import distributed
 
 from softctm.errors import DeviceError, ModelError, SlideError, UsageError
 from softctm.inference.detector_options import DetectorOptions
-from softctm.jobs.slide_detector import FieldDetector
 from softctm.jobs.slide_engine import (
     EngineFacts,
     FieldDone,
+    SlideDetector,
     SlideWork,
-    load_field_detector,
+    begin_work,
+    load_slide_detector,
     measured_facts,
     tell_of_stored,
 )
 from softctm.jobs.slide_options import SlideOptions
 from softctm.jobs.slide_plan import SlidePlan, Stretch
 from softctm.jobs.slide_state import SlideState
-from softctm.jobs.slide_stretches import Seconds, StretchWork
+from softctm.jobs.slide_stretches import Seconds
 from softctm.model import find_weights
 from softctm.slides import Slide, open_slide
-from softctm.slides.lattice import TissueLattice
 
 _PATIENCE_S = 600
 """How long to wait for the first worker, which may stand in a queue."""
@@ -88,11 +88,10 @@ class ClusterEngine:
         tell_of_stored(plan, state, field_done)
         run_id = uuid.uuid4().hex[:8]
         sent: dict[str, Any] = {}
-        stretches = {stretch.name: stretch for stretch in (*plan.tissue, *plan.cells)}
+        stretches = {stretch.name: stretch for stretch in plan.stretches}
         for name, stretch in stretches.items():
             if state.is_done(stretch):
                 continue
-            needed = plan.needed_by(stretch) if stretch.kind == "cells" else []
             sent[name] = self._client.submit(
                 _compute,
                 self._setup,
@@ -100,7 +99,7 @@ class ClusterEngine:
                 stretch,
                 self.facts.model.hashes,
                 self.facts.device,
-                [sent[before] for before in needed if before in sent],
+                [sent[before] for before in plan.needs.get(name, ()) if before in sent],
                 key=f"{name}-{work.folder.name}-{run_id}",
             )
         names = {future.key: name for name, future in sent.items()}
@@ -145,7 +144,7 @@ class _Setup:
 
 _lock = threading.Lock()
 """Detectors are not to be called from several threads at once, and a worker may have several."""
-_loaded: dict[_Setup, FieldDetector] = {}
+_loaded: dict[_Setup, SlideDetector] = {}
 _open: dict[tuple[Path, float | None], Slide] = {}
 
 
@@ -178,17 +177,17 @@ def _compute(
             )
         slide = _slide(work)
         state = SlideState(work.folder, work.key)
-        stretch_work = StretchWork(slide, detector, state, TissueLattice.of(slide))
+        stretch_work = begin_work(slide, detector, state)
         stretch_work.run([stretch])
         return stretch_work.seconds
 
 
-def _detector(setup: _Setup) -> FieldDetector:
+def _detector(setup: _Setup) -> SlideDetector:
     if setup not in _loaded:
         if setup.local_workers is not None:
             _bind(int(distributed.get_worker().name), setup.local_workers)
         _loaded.clear()
-        _loaded[setup] = load_field_detector(setup.options)
+        _loaded[setup] = load_slide_detector(setup.options)
     return _loaded[setup]
 
 

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
 from softctm.inference.detector_options import DetectorOptions
-from softctm.jobs.slide_detector import FieldDetector
 from softctm.jobs.slide_options import SlideOptions
 from softctm.jobs.slide_plan import SlidePlan
 from softctm.jobs.slide_state import SlideState
-from softctm.jobs.slide_stretches import Seconds, StretchWork
-from softctm.pair import PATCH_SIZE, WINDOW_SIZE
-from softctm.slides.lattice import TissueLattice
+from softctm.jobs.slide_stretches import Seconds, StretchWork, TimedDetector
+from softctm.jobs.slide_tasks import SlideTask, slide_task
 from softctm.slides.slide import Slide
 
 if TYPE_CHECKING:
@@ -38,7 +33,7 @@ class EngineFacts:
     model : Model
     options : DetectorOptions
         As they were resolved: quality and precision as they are.
-    tissue_seconds, cell_seconds : float
+    field_seconds : mapping of str to float
         For one field of each kind, measured on one.
     workers : int
         Processes that compute.
@@ -48,14 +43,24 @@ class EngineFacts:
     notice: str | None
     model: Model
     options: DetectorOptions
-    tissue_seconds: float
-    cell_seconds: float
+    field_seconds: Mapping[str, float]
     workers: int = 1
+
+    @property
+    def task(self) -> SlideTask:
+        """What is looked for."""
+        return slide_task(self.model)
+
+    @property
+    def seconds_a_mm2(self) -> float:
+        """Expected time for a mm² of a large area."""
+        area = self.task.field_mm2
+        return sum(seconds / area[kind] for kind, seconds in self.field_seconds.items()) / self.workers
 
     def seconds_for(self, plan: SlidePlan) -> float:
         """Expected time of a slide's fields."""
-        fields = plan.tissue_fields * self.tissue_seconds + plan.cell_fields * self.cell_seconds
-        return fields / self.workers
+        counts = plan.field_counts
+        return sum(counts[kind] * seconds for kind, seconds in self.field_seconds.items()) / self.workers
 
 
 @dataclass(frozen=True)
@@ -108,10 +113,21 @@ class Engine(Protocol):
         """Let go of what it holds."""
 
 
+class SlideDetector(TimedDetector, Protocol):
+    """What an engine says of a detector, of whatever task."""
+
+    model: Model
+    notice: str | None
+
+    @property
+    def device(self) -> str:
+        """Where the networks really run."""
+
+
 class LocalEngine:
     """Computes in this process."""
 
-    def __init__(self, detector: FieldDetector, options: DetectorOptions) -> None:
+    def __init__(self, detector: SlideDetector, options: DetectorOptions) -> None:
         self._detector = detector
         self.facts = measured_facts(detector, options)
 
@@ -119,9 +135,9 @@ class LocalEngine:
         """See `Engine.run`."""
         state = SlideState(work.folder, work.key)
         tell_of_stored(plan, state, field_done)
-        stretch_work = StretchWork(slide, self._detector, state, TissueLattice.of(slide))
-        stretch_work.run(plan.tissue, field_done)
-        stretch_work.run(plan.cells, field_done)
+        stretch_work = begin_work(slide, self._detector, state)
+        for stretches in plan.stages.values():
+            stretch_work.run(stretches, field_done)
         return stretch_work.seconds
 
     def close(self) -> None:
@@ -140,11 +156,11 @@ def open_engine(options: SlideOptions) -> Engine:
 
         return ClusterEngine(options)
     chosen = options.for_this_machine()
-    return LocalEngine(load_field_detector(chosen), chosen)
+    return LocalEngine(load_slide_detector(chosen), chosen)
 
 
-def load_field_detector(options: DetectorOptions) -> FieldDetector:
-    """Load a model's detector, which must be one of cell points.
+def load_slide_detector(options: DetectorOptions) -> SlideDetector:
+    """Load a model's detector, of whatever task.
 
     Raises
     ------
@@ -152,27 +168,26 @@ def load_field_detector(options: DetectorOptions) -> FieldDetector:
     """
     from softctm.inference import load  # slow to import
 
-    detector: FieldDetector = load.open_detector(options, "cell-points")
+    detector: SlideDetector = load.open_detector(options)
     return detector
 
 
-def measured_facts(detector: FieldDetector, options: DetectorOptions) -> EngineFacts:
-    """What is known of a detector; the time for a field of each kind is measured on noise."""
-    image = np.random.default_rng(0).integers(0, 256, (PATCH_SIZE, PATCH_SIZE, 3), np.uint8)
-    start = time.perf_counter()
-    tissue_map = detector.tissue_map(image)
-    middle = time.perf_counter()
-    detector.find_cells(image, np.ascontiguousarray(tissue_map[:, :WINDOW_SIZE, :WINDOW_SIZE]))
-    end = time.perf_counter()
+def begin_work(slide: Slide, detector: SlideDetector, state: SlideState) -> StretchWork:
+    """Get ready to compute stretches of a slide."""
+    kinds = slide_task(detector.model).kinds(slide, detector, state)
+    return StretchWork(slide, detector, state, kinds)
+
+
+def measured_facts(detector: SlideDetector, options: DetectorOptions) -> EngineFacts:
+    """What is known of a detector; the time for a field of each kind is measured."""
+    seconds = slide_task(detector.model).field_seconds(detector)
     resolved = replace(options, precision=detector.model.precision)
-    return EngineFacts(
-        detector.device, detector.notice, detector.model, resolved, middle - start, end - middle
-    )
+    return EngineFacts(detector.device, detector.notice, detector.model, resolved, seconds)
 
 
 def tell_of_stored(plan: SlidePlan, state: SlideState, field_done: FieldDone) -> None:
     """Count the fields that an earlier run left."""
-    for stretch in (*plan.tissue, *plan.cells):
+    for stretch in plan.stretches:
         if state.is_done(stretch):
             for _ in stretch.fields:
                 field_done(stretch.kind)

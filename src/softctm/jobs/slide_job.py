@@ -9,20 +9,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from softctm import __version__
 from softctm.errors import SlideError
 from softctm.inference.detector_options import DetectorOptions
 from softctm.inference.stage_times import timed
+from softctm.jobs.cell_slides.detector import FieldDetector, peak_distance
+from softctm.jobs.cell_slides.merge import slide_cells
 from softctm.jobs.run_record import model_entry, versions
-from softctm.jobs.slide_cells import Field, slide_cells
-from softctm.jobs.slide_detector import FieldDetector, peak_distance
-from softctm.jobs.slide_engine import Engine, EngineFacts, FieldDone, LocalEngine, SlideWork
+from softctm.jobs.slide_engine import (
+    Engine,
+    EngineFacts,
+    FieldDone,
+    LocalEngine,
+    SlideDetector,
+    SlideWork,
+)
 from softctm.jobs.slide_options import SlideOptions
-from softctm.jobs.slide_plan import SlidePlan, plan_slide
-from softctm.jobs.slide_results import FinishedSlide, result_files, write_cells, write_results
+from softctm.jobs.slide_plan import SlidePlan
 from softctm.jobs.slide_state import SlideState
+from softctm.jobs.slide_stretches import FieldPlace
+from softctm.jobs.slide_tasks import RESULT_PATTERNS, FinishedSlide, SlideTask
+from softctm.model.tasks import TASKS
 from softctm.options import recorded
 from softctm.slides.identity import slide_identity
 from softctm.slides.listing import SlideInput
@@ -31,7 +38,6 @@ from softctm.slides.opening import open_slide
 from softctm.slides.region import Region
 from softctm.slides.slide import Slide
 from softctm.storage.files import write_json_atomically
-from softctm.writers.slide_formats import ALWAYS, FORMATS
 from softctm.writers.slide_points import SlideCells
 
 RECORD_FILE = "slide.json"
@@ -62,7 +68,7 @@ def process_slide(
     options: SlideOptions,
     watcher: SlideWatcher,
 ) -> dict[str, Any]:
-    """Find the cells of a slide and write its results; what an earlier run left is gone on with.
+    """Look at a slide and write its results; what an earlier run left is gone on with.
 
     Parameters
     ----------
@@ -87,7 +93,8 @@ def process_slide(
     """
     seconds: dict[str, float] = {}
     start = time.perf_counter()
-    facts, formats = engine.facts, tuple(dict.fromkeys((*ALWAYS, *options.also)))
+    facts, task = engine.facts, engine.facts.task
+    formats = tuple(dict.fromkeys((*task.always, *options.also)))
     with timed(seconds, "open"):
         identity = slide_identity(given.path)
         slide = open_slide(given.path, given.mpp)
@@ -96,28 +103,26 @@ def process_slide(
         if region is not None:
             region.check_on_slide(slide.width, slide.height)
         state = SlideState(folder, slide_key(identity, slide, region, facts))
-        state.begin(options.overwrite)
-        for warning in slide.warnings:
+        state.begin(options.overwrite, RESULT_PATTERNS)
+        warnings = list(slide.warnings_at(task.mpp))
+        for warning in warnings:
             _logger.warning("%s", warning)
         with timed(seconds, "look"):
-            done = _look(slide, state, region, peak_distance(facts.model))
+            done = _look(slide, state, region, task)
         record = state.record()
-        if record is not None and _is_complete(done):
-            return _completed(record, done, formats, watcher)
+        if record is not None and _is_complete(done, task):
+            return _completed(record, done, task, formats, watcher)
         plan = done.plan
         watcher.planned(plan, facts.seconds_for(plan))
-        warnings = list(slide.warnings)
-        if not plan.cells:
-            warnings.append(
-                f"{slide.path}: holds no tissue, or the region none of it; no cells are looked for"
-            )
+        if not plan.chosen.any():
+            warnings.append(f"{slide.path}: holds no tissue, or the region none of it; nothing is looked for")
             _logger.warning("%s", warnings[-1])
         work = SlideWork(given.path, given.mpp, folder, state.key)
         seconds |= engine.run(work, slide, plan, watcher.field_done)
         if slide_identity(given.path) != identity:
             raise SlideError(f"{given.path}: changed while it was read; run again")
         with timed(seconds, "results"):
-            numbers = write_results(done, facts.model, formats)
+            numbers = task.write_results(done, formats)
     seconds["total"] = time.perf_counter() - start
     record = {
         "softctm": __version__,
@@ -130,7 +135,7 @@ def process_slide(
             "mpp": list(slide.mpp),
         },
         **numbers,
-        "fields": {"tissue": plan.tissue_fields, "cells": plan.cell_fields},
+        "fields": plan.field_counts,
         "seconds": {stage: round(spent, 3) for stage, spent in seconds.items()},
         "warnings": warnings,
         "device": {"used": facts.device, "notice": facts.notice, "workers": facts.workers},
@@ -145,13 +150,13 @@ def process_slide(
         "key": state.key,
     }
     write_json_atomically(folder / RECORD_FILE, record, indent=1)
-    state.drop_tissue()
+    _drop(state, task)
     return record
 
 
 def find_cells_on_slide(
     slide: Slide, detector: FieldDetector, folder: Path, region: Region | None = None
-) -> Iterator[tuple[Field, SlideCells]]:
+) -> Iterator[tuple[FieldPlace, SlideCells]]:
     """The cells of a slide, field by field: the same that `softctm slides` writes.
 
     The fields are computed first, into a state in `folder`, from which an interrupted call is gone on with;
@@ -181,19 +186,26 @@ def find_cells_on_slide(
     OutputError
         If `folder` cannot be written to.
     """
+    done = _computed(slide, detector, folder, region)
+    distance = peak_distance(detector.model)
+    yield from slide_cells(done.state, done.plan.stages["cells"], slide, region, distance)
+
+
+def _computed(slide: Slide, detector: SlideDetector, folder: Path, region: Region | None) -> FinishedSlide:
+    """A slide with all its stretches stored."""
     engine = LocalEngine(detector, DetectorOptions())
     key = slide_key(slide_identity(slide.path), slide, region, engine.facts)
     state = SlideState(folder, key)
     state.begin()
-    done = _look(slide, state, region, peak_distance(detector.model))
+    done = _look(slide, state, region, engine.facts.task)
     engine.run(SlideWork(slide.path, None, folder, key), slide, done.plan, lambda kind: None)
-    yield from slide_cells(state, done.plan.cells, slide, region, done.distance)
+    return done
 
 
 def slide_key(
     identity: dict[str, Any], slide: Slide, region: Region | None, facts: EngineFacts
 ) -> dict[str, Any]:
-    """Everything that a slide's cells depend on."""
+    """Everything that a slide's results depend on."""
     model = facts.model
     return {
         "slide": identity,
@@ -203,17 +215,17 @@ def slide_key(
             "name": model.name,
             "version": model.version,
             "sha256": model.hashes,
-            "classes": list(model.tissue.head.classes),
+            **facts.task.key(),
             "postprocessing": str(model.postprocessing),
         },
         "precision": facts.options.precision,
-        "number_of_views": facts.options.chosen_quality.views,
+        "number_of_views": min(facts.options.chosen_quality.views, TASKS[model.manifest.task].max_views),
         "device": facts.device,
         "version_of_softctm": __version__,
     }
 
 
-def _look(slide: Slide, state: SlideState, region: Region | None, distance: int) -> FinishedSlide:
+def _look(slide: Slide, state: SlideState, region: Region | None, task: SlideTask) -> FinishedSlide:
     """See where the tissue is, and plan; the overview is kept, for a slide without levels is slow to see."""
     image = state.array("overview")
     if image is None:
@@ -222,27 +234,37 @@ def _look(slide: Slide, state: SlideState, region: Region | None, distance: int)
     else:
         overview = Overview(image, detail_of(slide))
     mask = tissue_mask(overview.at_mask())
-    plan = plan_slide(slide, mask, region, distance)
-    return FinishedSlide(slide, state, plan, overview, np.asarray(mask), region, distance)
+    return FinishedSlide(slide, state, task.plan(slide, mask, region), overview, mask, region)
 
 
-def _is_complete(done: FinishedSlide) -> bool:
+def _is_complete(done: FinishedSlide, task: SlideTask) -> bool:
     """Whether what an earlier run finished is still there."""
-    has_cells = all(done.state.is_done(stretch) for stretch in done.plan.cells)
-    return has_cells and all(file.is_file() for file in result_files(done.state.folder))
+    kept = [stretch for stretch in done.plan.stretches if stretch.kind not in task.passing]
+    files = (*(task.formats[name] for name in task.always), *task.other_files)
+    has_files = all((done.state.folder / name).is_file() for name in files)
+    return has_files and all(done.state.is_done(stretch) for stretch in kept)
 
 
 def _completed(
-    record: dict[str, Any], done: FinishedSlide, formats: Sequence[str], watcher: SlideWatcher
+    record: dict[str, Any],
+    done: FinishedSlide,
+    task: SlideTask,
+    formats: Sequence[str],
+    watcher: SlideWatcher,
 ) -> dict[str, Any]:
     """A slide that an earlier run finished: write what further formats were asked for."""
-    folder = done.state.folder
-    missing = [name for name in formats if not (folder / FORMATS[name][0]).is_file()]
+    missing = [name for name in formats if not (done.state.folder / task.formats[name]).is_file()]
     if missing:
-        write_cells(done, missing)
+        task.write(done, missing)
     watcher.planned(done.plan, 0.0)
-    for kind, count in (("tissue", done.plan.tissue_fields), ("cells", done.plan.cell_fields)):
+    for kind, count in done.plan.field_counts.items():
         for _ in range(count):
             watcher.field_done(kind)
-    done.state.drop_tissue()
+    _drop(done.state, task)
     return record
+
+
+def _drop(state: SlideState, task: SlideTask) -> None:
+    """Forget what was needed only on the way to the results."""
+    for kind in task.passing:
+        state.drop(kind)

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from softctm.pair import CELL_MPP
-from softctm.slides.lattice import CORE, Box, CellLattice, TissueLattice
 from softctm.slides.mask import MASK_MPP
 from softctm.slides.region import Region
 from softctm.slides.slide import Slide
-
-Kind = Literal["tissue", "cells"]
-
-STRETCH = {"tissue": 4, "cells": 4}
-"""Fields a side of a stretch: 16 of them, some seconds of work, so that small slides spread, too."""
-
-_REACH = 4
-"""A field is looked at, too, if tissue or region lies within so many times the peak rule's distance of its
-core: its points there decide which of its neighbor's stay."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +19,15 @@ class Stretch:
 
     Attributes
     ----------
-    kind : "tissue" or "cells"
+    kind : str
+        What is computed, such as "tissue" or "cells".
     column, row : int
-        In units of `STRETCH[kind]` fields.
+        In units of the stretch's side.
     fields : tuple of (int, int)
         Column and row of those that are looked at, in row-major order.
     """
 
-    kind: Kind
+    kind: str
     column: int
     row: int
     fields: tuple[tuple[int, int], ...]
@@ -46,7 +35,24 @@ class Stretch:
     @property
     def name(self) -> str:
         """Unique on a slide."""
-        return f"{self.kind}-{self.row:04}-{self.column:04}"
+        return stretch_name(self.kind, self.column, self.row)
+
+
+@dataclass(frozen=True, eq=False)
+class CoreGrid:
+    """The cores of fields, which tile a slide.
+
+    Attributes
+    ----------
+    x : (columns + 1,) int64
+        Their left borders, and the right one of the last, in pixels of `mpp`.
+    y : (rows + 1,) int64
+    mpp : float
+    """
+
+    x: NDArray[np.int64]
+    y: NDArray[np.int64]
+    mpp: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,81 +61,42 @@ class SlidePlan:
 
     Attributes
     ----------
-    cell_lattice, tissue_lattice
+    grid : CoreGrid
+        Of the fields in which things are looked for.
     chosen : (rows, columns) bool
-        The cell fields.
-    tissue, cells : tuple of Stretch
-        In row-major order.
+        Those of them that are looked at.
+    stages : dict of str to tuple of Stretch
+        By kind; a stage comes after the one before. Stretches are in row-major order.
+    needs : mapping of str to tuple of str
+        Names of the stretches that must be stored before a stretch, by its name; one without an entry needs
+        none.
     """
 
-    cell_lattice: CellLattice
-    tissue_lattice: TissueLattice
+    grid: CoreGrid
     chosen: NDArray[np.bool_]
-    tissue: tuple[Stretch, ...]
-    cells: tuple[Stretch, ...]
+    stages: dict[str, tuple[Stretch, ...]]
+    needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
-    def tissue_fields(self) -> int:
-        """Number of tissue fields."""
-        return sum(len(stretch.fields) for stretch in self.tissue)
+    def stretches(self) -> list[Stretch]:
+        """All of them, stage by stage."""
+        return [stretch for stage in self.stages.values() for stretch in stage]
 
     @property
-    def cell_fields(self) -> int:
-        """Number of cell fields."""
-        return sum(len(stretch.fields) for stretch in self.cells)
-
-    def needed_by(self, stretch: Stretch) -> list[str]:
-        """Names of the tissue stretches that a stretch of cells looks at."""
-        owners = self.tissue_lattice.owners(context_box(stretch))
-        side = STRETCH["tissue"]
-        near = {(column // side, row // side) for column, row in owners}
-        return [part.name for part in self.tissue if (part.column, part.row) in near]
+    def field_counts(self) -> dict[str, int]:
+        """Number of fields by kind."""
+        return {
+            kind: sum(len(stretch.fields) for stretch in stretches) for kind, stretches in self.stages.items()
+        }
 
 
-def plan_slide(slide: Slide, mask: NDArray[np.bool_], region: Region | None, distance: int) -> SlidePlan:
-    """Choose the fields of a slide.
-
-    Parameters
-    ----------
-    slide : Slide
-    mask : (H, W) bool
-        Where there is tissue, at `MASK_MPP`.
-    region : Region, optional
-        Replaces the mask.
-    distance : int
-        Of the peak rule, pixels of 0.2 µm.
-    """
-    cell_lattice, tissue_lattice = CellLattice.of(slide), TissueLattice.of(slide)
-    reach = _REACH * distance
-    if region is None:
-        chosen = _with_tissue(cell_lattice, mask, reach)
-    else:
-        chosen = _with_region(cell_lattice, region, slide, reach)
-    rows, columns = np.nonzero(chosen)
-    fields = list(zip(columns.tolist(), rows.tolist(), strict=True))
-    looked_at = {owner for field in fields for owner in tissue_lattice.owners(CellLattice.context(*field))}
-    return SlidePlan(
-        cell_lattice,
-        tissue_lattice,
-        chosen,
-        tuple(_stretches("tissue", looked_at)),
-        tuple(_stretches("cells", fields)),
-    )
+def stretch_name(kind: str, column: int, row: int) -> str:
+    """See `Stretch.name`."""
+    return f"{kind}-{row:04}-{column:04}"
 
 
-def context_box(stretch: Stretch) -> Box:
-    """The part of the tissue map that a stretch's fields look at; it may leave the map."""
-    boxes = [CellLattice.context(*field) for field in stretch.fields]
-    return Box(
-        min(box.x0 for box in boxes),
-        min(box.y0 for box in boxes),
-        max(box.x1 for box in boxes),
-        max(box.y1 for box in boxes),
-    )
-
-
-def _stretches(kind: Kind, fields: Iterable[tuple[int, int]]) -> Iterator[Stretch]:
-    side = STRETCH[kind]
+def stretches_of(kind: str, fields: Iterable[tuple[int, int]], side: int) -> Iterator[Stretch]:
+    """Put fields into stretches of `side` × `side`."""
     groups: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for column, row in sorted(fields, key=lambda field: field[::-1]):
         groups.setdefault((row // side, column // side), []).append((column, row))
@@ -137,14 +104,56 @@ def _stretches(kind: Kind, fields: Iterable[tuple[int, int]]) -> Iterator[Stretc
         yield Stretch(kind, column, row, tuple(members))
 
 
-def _with_tissue(lattice: CellLattice, mask: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
-    """Fields whose core, widened by `reach` pixels, holds a pixel of the mask."""
+def fields_of(chosen: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Column and row of the fields that are looked at, in row-major order."""
+    rows, columns = np.nonzero(chosen)
+    return list(zip(columns.tolist(), rows.tolist(), strict=True))
+
+
+def choose_fields(
+    grid: CoreGrid, slide: Slide, mask: NDArray[np.bool_], region: Region | None, reach: int
+) -> NDArray[np.bool_]:
+    """Which fields to look at: those whose core, widened by `reach` pixels, holds tissue or region.
+
+    Parameters
+    ----------
+    grid : CoreGrid
+    slide : Slide
+    mask : (H, W) bool
+        Where there is tissue, at `MASK_MPP`.
+    region : Region, optional
+        Replaces the mask.
+    reach : int
+        So far beyond a field's core its findings can decide which of its neighbor's stay.
+
+    Returns
+    -------
+    (rows, columns) bool
+    """
+    return _with_tissue(grid, mask, reach) if region is None else _with_region(grid, region, slide, reach)
+
+
+def looked_at(plan: SlidePlan, region: Region | None, slide: Slide) -> NDArray[np.float32]:
+    """Share of each mask pixel that was looked at, (H, W): of the fields' cores, or of the region."""
+    width, height = slide.size_at(MASK_MPP)
+    if region is not None:
+        scale = (MASK_MPP / slide.mpp[0], MASK_MPP / slide.mpp[1])
+        return region.share_of_pixels(width, height, scale)
+    rows, columns = (
+        np.searchsorted(borders[1:-1] * plan.grid.mpp, (np.arange(side) + 0.5) * MASK_MPP, side="right")
+        for borders, side in ((plan.grid.y, height), (plan.grid.x, width))
+    )
+    share: NDArray[np.float32] = plan.chosen[np.ix_(rows, columns)].astype(np.float32)
+    return share
+
+
+def _with_tissue(grid: CoreGrid, mask: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
     sums = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1), np.int64)
     sums[1:, 1:] = mask.cumsum(axis=0).cumsum(axis=1)
-    scale = MASK_MPP / CELL_MPP
+    scale = MASK_MPP / grid.mpp
     (y0, y1), (x0, x1) = (
-        _covered(count, length, reach, scale)
-        for count, length in ((lattice.rows, mask.shape[0]), (lattice.columns, mask.shape[1]))
+        _covered(borders, length, reach, scale)
+        for borders, length in ((grid.y, mask.shape[0]), (grid.x, mask.shape[1]))
     )
     counts = sums[np.ix_(y1, x1)] - sums[np.ix_(y0, x1)] - sums[np.ix_(y1, x0)] + sums[np.ix_(y0, x0)]
     chosen: NDArray[np.bool_] = counts > 0
@@ -152,29 +161,31 @@ def _with_tissue(lattice: CellLattice, mask: NDArray[np.bool_], reach: int) -> N
 
 
 def _covered(
-    count: int, length: int, reach: int, scale: float
+    borders: NDArray[np.int64], length: int, reach: int, scale: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """First and last + 1 mask pixel that each widened core touches."""
-    start = np.arange(count) * CORE
-    first = np.floor((start - reach) / scale).astype(np.int64)
-    last = np.ceil((start + CORE + reach) / scale).astype(np.int64)
+    first = np.floor((borders[:-1] - reach) / scale).astype(np.int64)
+    last = np.ceil((borders[1:] + reach) / scale).astype(np.int64)
     return first.clip(0, length), last.clip(0, length)
 
 
-def _with_region(lattice: CellLattice, region: Region, slide: Slide, reach: int) -> NDArray[np.bool_]:
-    """Fields whose core, widened by `reach` pixels, holds a part of the region."""
-    chosen = np.zeros((lattice.rows, lattice.columns), np.bool_)
-    scale_x, scale_y = (CELL_MPP / mpp for mpp in slide.mpp)
+def _with_region(grid: CoreGrid, region: Region, slide: Slide, reach: int) -> NDArray[np.bool_]:
+    chosen = np.zeros((len(grid.y) - 1, len(grid.x) - 1), np.bool_)
+    scale_x, scale_y = (grid.mpp / mpp for mpp in slide.mpp)
     x0, y0, x1, y1 = region.bounds
-    for row in _range(y0 / scale_y, y1 / scale_y, reach, lattice.rows):
-        for column in _range(x0 / scale_x, x1 / scale_x, reach, lattice.columns):
-            left, top = column * CORE - reach, row * CORE - reach
-            side = CORE + 2 * reach
+    for row in _range(grid.y, y0 / scale_y - reach, y1 / scale_y + reach):
+        for column in _range(grid.x, x0 / scale_x - reach, x1 / scale_x + reach):
             chosen[row, column] = region.touches(
-                left * scale_x, top * scale_y, (left + side) * scale_x, (top + side) * scale_y
+                (grid.x[column] - reach) * scale_x,
+                (grid.y[row] - reach) * scale_y,
+                (grid.x[column + 1] + reach) * scale_x,
+                (grid.y[row + 1] + reach) * scale_y,
             )
     return chosen
 
 
-def _range(start: float, stop: float, reach: int, count: int) -> range:
-    return range(max(0, int((start - reach) // CORE)), min(count, int((stop + reach) // CORE) + 1))
+def _range(borders: NDArray[np.int64], start: float, stop: float) -> range:
+    """The cores that [start, stop] touches."""
+    first = int(np.searchsorted(borders[1:], start))
+    last = int(np.searchsorted(borders[:-1], stop, side="right"))
+    return range(first, last)

@@ -13,8 +13,8 @@ from softctm.errors import SlideError
 from softctm.slides.pyramid import Pyramid
 from softctm.slides.resampling import axis_resampling, resample
 
-COARSE_MPP = 0.30
-"""µm per pixel beyond which nuclei lose their texture; a warning says so."""
+_COARSE = 1.5
+"""A slide whose pixels are so much larger than those that networks know is warned of."""
 COARSEST_MPP = 1.0
 """µm per pixel beyond which nuclei cannot be told apart; an error."""
 
@@ -48,8 +48,6 @@ class Slide:
         Level-0 pixels.
     mpp : (float, float)
         µm per level-0 pixel along x and y.
-    warnings : tuple of str
-        What is lost at this resolution.
 
     Raises
     ------
@@ -62,12 +60,6 @@ class Slide:
         self._pyramid = pyramid
         self.width, self.height = pyramid.levels[0].width, pyramid.levels[0].height
         self.mpp = _checked_mpp(path, pyramid.mpp, mpp)
-        self.warnings: tuple[str, ...] = ()
-        if max(self.mpp) > COARSE_MPP:
-            self.warnings = (
-                f"{path}: {max(self.mpp):.3g} µm per pixel is coarser than the 0.2 that the networks know; "
-                "fine structure of nuclei is missing, expect more wrong classes and missed cells",
-            )
 
     @property
     def width_um(self) -> float:
@@ -83,6 +75,15 @@ class Slide:
     def level_count(self) -> int:
         """Resolutions that the file holds."""
         return len(self._pyramid.levels)
+
+    def warnings_at(self, mpp: float) -> tuple[str, ...]:
+        """What is lost if networks that know `mpp` µm per pixel look at the slide."""
+        if max(self.mpp) <= _COARSE * mpp:
+            return ()
+        return (
+            f"{self.path}: {max(self.mpp):.3g} µm per pixel is coarser than the {mpp:g} that the networks "
+            "know; fine structure of nuclei is missing, expect more wrong classes and missed cells",
+        )
 
     def size_at(self, mpp: float) -> tuple[int, int]:
         """Width and height of the slide at a resolution, pixels, rounded up."""

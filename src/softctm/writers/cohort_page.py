@@ -13,31 +13,15 @@ from string import Template
 import numpy as np
 from PIL import Image
 
-from softctm.writers.cohort_table import CohortRow
+from softctm.writers.cohort_table import CohortColumns, CohortRow, PageColumn
 
 _MOST_PICTURES = 200
 """Slides up to which the pictures are in the page, some 100 kB each; beyond, small ones link to the files."""
 _LARGE, _SMALL = 1400, 200
 _BINS = 20
 
-_COLUMNS = (
-    ("Tissue, mm²", "tissue_mm2", "", 2),
-    ("Cancer area, mm²", "mm2", "cancer_area", 2),
-    ("Tumor cells", "tumor_cells", "", 0),
-    ("Background cells", "background_cells", "", 0),
-    ("Tumor purity", "tumor_purity", "", 3),
-    ("Purity in cancer area", "tumor_purity", "cancer_area", 3),
-    ("Tumor cells per mm² in cancer area", "tumor_cells_per_mm2", "cancer_area", 0),
-    ("Background cells per mm² in cancer area", "background_cells_per_mm2", "cancer_area", 0),
-    ("Background cells per mm² outside", "background_cells_per_mm2", "outside_cancer_area", 0),
-)
-"""Head, number, part of the slide, decimals."""
 
-_PLOTS = (4, 6, 7)
-"""Columns of which the distribution is drawn."""
-
-
-def cohort_page(rows: Sequence[CohortRow], overviews: Mapping[str, Path]) -> bytes:
+def cohort_page(rows: Sequence[CohortRow], overviews: Mapping[str, Path], columns: CohortColumns) -> bytes:
     """The page.
 
     Parameters
@@ -45,6 +29,7 @@ def cohort_page(rows: Sequence[CohortRow], overviews: Mapping[str, Path]) -> byt
     rows : sequence of CohortRow
     overviews : mapping of str to Path
         The pictures of the slides that are done, by name, beside the page in their folders.
+    columns : CohortColumns
 
     Returns
     -------
@@ -53,16 +38,18 @@ def cohort_page(rows: Sequence[CohortRow], overviews: Mapping[str, Path]) -> byt
     """
     done = [row for row in rows if row.record is not None]
     failed = [row for row in rows if row.error is not None]
-    heads = [_head("Slide", "text"), *(_head(name, "number") for name, *_ in _COLUMNS)]
+    heads = [_head("Slide", "text"), *(_head(column.name, "number") for column in columns.page)]
     waiting = len(rows) - len(done) - len(failed)
     summary = f"{len(done)} of {len(rows)} slides" + (f", {len(failed)} failed" if failed else "")
     page = Template(resources.files("softctm.writers").joinpath("templates/cohort.html").read_text("utf-8"))
     return page.substitute(
         title=f"Cohort of {len(rows)} slide{'s' if len(rows) != 1 else ''}",
         summary=summary + (f", {waiting} still waiting" if waiting else ""),
-        plots=_plots(done) if len(done) > 1 else "",
+        plots=_plots(done, columns.page) if len(done) > 1 else "",
         heads="".join(heads),
-        rows="\n".join(_row(row, overviews.get(row.name), len(done) <= _MOST_PICTURES) for row in done),
+        rows="\n".join(
+            _row(row, columns.page, overviews.get(row.name), len(done) <= _MOST_PICTURES) for row in done
+        ),
         failures=_failures(failed) if failed else "",
     ).encode("utf-8", "backslashreplace")
 
@@ -71,12 +58,12 @@ def _head(name: str, kind: str) -> str:
     return f'<th scope="col"><button type="button" data-kind="{kind}">{escape(name)}</button></th>'
 
 
-def _row(row: CohortRow, overview: Path | None, with_pictures: bool) -> str:
+def _row(row: CohortRow, columns: Sequence[PageColumn], overview: Path | None, with_pictures: bool) -> str:
     cells = [f"<td>{_picture(row.name, overview, with_pictures)}</td>"]
     cells.append(f'<td data-value="{escape(row.name)}">{escape(row.name)}</td>')
-    for _, name, part, decimals in _COLUMNS:
-        value = row.number(name, part)
-        shown = "–" if value is None else f"{value:,.{decimals}f}"
+    for column in columns:
+        value = row.number(column.path)
+        shown = "–" if value is None else f"{value:,.{column.decimals}f}"
         cells.append(f'<td data-value="{"" if value is None else value}">{shown}</td>')
     return f"<tr>{''.join(cells)}</tr>"
 
@@ -106,19 +93,19 @@ def _failures(failed: Sequence[CohortRow]) -> str:
     )
 
 
-def _plots(done: Sequence[CohortRow]) -> str:
+def _plots(done: Sequence[CohortRow], columns: Sequence[PageColumn]) -> str:
     figures = []
-    for index in _PLOTS:
-        name, number, part, decimals = _COLUMNS[index]
-        values = [value for row in done if (value := row.number(number, part)) is not None]
-        if values:
-            figures.append(_histogram(name, np.array(values, float), decimals))
+    for column in columns:
+        values = [value for row in done if (value := row.number(column.path)) is not None]
+        if column.is_plotted and values:
+            figures.append(_histogram(column, np.array(values, float)))
     return f'<h2>Distributions</h2>\n<div class="plots">{"".join(figures)}</div>'
 
 
-def _histogram(name: str, values: np.ndarray, decimals: int) -> str:
-    """Slides a bin, as an SVG with its axis; purity from 0 to 1, densities from 0 on."""
-    top = 1.0 if decimals == 3 else max(float(values.max()), 1.0)
+def _histogram(column: PageColumn, values: np.ndarray) -> str:
+    """Slides a bin, as an SVG with its axis, from 0 on."""
+    name, decimals = column.name, column.decimals
+    top = column.highest or max(float(values.max()), 1.0)
     counts, edges = np.histogram(values, _BINS, (0, top))
     highest = counts.max()
     bars = []

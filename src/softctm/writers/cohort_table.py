@@ -8,14 +8,51 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-_PARTS = ("", "cancer_area", "outside_cancer_area")
-_NUMBERS = (
-    "background_cells",
-    "tumor_cells",
-    "tumor_purity",
-    "background_cells_per_mm2",
-    "tumor_cells_per_mm2",
-)
+
+@dataclass(frozen=True)
+class TableColumn:
+    """A column of `cohort.csv`.
+
+    Attributes
+    ----------
+    name : str
+    path : tuple of str
+        Where `slide.json` holds it.
+    """
+
+    name: str
+    path: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PageColumn:
+    """A column of `cohort.html`.
+
+    Attributes
+    ----------
+    name : str
+    path : tuple of str
+        Where `slide.json` holds it.
+    decimals : int
+    is_plotted : bool
+        Whether its distribution is drawn.
+    highest : float or None
+        Where the drawing ends; by default at the largest value.
+    """
+
+    name: str
+    path: tuple[str, ...]
+    decimals: int = 0
+    is_plotted: bool = False
+    highest: float | None = None
+
+
+@dataclass(frozen=True)
+class CohortColumns:
+    """The numbers of what was looked for, in the table and on the page."""
+
+    table: tuple[TableColumn, ...]
+    page: tuple[PageColumn, ...]
 
 
 @dataclass
@@ -41,22 +78,22 @@ class CohortRow:
         """`complete`, `failed` or `waiting`."""
         return "complete" if self.record else "failed" if self.error else "waiting"
 
-    def number(self, name: str, part: str = "") -> Any:
-        """One of the slide's numbers, of the whole or of a part of it; None where it is not known."""
-        if self.record is None:
-            return None
-        return (self.record[part] if part else self.record).get(name)
+    def number(self, path: Sequence[str]) -> Any:
+        """One of the slide's numbers, by its place in the record; None where it is not known."""
+        value: Any = self.record
+        for name in path:
+            value = value.get(name) if value is not None else None
+        return value
 
 
-def cohort_csv(rows: Sequence[CohortRow]) -> bytes:
+def cohort_csv(rows: Sequence[CohortRow], columns: CohortColumns) -> bytes:
     """The table, UTF-8; empty where a number is not known."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    numbers = [(name, part) for part in _PARTS for name in _NUMBERS]
     writer.writerow(
         (
-            *("slide", "path", "status", "error", "tissue_mm2", "cancer_area_mm2"),
-            *(f"{part}_{name}" if part else name for name, part in numbers),
+            *("slide", "path", "status", "error"),
+            *(column.name for column in columns.table),
             *("mpp_x", "mpp_y", "width", "height", "seconds", "warnings"),
         )
     )
@@ -67,8 +104,7 @@ def cohort_csv(rows: Sequence[CohortRow]) -> bytes:
         writer.writerow(
             (
                 *(row.name, row.path, row.status, row.error),
-                *(row.number("tissue_mm2"), row.number("mm2", "cancer_area")),
-                *(row.number(name, part) for name, part in numbers),
+                *(row.number(column.path) for column in columns.table),
                 *(*mpp, slide.get("width"), slide.get("height")),
                 *(record.get("seconds", {}).get("total"), "; ".join(record.get("warnings", ()))),
             )

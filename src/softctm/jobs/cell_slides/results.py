@@ -1,64 +1,48 @@
-"""From the state of a slide that is done to its files."""
+"""From the state of a slide whose cells are found to its files."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from softctm.jobs.slide_cells import slide_cells
-from softctm.jobs.slide_detector import cancer_class
-from softctm.jobs.slide_plan import SlidePlan
-from softctm.jobs.slide_state import SlideState, empty_map
-from softctm.jobs.slide_statistics import SlideStatistics, cancer_share, looked_at
+from softctm.jobs.cell_slides.detector import cancer_class, peak_distance
+from softctm.jobs.cell_slides.merge import slide_cells
+from softctm.jobs.cell_slides.statistics import SlideStatistics, cancer_share
+from softctm.jobs.cell_slides.tissue_map import TissueMap, empty_map
+from softctm.jobs.slide_plan import looked_at
+from softctm.jobs.slide_tasks import OVERVIEW_FILE, FinishedSlide
 from softctm.pair import TISSUE_MPP
-from softctm.slides.lattice import Box
-from softctm.slides.mask import MASK_MPP, Overview
-from softctm.slides.region import Region
-from softctm.slides.slide import Slide
+from softctm.slides.lattice import Box, TissueLattice
+from softctm.slides.mask import MASK_MPP
 from softctm.storage.files import write_bytes_atomically
-from softctm.writers.slide_formats import ALWAYS, FORMATS
+from softctm.writers.slide_formats import FORMATS
 from softctm.writers.slide_overview import OverviewContent, draw_overview
 from softctm.writers.tissue_pyramid import write_tissue_pyramid
 
 if TYPE_CHECKING:
     from softctm.model import Model
 
-TISSUE_FILE, OVERVIEW_FILE = "tissue.tif", "overview.png"
-
-
-@dataclass(frozen=True, eq=False)
-class FinishedSlide:
-    """A slide whose stretches are all stored.
-
-    Attributes
-    ----------
-    slide, state, plan
-    overview : Overview
-    mask : (H, W) bool
-    region : Region or None
-    distance : int
-        Of the peak rule, pixels of 0.2 µm.
-    """
-
-    slide: Slide
-    state: SlideState
-    plan: SlidePlan
-    overview: Overview
-    mask: NDArray[np.bool_]
-    region: Region | None
-    distance: int
+TISSUE_FILE = "tissue.tif"
 
 
 def write_cells(
-    done: FinishedSlide, formats: Sequence[str], statistics: SlideStatistics | None = None
+    done: FinishedSlide, distance: int, formats: Sequence[str], statistics: SlideStatistics | None = None
 ) -> None:
     """Write the cells in several formats in one pass, and count them.
+
+    Parameters
+    ----------
+    done : FinishedSlide
+    distance : int
+        Of the peak rule, pixels of 0.2 µm.
+    formats : sequence of str
+        Of `FORMATS`.
+    statistics : SlideStatistics, optional
+        What counts them.
 
     Raises
     ------
@@ -73,7 +57,8 @@ def write_cells(
         ]
         if statistics is not None:
             adds.append(statistics.add)
-        for _, cells in slide_cells(done.state, done.plan.cells, done.slide, done.region, done.distance):
+        stretches = done.plan.stages["cells"]
+        for _, cells in slide_cells(done.state, stretches, done.slide, done.region, distance):
             for add in adds:
                 add(cells)
 
@@ -93,14 +78,15 @@ def write_results(done: FinishedSlide, model: Model, formats: Sequence[str]) -> 
     UsageError
         If a format's library is not installed.
     """
-    lattice = done.plan.tissue_lattice
-    cancer = cancer_share(done.state, lattice, cancer_class(model), done.mask.shape)
+    lattice = TissueLattice.of(done.slide)
+    tissue_map = TissueMap(done.state, lattice)
+    cancer = cancer_share(tissue_map, cancer_class(model), done.mask.shape)
     statistics = SlideStatistics(done.mask, looked_at(done.plan, done.region, done.slide), cancer)
-    write_cells(done, formats, statistics)
+    write_cells(done, peak_distance(model), formats, statistics)
     names = model.tissue.head.classes
 
     def read_map(x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
-        found = done.state.tissue_map(Box(x, y, x + width, y + height), lattice)
+        found = tissue_map.window(Box(x, y, x + width, y + height))
         return empty_map(len(names), height, width) if found is None else found
 
     write_tissue_pyramid(
@@ -111,11 +97,6 @@ def write_results(done: FinishedSlide, model: Model, formats: Sequence[str]) -> 
         done.state.folder / OVERVIEW_FILE, draw_overview(_overview(done, statistics, numbers))
     )
     return numbers
-
-
-def result_files(folder: Path) -> list[Path]:
-    """The files that every finished slide has beside its `slide.json`."""
-    return [folder / TISSUE_FILE, folder / OVERVIEW_FILE, *(folder / FORMATS[name][0] for name in ALWAYS)]
 
 
 def _overview(done: FinishedSlide, statistics: SlideStatistics, numbers: dict[str, Any]) -> OverviewContent:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from softctm.jobs.slide_plan import Stretch
 from softctm.jobs.slide_state import SlideState
+from softctm.jobs.slide_stretches import FieldPlace
 from softctm.pair import CELL_MPP
 from softctm.slides.lattice import core_of
 from softctm.slides.region import Region
@@ -17,12 +18,10 @@ from softctm.slides.seams import duplicates, near_seam
 from softctm.slides.slide import Slide
 from softctm.writers.slide_points import SlideCells
 
-Field = tuple[int, int]
-
 
 def slide_cells(
     state: SlideState, stretches: Sequence[Stretch], slide: Slide, region: Region | None, distance: int
-) -> Iterator[tuple[Field, SlideCells]]:
+) -> Iterator[tuple[FieldPlace, SlideCells]]:
     """The cells of a slide, a field at a time, fields in row-major order, cells as they were found.
 
     Two passes over what is stored: one for the few cells near seams, one for all. In memory are those few,
@@ -46,7 +45,7 @@ def slide_cells(
     """
     gone = _duplicates(state, stretches, distance)
     for _, row_of_stretches in groupby(stretches, key=lambda stretch: stretch.row):
-        cells = np.concatenate([state.cells(stretch) for stretch in row_of_stretches])
+        cells = np.concatenate([_stored(state, stretch) for stretch in row_of_stretches])
         cells = cells[~np.isin(_place(cells), gone)]
         column, row = core_of(cells["x"], cells["y"])
         order = np.lexsort((column, row))
@@ -60,11 +59,17 @@ def slide_cells(
                 yield (int(column[start]), int(row[start])), found
 
 
+def _stored(state: SlideState, stretch: Stretch) -> NDArray[np.void]:
+    """A stretch's cells, (N,) `CELL_RECORD`."""
+    found: NDArray[np.void] = np.load(state.file(stretch.name))
+    return found
+
+
 def _duplicates(state: SlideState, stretches: Sequence[Stretch], distance: int) -> NDArray[np.int64]:
     """Places of the cells that go, because another field's stays."""
     parts = []
     for stretch in stretches:
-        cells = state.cells(stretch)
+        cells = _stored(state, stretch)
         parts.append(cells[near_seam(cells["x"], cells["y"], distance)])
     if not parts:
         return np.zeros(0, np.int64)

@@ -1,4 +1,4 @@
-"""What a slide's job needs of a detector, and what it depends on."""
+"""What is needed of a detector that finds cells on slides, and what its findings depend on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DEFAULT_DISTANCE = 3
 
 
 class FieldDetector(Protocol):
-    """What the job needs of a `softctm.inference.detector.Detector`."""
+    """What is used of a `softctm.inference.detector.Detector`."""
 
     model: Model
     notice: str | None

@@ -7,13 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from softctm.jobs.slide_plan import SlidePlan
-from softctm.jobs.slide_state import SlideState
-from softctm.pair import CELL_MPP, TISSUE_MPP
-from softctm.slides.lattice import CORE, Box, TissueLattice
+from softctm.jobs.cell_slides.tissue_map import TissueMap
+from softctm.pair import TISSUE_MPP
+from softctm.slides.lattice import Box
 from softctm.slides.mask import MASK_MPP
-from softctm.slides.region import Region
-from softctm.slides.slide import Slide
 from softctm.writers.slide_points import SlideCells
 
 _CANCER = 128
@@ -73,28 +70,12 @@ class SlideStatistics:
         }
 
 
-def looked_at(plan: SlidePlan, region: Region | None, slide: Slide) -> NDArray[np.float32]:
-    """Share of each mask pixel that was looked at, (H, W)."""
-    width, height = slide.size_at(MASK_MPP)
-    if region is not None:
-        scale = (MASK_MPP / slide.mpp[0], MASK_MPP / slide.mpp[1])
-        return region.share_of_pixels(width, height, scale)
-    core = CORE * CELL_MPP
-    rows, columns = (((np.arange(side) + 0.5) * MASK_MPP // core).astype(int) for side in (height, width))
-    rows, columns = rows.clip(0, plan.chosen.shape[0] - 1), columns.clip(0, plan.chosen.shape[1] - 1)
-    share: NDArray[np.float32] = plan.chosen[np.ix_(rows, columns)].astype(np.float32)
-    return share
-
-
-def cancer_share(
-    state: SlideState, lattice: TissueLattice, cancer: int, shape: tuple[int, int]
-) -> NDArray[np.float32]:
+def cancer_share(tissue_map: TissueMap, cancer: int, shape: tuple[int, int]) -> NDArray[np.float32]:
     """Share of each mask pixel that is cancer area by the stored tissue map, (H, W).
 
     Parameters
     ----------
-    state : SlideState
-    lattice : TissueLattice
+    tissue_map : TissueMap
     cancer : int
         Number of the tissue class.
     shape : (int, int)
@@ -106,9 +87,9 @@ def cancer_share(
         for column in range(0, shape[1], step):
             h, w = min(step, shape[0] - row), min(step, shape[1] - column)
             box = Box(*(side * _BLOCK for side in (column, row, column + w, row + h)))
-            tissue_map = state.tissue_map(box, lattice)
-            if tissue_map is not None:
-                is_cancer = tissue_map[cancer] >= _CANCER
+            window = tissue_map.window(box)
+            if window is not None:
+                is_cancer = window[cancer] >= _CANCER
                 blocks = is_cancer.reshape(h, _BLOCK, w, _BLOCK)
                 share[row : row + h, column : column + w] = blocks.mean(axis=(1, 3), dtype=np.float32)
     return share

@@ -1,0 +1,168 @@
+"""The two kinds of field in which cells are looked for: tissue, and the cells in it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from softctm.jobs.cell_slides.detector import FieldDetector, cancer_class
+from softctm.jobs.cell_slides.plan import context_box, square_box
+from softctm.jobs.cell_slides.tissue_map import TissueMap, empty_map, packed_square, paste
+from softctm.jobs.slide_plan import Stretch
+from softctm.jobs.slide_state import npy_bytes
+from softctm.jobs.slide_stretches import FieldPlace
+from softctm.pair import CELL_MPP, PATCH_SIZE, TISSUE_MPP, ZOOM
+from softctm.points import CellClass, DetectedCells
+from softctm.slides.lattice import CORE, MARGIN, TISSUE_STRIDE, CellLattice, TissueLattice
+from softctm.slides.slide import Slide
+
+_BLOCKS = 32
+"""Blocks of 512² of the slide at 0.8 µm that are kept for the neighboring tissue fields: 25 MB."""
+
+CELL_RECORD = np.dtype(
+    [
+        ("x", "<i4"),
+        ("y", "<i4"),
+        ("label", "u1"),
+        ("tissue", "u1"),
+        ("score", "<f4"),
+        ("other", "<f4"),
+        ("height", "<f4"),
+    ]
+)
+"""A cell as it is stored: place on the slide (pixels of 0.2 µm), class, probability of cancer area there
+(255 = 1), probabilities of its class and of the other one, blurred foreground."""
+
+
+class TissueFields:
+    """A `FieldKind`: the tissue map.
+
+    Parameters
+    ----------
+    slide : Slide
+    detector : FieldDetector
+    """
+
+    def __init__(self, slide: Slide, detector: FieldDetector) -> None:
+        self._slide, self._detector, self._lattice = slide, detector, TissueLattice.of(slide)
+        self._blocks: OrderedDict[tuple[int, int], NDArray[np.uint8]] = OrderedDict()
+
+    def read(self, field: FieldPlace) -> NDArray[np.uint8]:
+        """See `FieldKind.read`; put together from blocks that the field shares with its neighbors."""
+        column, row = field
+        image = np.empty((PATCH_SIZE, PATCH_SIZE, 3), np.uint8)
+        for down in range(2):
+            for across in range(2):
+                top, left = down * TISSUE_STRIDE, across * TISSUE_STRIDE
+                image[top : top + TISSUE_STRIDE, left : left + TISSUE_STRIDE] = self._block(
+                    column + across, row + down
+                )
+        return image
+
+    def begin(self, stretch: Stretch) -> _TissueSquare:
+        """See `FieldKind.begin`."""
+        return _TissueSquare(self._detector, self._lattice, stretch)
+
+    def _block(self, column: int, row: int) -> NDArray[np.uint8]:
+        place = (column, row)
+        if place not in self._blocks:
+            x, y = column * TISSUE_STRIDE, row * TISSUE_STRIDE
+            self._blocks[place] = self._slide.read(x, y, TISSUE_STRIDE, TISSUE_STRIDE, TISSUE_MPP)
+            if len(self._blocks) > _BLOCKS:
+                self._blocks.popitem(last=False)
+        self._blocks.move_to_end(place)
+        return self._blocks[place]
+
+
+class _TissueSquare:
+    """The part of the tissue map that a stretch's square of the lattice owns."""
+
+    def __init__(self, detector: FieldDetector, lattice: TissueLattice, stretch: Stretch) -> None:
+        self._detector, self._lattice = detector, lattice
+        self._at = square_box(lattice, stretch.column, stretch.row)
+        self._square: NDArray[np.uint8] | None = None
+
+    def add(self, field: FieldPlace, image: NDArray[np.uint8]) -> None:
+        found = self._detector.tissue_map(image)
+        tissue_map = np.rint(found.clip(0, 1) * 255).astype(np.uint8)
+        if self._square is None:
+            self._square = empty_map(len(tissue_map), self._at.height, self._at.width)
+        x, y = TissueLattice.corner(*field)
+        kept = self._lattice.kept(*field)
+        inner = tissue_map[:, kept.y0 - y : kept.y1 - y, kept.x0 - x : kept.x1 - x]
+        paste(inner, kept, self._square, self._at)
+
+    def content(self) -> bytes:
+        assert self._square is not None, "a stretch has a field"
+        return packed_square(self._square)
+
+
+class CellFields:
+    """A `FieldKind`: cells, given the tissue map.
+
+    Parameters
+    ----------
+    slide : Slide
+    detector : FieldDetector
+    tissue_map : TissueMap
+    """
+
+    def __init__(self, slide: Slide, detector: FieldDetector, tissue_map: TissueMap) -> None:
+        self._slide, self._detector, self._map = slide, detector, tissue_map
+
+    def read(self, field: FieldPlace) -> NDArray[np.uint8]:
+        """See `FieldKind.read`."""
+        return self._slide.read(*CellLattice.corner(*field), PATCH_SIZE, PATCH_SIZE, CELL_MPP)
+
+    def begin(self, stretch: Stretch) -> _Cells:
+        """See `FieldKind.begin`."""
+        return _Cells(self._slide, self._detector, self._map, stretch)
+
+
+class _Cells:
+    """The cells that a stretch's fields own."""
+
+    def __init__(
+        self, slide: Slide, detector: FieldDetector, tissue_map: TissueMap, stretch: Stretch
+    ) -> None:
+        self._slide, self._detector = slide, detector
+        self._cancer = cancer_class(detector.model)
+        self._box = context_box(stretch)
+        window = tissue_map.window(self._box)
+        assert window is not None, "the tissue map comes before the cells"
+        self._window = window
+        self._records = [np.zeros(0, CELL_RECORD)]
+
+    def add(self, field: FieldPlace, image: NDArray[np.uint8]) -> None:
+        part, box = CellLattice.context(*field), self._box
+        at = (slice(None), slice(part.y0 - box.y0, part.y1 - box.y0))
+        context = self._window[(*at, slice(part.x0 - box.x0, part.x1 - box.x0))]
+        found = self._detector.find_cells(image, context.astype(np.float32) / np.float32(255))
+        self._records.append(self._owned(field, found, context[self._cancer]))
+
+    def content(self) -> bytes:
+        """(N,) `CELL_RECORD`, in row-major order of fields, then as found."""
+        return npy_bytes(np.concatenate(self._records))
+
+    def _owned(self, field: FieldPlace, found: DetectedCells, cancer: NDArray[np.uint8]) -> NDArray[np.void]:
+        """The cells whose points lie in the field's core and on the slide."""
+        points, probability = found.points, found.probability
+        corner_x, corner_y = CellLattice.corner(*field)
+        x, y = points.x + np.int32(corner_x), points.y + np.int32(corner_y)
+        owned = (points.x >= MARGIN) & (points.x < MARGIN + CORE)
+        owned &= (points.y >= MARGIN) & (points.y < MARGIN + CORE)
+        owned &= (x + 0.5) * CELL_MPP < self._slide.width_um
+        owned &= (y + 0.5) * CELL_MPP < self._slide.height_um
+        cells = np.zeros(int(owned.sum()), CELL_RECORD)
+        label = points.label[owned]
+        rows = np.arange(len(label))
+        chosen = probability[owned]
+        cells["x"], cells["y"], cells["label"] = x[owned], y[owned], label
+        cells["tissue"] = cancer[points.y[owned] // ZOOM, points.x[owned] // ZOOM]
+        cells["score"] = points.score[owned]
+        other = CellClass.BACKGROUND + CellClass.TUMOR - label.astype(np.int64)
+        cells["other"] = chosen[rows, other].clip(0, 1)
+        cells["height"] = found.height[owned]
+        return cells

@@ -1,0 +1,84 @@
+"""The tissue map of a slide while it is made: squares of it on disk, and windows from them."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections import OrderedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from softctm.jobs.cell_slides.plan import square_box, squares_of
+from softctm.jobs.slide_plan import stretch_name
+from softctm.jobs.slide_state import SlideState, npy_bytes
+from softctm.slides.lattice import Box, TissueLattice
+
+_SQUARES = 4
+"""Squares of the tissue map that are kept for the next windows: 8 MB each with two classes."""
+
+BACKGROUND = 255
+"""Of the tissue map's first class where nobody looked: outside of the slide, and where it has no tissue."""
+
+
+class TissueMap:
+    """The stored tissue map of a slide.
+
+    Parameters
+    ----------
+    state : SlideState
+        Holds squares of it as `packed_square` makes them.
+    lattice : TissueLattice
+    """
+
+    def __init__(self, state: SlideState, lattice: TissueLattice) -> None:
+        self._state, self.lattice = state, lattice
+        self._squares: OrderedDict[tuple[int, int], NDArray[np.uint8]] = OrderedDict()
+
+    def window(self, box: Box) -> NDArray[np.uint8] | None:
+        """A window, (C, h, w) uint8; None where nobody looked at any of it.
+
+        Background where nobody looked, and outside of the slide.
+        """
+        window = None
+        for column, row in squares_of(box, self.lattice):
+            square = self._square(column, row)
+            if square is not None:
+                window = empty_map(len(square), box.height, box.width) if window is None else window
+                paste(square, square_box(self.lattice, column, row), window, box)
+        return window
+
+    def _square(self, column: int, row: int) -> NDArray[np.uint8] | None:
+        """What is stored of a square of the lattice, None where nobody looked."""
+        place = (column, row)
+        if place not in self._squares:
+            file = self._state.file(stretch_name("tissue", *place))
+            if not file.is_file():
+                return None
+            self._squares[place] = np.load(io.BytesIO(zlib.decompress(file.read_bytes())))
+            if len(self._squares) > _SQUARES:
+                self._squares.popitem(last=False)
+        self._squares.move_to_end(place)
+        return self._squares[place]
+
+
+def packed_square(square: NDArray[np.uint8]) -> bytes:
+    """The part of the map that a stretch's square of the lattice owns, (C, h, w) uint8, as it is stored."""
+    return zlib.compress(npy_bytes(square), level=1)
+
+
+def empty_map(classes: int, height: int, width: int) -> NDArray[np.uint8]:
+    """A tissue map of background only, (C, h, w) uint8."""
+    tissue_map = np.zeros((classes, height, width), np.uint8)
+    tissue_map[0] = BACKGROUND
+    return tissue_map
+
+
+def paste(source: NDArray[np.uint8], at: Box, target: NDArray[np.uint8], window: Box) -> None:
+    """Copy what (C, h, w) `source`, lying at `at`, has in common with `target`, lying at `window`."""
+    x0, x1 = max(at.x0, window.x0), min(at.x1, window.x1)
+    y0, y1 = max(at.y0, window.y0), min(at.y1, window.y1)
+    if x0 < x1 and y0 < y1:
+        target[:, y0 - window.y0 : y1 - window.y0, x0 - window.x0 : x1 - window.x0] = source[
+            :, y0 - at.y0 : y1 - at.y0, x0 - at.x0 : x1 - at.x0
+        ]
