@@ -128,6 +128,16 @@ def test_nothing_depends_on_the_size_of_stretches(sides, slide_path, whole, tmp_
     assert contents(tmp_path / "slide") == contents(whole)
 
 
+@pytest.mark.parametrize(("processors", "callers"), [(1, 1), (16, 5)])
+def test_nothing_depends_on_the_number_of_threads(
+    processors, callers, slide_path, whole, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(slide_stretches, "available_processors", lambda: processors)
+    monkeypatch.setattr(FakeDetector, "callers", callers)
+    run(slide_path, tmp_path)
+    assert contents(tmp_path / "slide") == contents(whole)
+
+
 def test_nothing_depends_on_the_order_of_stretches(slide_path, whole, tmp_path, monkeypatch):
     monkeypatch.setattr(cell_plan, "STRETCH", {"tissue": 1, "cells": 2})
     in_order = slide_stretches.StretchWork.run

@@ -13,12 +13,16 @@ from softctm.jobs.slide_plan import SlidePlan
 from softctm.jobs.slide_state import SlideState
 from softctm.jobs.slide_stretches import Seconds, StretchWork, TimedDetector
 from softctm.jobs.slide_tasks import SlideTask, slide_task
+from softctm.ort.processors import available_processors
 from softctm.slides.slide import Slide
 
 if TYPE_CHECKING:
     from softctm.model import Model
 
 FieldDone = Callable[[str], None]
+
+_CALLERS = 2
+"""Fields that are looked at side by side, where each of them would leave processors idle."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +172,7 @@ def load_slide_detector(options: DetectorOptions) -> SlideDetector:
     """
     from softctm.inference import load  # slow to import
 
-    detector: SlideDetector = load.open_detector(options)
+    detector: SlideDetector = load.open_detector(options, callers=min(_CALLERS, available_processors()))
     return detector
 
 
@@ -180,7 +184,8 @@ def begin_work(slide: Slide, detector: SlideDetector, state: SlideState) -> Stre
 
 def measured_facts(detector: SlideDetector, options: DetectorOptions) -> EngineFacts:
     """What is known of a detector; the time for a field of each kind is measured."""
-    seconds = slide_task(detector.model).field_seconds(detector)
+    alone = slide_task(detector.model).field_seconds(detector)
+    seconds = {kind: spent / detector.callers for kind, spent in alone.items()}
     resolved = replace(options, precision=detector.model.precision)
     return EngineFacts(detector.device, detector.notice, detector.model, resolved, seconds)
 

@@ -1,25 +1,26 @@
-"""Compute stretches of a slide: while one field is in the networks, a thread reads the next ones."""
+"""Compute stretches of a slide: fields are read ahead by some threads and looked at by others, in order."""
 
 from __future__ import annotations
 
-import contextlib
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from softctm.errors import PairError, SlideError
-from softctm.inference.stage_times import timed
+from softctm.inference.parallel import in_order
+from softctm.inference.stage_times import add_seconds, timed
 from softctm.jobs.background import Background
 from softctm.jobs.slide_plan import Stretch
 from softctm.jobs.slide_state import SlideState
+from softctm.ort.processors import available_processors
 from softctm.slides.slide import Slide
 
-_AHEAD = 2
-"""Fields that are read ahead, 3 MB each."""
+_MOST_READERS = 8
+"""Threads that read; beyond, even a graphics card gets its fields in time."""
 
 Seconds = dict[str, float]
 FieldPlace = tuple[int, int]
@@ -29,8 +30,11 @@ FieldPlace = tuple[int, int]
 class StretchFindings(Protocol):
     """What is found in a stretch, while its fields are computed."""
 
-    def add(self, field: FieldPlace, image: NDArray[np.uint8]) -> None:
-        """Compute a field; fields come in row-major order."""
+    def look(self, field: FieldPlace, image: NDArray[np.uint8]) -> Any:
+        """What is found in a field; called from as many threads at once as the detector allows."""
+
+    def add(self, field: FieldPlace, found: Any) -> None:
+        """Take what was found in a field; fields come in row-major order."""
 
     def content(self) -> bytes:
         """All of it as it is stored; called in another thread, after the last field."""
@@ -40,14 +44,28 @@ class FieldKind(Protocol):
     """One kind of field: how it is read, and what is looked for in it."""
 
     def read(self, field: FieldPlace) -> NDArray[np.uint8]:
-        """The field's image, (H, W, 3); called in a thread beside the others."""
+        """The field's image, (H, W, 3); called from several threads at once."""
 
     def begin(self, stretch: Stretch) -> StretchFindings:
         """Get ready for a stretch; those that it needs are stored."""
 
 
+@dataclass(frozen=True)
+class _Field:
+    """One field on its way."""
+
+    stretch: Stretch
+    findings: StretchFindings
+    place: FieldPlace
+    image: NDArray[np.uint8]
+
+
 class TimedDetector(Protocol):
     """What the computation of stretches itself wants of a detector."""
+
+    @property
+    def callers(self) -> int:
+        """From how many threads at once it may be called."""
 
     @property
     def seconds_in_networks(self) -> float:
@@ -68,15 +86,16 @@ class StretchWork:
     Attributes
     ----------
     seconds : dict
-        Time spent in `read` (beside the rest, in a thread), in `wait_for_input`, in the kinds by name (the
-        detector), and of these in `networks`.
+        Time spent in `read` and `write` (in threads beside the rest), in the kinds by name (the detector),
+        and of these in `networks`; a mean over the threads that look at fields.
     """
 
     def __init__(
         self, slide: Slide, detector: TimedDetector, state: SlideState, kinds: Mapping[str, FieldKind]
     ) -> None:
         self._slide, self._detector, self._state, self._kinds = slide, detector, state, kinds
-        self.seconds: Seconds = dict.fromkeys(("read", "wait_for_input", *kinds, "networks", "write"), 0.0)
+        self._readers = min(_MOST_READERS, max(1, available_processors() // 2))
+        self.seconds: Seconds = dict.fromkeys(("read", *kinds, "networks", "write"), 0.0)
 
     def run(
         self, stretches: Sequence[Stretch], field_done: Callable[[str], None] = lambda kind: None
@@ -97,53 +116,52 @@ class StretchWork:
             If the state cannot be written.
         """
         open_ones = [stretch for stretch in stretches if not self._state.is_done(stretch)]
-        before = self._detector.seconds_in_networks
-        fields = [(stretch.kind, field) for stretch in open_ones for field in stretch.fields]
+        before, callers = self._detector.seconds_in_networks, self._detector.callers
+        looked_at: Seconds = {}
+        places = ((stretch.kind, place) for stretch in open_ones for place in stretch.fields)
         with (
-            contextlib.closing(self._read_ahead(fields)) as images,
+            closing(in_order(places, self._read, self._readers, "read")) as images,
+            closing(
+                in_order(
+                    self._fields(open_ones, images),
+                    lambda field: self._look(field, looked_at),
+                    callers,
+                    "look",
+                )
+            ) as found_in_fields,
             Background("write") as writing,
         ):
-            for stretch in open_ones:
-                findings = self._kinds[stretch.kind].begin(stretch)
-                for field in stretch.fields:
-                    image = self._next(images)
-                    with timed(self.seconds, stretch.kind), self._named(field):
-                        findings.add(field, image)
-                    field_done(stretch.kind)
-                writing.begin(self._write, stretch, findings)
-        self.seconds["networks"] += self._detector.seconds_in_networks - before
+            for field, found in found_in_fields:
+                field.findings.add(field.place, found)
+                field_done(field.stretch.kind)
+                if field.place == field.stretch.fields[-1]:
+                    writing.begin(self._write, field.stretch, field.findings)
+        looked_at["networks"] = self._detector.seconds_in_networks - before
+        for stage, spent in looked_at.items():
+            add_seconds(self.seconds, stage, spent / callers)
 
-    def _read_ahead(
-        self, fields: Iterable[tuple[str, FieldPlace]]
-    ) -> Generator[NDArray[np.uint8], None, None]:
-        """The fields' images in order, a few of them read in a thread before they are asked for."""
-        executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="read")
-        waiting: deque[Future[NDArray[np.uint8]]] = deque()
-        try:
-            for kind, field in fields:
-                waiting.append(executor.submit(self._read, kind, field))
-                if len(waiting) > _AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            executor.shutdown(wait=True, cancel_futures=True)
+    def _fields(
+        self, stretches: Sequence[Stretch], images: Generator[NDArray[np.uint8], None, None]
+    ) -> Iterator[_Field]:
+        """The fields in order, each with its image."""
+        for stretch in stretches:
+            findings = self._kinds[stretch.kind].begin(stretch)
+            for place in stretch.fields:
+                yield _Field(stretch, findings, place, next(images))
 
-    @contextlib.contextmanager
-    def _named(self, field: FieldPlace) -> Generator[None, None, None]:
-        """Let an error of the networks say on which slide and where."""
+    def _look(self, field: _Field, seconds: Seconds) -> tuple[_Field, Any]:
+        """A field and what is found in it; an error of the networks says on which slide and where."""
         try:
-            yield
+            with timed(seconds, field.stretch.kind):
+                return field, field.findings.look(field.place, field.image)
         except PairError as error:
-            raise SlideError(f"{self._slide.path}: field {field[0]}, {field[1]}: {error}") from error
+            column, row = field.place
+            raise SlideError(f"{self._slide.path}: field {column}, {row}: {error}") from error
 
-    def _next(self, images: Generator[NDArray[np.uint8], None, None]) -> NDArray[np.uint8]:
-        with timed(self.seconds, "wait_for_input"):
-            return next(images)
-
-    def _read(self, kind: str, field: FieldPlace) -> NDArray[np.uint8]:
+    def _read(self, field: tuple[str, FieldPlace]) -> NDArray[np.uint8]:
+        kind, place = field
         with timed(self.seconds, "read"):
-            return self._kinds[kind].read(field)
+            return self._kinds[kind].read(place)
 
     def _write(self, stretch: Stretch, findings: StretchFindings) -> None:
         with timed(self.seconds, "write"):

@@ -25,6 +25,10 @@ class FieldDetector(Protocol):
         """Where the networks really run."""
 
     @property
+    def callers(self) -> int:
+        """From how many threads at once it may be called."""
+
+    @property
     def seconds_in_networks(self) -> float:
         """Time spent so far inside the networks."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
+from concurrent.futures import Future
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +49,8 @@ class TissueFields:
 
     def __init__(self, slide: Slide, detector: FieldDetector) -> None:
         self._slide, self._detector, self._lattice = slide, detector, TissueLattice.of(slide)
-        self._blocks: OrderedDict[tuple[int, int], NDArray[np.uint8]] = OrderedDict()
+        self._blocks: OrderedDict[tuple[int, int], Future[NDArray[np.uint8]]] = OrderedDict()
+        self._lock = threading.Lock()
 
     def read(self, field: FieldPlace) -> NDArray[np.uint8]:
         """See `FieldKind.read`; put together from blocks that the field shares with its neighbors."""
@@ -66,14 +69,20 @@ class TissueFields:
         return _TissueSquare(self._detector, self._lattice, stretch)
 
     def _block(self, column: int, row: int) -> NDArray[np.uint8]:
-        place = (column, row)
-        if place not in self._blocks:
-            x, y = column * TISSUE_STRIDE, row * TISSUE_STRIDE
-            self._blocks[place] = self._slide.read(x, y, TISSUE_STRIDE, TISSUE_STRIDE, TISSUE_MPP)
+        """Read by whoever asks first; the others wait for it."""
+        place, mine = (column, row), Future[NDArray[np.uint8]]()
+        with self._lock:
+            block = self._blocks.setdefault(place, mine)
+            self._blocks.move_to_end(place)
             if len(self._blocks) > _BLOCKS:
                 self._blocks.popitem(last=False)
-        self._blocks.move_to_end(place)
-        return self._blocks[place]
+        if block is mine:
+            x, y = column * TISSUE_STRIDE, row * TISSUE_STRIDE
+            try:
+                mine.set_result(self._slide.read(x, y, TISSUE_STRIDE, TISSUE_STRIDE, TISSUE_MPP))
+            except BaseException as error:
+                mine.set_exception(error)
+        return block.result()
 
 
 class _TissueSquare:
@@ -84,15 +93,19 @@ class _TissueSquare:
         self._at = square_box(lattice, stretch.column, stretch.row)
         self._square: NDArray[np.uint8] | None = None
 
-    def add(self, field: FieldPlace, image: NDArray[np.uint8]) -> None:
+    def look(self, field: FieldPlace, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The part of the field that is kept, (C, h, w)."""
         found = self._detector.tissue_map(image)
-        tissue_map = np.rint(found.clip(0, 1) * 255).astype(np.uint8)
-        if self._square is None:
-            self._square = empty_map(len(tissue_map), self._at.height, self._at.width)
         x, y = TissueLattice.corner(*field)
         kept = self._lattice.kept(*field)
-        inner = tissue_map[:, kept.y0 - y : kept.y1 - y, kept.x0 - x : kept.x1 - x]
-        paste(inner, kept, self._square, self._at)
+        inner = found[:, kept.y0 - y : kept.y1 - y, kept.x0 - x : kept.x1 - x]
+        tissue_map: NDArray[np.uint8] = np.rint(inner.clip(0, 1) * 255).astype(np.uint8)
+        return tissue_map
+
+    def add(self, field: FieldPlace, found: NDArray[np.uint8]) -> None:
+        if self._square is None:
+            self._square = empty_map(len(found), self._at.height, self._at.width)
+        paste(found, self._lattice.kept(*field), self._square, self._at)
 
     def content(self) -> bytes:
         assert self._square is not None, "a stretch has a field"
@@ -135,12 +148,16 @@ class _Cells:
         self._window = window
         self._records = [np.zeros(0, CELL_RECORD)]
 
-    def add(self, field: FieldPlace, image: NDArray[np.uint8]) -> None:
+    def look(self, field: FieldPlace, image: NDArray[np.uint8]) -> NDArray[np.void]:
+        """(N,) `CELL_RECORD`, as they were found."""
         part, box = CellLattice.context(*field), self._box
         at = (slice(None), slice(part.y0 - box.y0, part.y1 - box.y0))
         context = self._window[(*at, slice(part.x0 - box.x0, part.x1 - box.x0))]
         found = self._detector.find_cells(image, context.astype(np.float32) / np.float32(255))
-        self._records.append(self._owned(field, found, context[self._cancer]))
+        return self._owned(field, found, context[self._cancer])
+
+    def add(self, field: FieldPlace, found: NDArray[np.void]) -> None:
+        self._records.append(found)
 
     def content(self) -> bytes:
         """(N,) `CELL_RECORD`, in row-major order of fields, then as found."""
