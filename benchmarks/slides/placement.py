@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
+from scipy.stats import fisher_exact
 
 from softctm.jobs.cohort import run_cohort
 from softctm.jobs.slide_options import SlideOptions
@@ -57,9 +58,11 @@ def agreement(first: Cells, second: Cells) -> dict[str, float]:
 
 
 def at_seams(cells: Cells, other: Cells, width_px: int = 20) -> dict[str, Any]:
-    """Cells a mm², and share that another placement of the lattice finds the same, near seams and elsewhere.
+    """Cells, and share that another placement of the lattice finds the same, near seams and elsewhere.
 
     `cells` are in µm of the slide whose lattice is meant, `other` those of another placement moved there.
+    `class_changed_p` is how often chance alone would make the shares of changed classes differ as much or
+    more (Fisher's exact test; neighbors change together, so that it is rather too small than too large).
     """
     pixel = cells.place / 0.2
     inside = pixel % CORE
@@ -70,6 +73,8 @@ def at_seams(cells: Cells, other: Cells, width_px: int = 20) -> dict[str, Any]:
     same = partners >= 0
     classes = np.zeros(len(same), np.bool_)
     classes[same] = cells.tumor[same] == other.tumor[partners[same]]
+    changed = same & ~classes
+    counts = [[int((part & kind).sum()) for kind in (changed, classes)] for part in (near, ~near)]
     return {
         "near_seams": int(near.sum()),
         "expected_near_seams": round(share * len(near), 1),
@@ -78,6 +83,7 @@ def at_seams(cells: Cells, other: Cells, width_px: int = 20) -> dict[str, Any]:
         "found_again_elsewhere": float(same[~near].mean()),
         "class_changed_near": float(1 - classes[near & same].mean()),
         "class_changed_elsewhere": float(1 - classes[~near & same].mean()),
+        "class_changed_p": float(fisher_exact(counts).pvalue),
     }
 
 
