@@ -25,6 +25,7 @@ COMMANDS = {
     "pretrain": "train a network on single images of other datasets, to start from",
     "train": "train tissue and cell networks",
     "train nuclei": "train networks that find nuclei",
+    "train points": "train networks that outline the nucleus at a point",
     "export": "turn trained networks into a model folder",
     "export nuclei": "turn trained nuclei networks into a model folder",
     "import cellvit": "make a model folder of a published CellViT checkpoint",

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from softctm.commands.shared_options import add_run_folder
-from softctm.datasets.image_registry import IMAGE_DATASETS, load_images
-from softctm.errors import UsageError
+from softctm.commands.shared_options import add_image_data, add_run_folder, add_segmenter, load_image_data
 from softctm.extras import require_extra
 from softctm.terminal.console import ConsoleProgress
 from softctm.training.config import PRETRAINING_PRESETS, with_settings
@@ -16,10 +13,7 @@ from softctm.training.config import PRETRAINING_PRESETS, with_settings
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of `softctm pretrain`."""
     parser.add_argument("task", choices=("tissue", "cells"), help="what to train")
-    parser.add_argument(
-        "--data", action="append", required=True, metavar="NAME=PATH",
-        help=f"a dataset, one of {', '.join(IMAGE_DATASETS)}, and its folder (may be repeated)",
-    )  # fmt: skip
+    add_image_data(parser)
     add_run_folder(parser, "the folder of the pretrained network")
     parser.add_argument(
         "--preset",
@@ -37,6 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE|NAME",
         help="initialization of the encoder, as of `softctm train` (default: random)",
     )
+    add_segmenter(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -44,25 +39,17 @@ def run(args: argparse.Namespace) -> int:
     require_extra("train")
     from softctm.training.loop import LoopConfig
     from softctm.training.pretraining import Pretraining
-    from softctm.training.segmenters import ClassicalSegmenter
+    from softctm.training.segmenters import open_segmenter
 
-    images = {}
-    for given in args.data:
-        name, separator, path = given.partition("=")
-        if not separator:
-            raise UsageError(f"--data {given}: must be NAME=PATH, such as consep=data/consep")
-        if name in images:
-            raise UsageError(f"--data {name}: given twice")
-        images[name] = load_images(name, Path(path))
     preset = with_settings(PRETRAINING_PRESETS[args.preset], args.settings)
     Pretraining(
         args.task,
-        images,
+        load_image_data(args.data),
         args.run_folder,
         preset.of(args.task),
         LoopConfig(args.seed),
         args.encoder_weights,
-        ClassicalSegmenter(),
+        open_segmenter(args.segmenter),
         ConsoleProgress(),
     ).run()
     return 0

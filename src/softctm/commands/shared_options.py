@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from softctm.errors import UsageError
+
 if TYPE_CHECKING:
+    from softctm.datasets.labeled_images import LabeledImage
     from softctm.datasets.ocelot import AnnotatedPair
 
 
@@ -32,6 +36,48 @@ def load_pairs(args: argparse.Namespace) -> list[AnnotatedPair]:
     from softctm.datasets.patients import PatientKey
 
     return DATASETS[args.dataset](args.data, args.subset, PatientKey(args.patient_key))
+
+
+def add_image_data(parser: argparse.ArgumentParser) -> None:
+    """Add `--data NAME=PATH`: datasets of single labeled images."""
+    from softctm.datasets.image_registry import IMAGE_DATASETS
+
+    parser.add_argument(
+        "--data", action="append", required=True, metavar="NAME=PATH",
+        help=f"a dataset, one of {', '.join(IMAGE_DATASETS)}, and its folder (may be repeated)",
+    )  # fmt: skip
+
+
+def load_image_data(given: Sequence[str]) -> dict[str, Sequence[LabeledImage]]:
+    """Dataset → its images, of what `add_image_data` took.
+
+    Raises
+    ------
+    UsageError
+        If a dataset is given twice, or without a folder, or unknown.
+    InputError
+        If a folder is not one of its dataset.
+    """
+    from softctm.datasets.image_registry import load_images
+
+    images: dict[str, Sequence[LabeledImage]] = {}
+    for item in given:
+        name, separator, path = item.partition("=")
+        if not separator:
+            raise UsageError(f"--data {item}: must be NAME=PATH, such as consep=data/consep")
+        if name in images:
+            raise UsageError(f"--data {name}: given twice")
+        images[name] = load_images(name, Path(path))
+    return images
+
+
+def add_segmenter(parser: argparse.ArgumentParser) -> None:
+    """Add `--segmenter`: what outlines nuclei for hard and soft targets."""
+    parser.add_argument(
+        "--segmenter", default="classical", metavar="classical|points|FILE",
+        help="what outlines the annotated nuclei: color deconvolution and watershed; a network guided by the "
+        "points; or such a network, or NuClick's, as an ONNX file (default: classical)",
+    )  # fmt: skip
 
 
 def add_overwrite(parser: argparse.ArgumentParser) -> None:

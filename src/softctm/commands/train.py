@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from softctm.commands.shared_options import add_release, add_run_folder, load_pairs
+from softctm.commands.shared_options import add_release, add_run_folder, add_segmenter, load_pairs
 from softctm.errors import UsageError
 from softctm.extras import require_extra
 from softctm.ort.processors import available_processors
@@ -45,9 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="initialize networks from this run or model, fold by fold, and keep its folds; or from what "
         "`softctm pretrain` made; TASK= where tissue and cells have different ones (may be repeated)",
     )  # fmt: skip
-    parser.add_argument(
-        "--nuclick", type=Path, metavar="ONNX", help="segment nuclei with NuClick, not classically"
-    )
+    add_segmenter(parser)
     parser.add_argument(
         "--precision", choices=("bfloat16", "float32"), default="bfloat16", help="(default: bfloat16)"
     )
@@ -68,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     require_extra("train")
     from softctm.training.cross_validation import EnsembleRun
     from softctm.training.loop import LoopConfig
-    from softctm.training.segmenters import ClassicalSegmenter, NuClickSegmenter
+    from softctm.training.segmenters import open_segmenter
     from softctm.training.starts import open_start
 
     if args.workers is not None and args.workers < 0:
@@ -91,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
             workers=default_workers() if args.workers is None else args.workers,
         ),
         encoder_weights=args.encoder_weights,
-        segmenter=NuClickSegmenter(args.nuclick) if args.nuclick else ClassicalSegmenter(),
+        segmenter=open_segmenter(args.segmenter),
         start=start,
         progress=ConsoleProgress(),
     )

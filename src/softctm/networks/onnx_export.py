@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,7 @@ def export_onnx(
     *,
     always_halve: bool = False,
     limit: int = PROTOBUF_LIMIT,
+    facts: Mapping[str, str] | None = None,
 ) -> bool:
     """Write a module as ONNX: the batch may have any size, other sizes are the example's.
 
@@ -47,6 +48,8 @@ def export_onnx(
         Store weights in 16 bits.
     limit : int
         Largest file, bytes.
+    facts : mapping, optional
+        Metadata of the file.
 
     Returns
     -------
@@ -81,6 +84,7 @@ def export_onnx(
             f"{path}: would take {_size(model) / 2**30:.1f} GB even with 16-bit weights, more than one ONNX "
             "file can hold; import a smaller network"
         )
+    helper.set_model_props(model, dict(facts or {}))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes_atomically(path, model.SerializeToString())
     return halved

@@ -53,7 +53,7 @@ def load_labeled_cells(
     """
 
     def read(image: CellImage) -> Labeled:
-        rgb = _at_scale(image, CELL_MPP, factor)
+        rgb = at_scale(image, CELL_MPP, factor)
         planes = _cell_target(rgb, image, target, segmenter)
         pixels = np.rint(shrink(rgb.transpose(2, 0, 1), factor)).astype(np.uint8)
         return pixels, np.rint(shrink(planes, factor) * 255).astype(np.uint8)
@@ -71,7 +71,7 @@ def load_labeled_tissue(
     """Everything a tissue network is pretrained on."""
 
     def read(image: TissueImage) -> Labeled:
-        rgb = _at_scale(image, TISSUE_MPP, factor)
+        rgb = at_scale(image, TISSUE_MPP, factor)
         labels = image.load()
         size = (rgb.shape[1] // factor, rgb.shape[0] // factor)
         scaled = np.asarray(Image.fromarray(labels).resize(size, Image.Resampling.NEAREST))
@@ -84,11 +84,16 @@ def load_labeled_tissue(
     return TrainingArrays(*arrays, counts, digest=digest)
 
 
-def _at_scale(image: LabeledImage, mpp: float, factor: int) -> NDArray[np.uint8]:
-    """The image resampled to `mpp`, its sides multiples of `factor`."""
+def at_scale(image: LabeledImage, mpp: float, factor: int = 1) -> NDArray[np.uint8]:
+    """The image resampled to `mpp`, its sides multiples of `factor`: (H, W, 3) uint8."""
     picture = Image.fromarray(read_rgb(image.image))
     size = [max(1, round(side * image.mpp / mpp / factor)) * factor for side in picture.size]
     return np.asarray(picture.resize((size[0], size[1]), Image.Resampling.BICUBIC))
+
+
+def masks_of_size(masks: NDArray[np.int32], shape: tuple[int, int]) -> NDArray[np.int32]:
+    """Instance masks at the nearest pixels of another resolution, (H, W) int32."""
+    return np.asarray(Image.fromarray(masks).resize(shape[::-1], Image.Resampling.NEAREST))
 
 
 def _cell_target(
@@ -100,11 +105,7 @@ def _cell_target(
     points = _scaled_points(cells, shape, image)
     if target.kind == "circle":
         return circle_target(shape, points, target.circle_radius_um, labels=_LABELS)[1:]
-    if cells.nuclei is None:
-        nuclei = segmenter(rgb, points)
-    else:
-        picture = Image.fromarray(cells.nuclei).resize(shape[::-1], Image.Resampling.NEAREST)
-        nuclei = np.asarray(picture)
+    nuclei = segmenter(rgb, points) if cells.nuclei is None else masks_of_size(cells.nuclei, shape)
     if target.kind == "hard":
         return hard_target(nuclei, points, labels=_LABELS)[1:]
     return soft_target(nuclei, points, target.sigma_um, labels=_LABELS)[1:]

@@ -9,7 +9,6 @@ None of these images is of a patient in OCELOT, so that one network serves every
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,10 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from softctm.datasets.labeled_images import CellImage, LabeledImage, TissueImage
-from softctm.errors import TrainingError, UsageError
+from softctm.errors import UsageError
 from softctm.networks.architecture import SegmentationNetwork
 from softctm.progress import SILENT, Progress
-from softctm.storage.files import prepare_folder, write_json_atomically
 from softctm.training.arrays import TrainingArrays
 from softctm.training.config import Task, TaskConfig
 from softctm.training.fold_training import FoldJob, cell_loss, train_network
@@ -31,7 +29,7 @@ from softctm.training.initialization import from_encoder
 from softctm.training.labeled_arrays import load_labeled_cells, load_labeled_tissue
 from softctm.training.loop import LoopConfig
 from softctm.training.losses import tissue_cross_entropy
-from softctm.training.run_folder import CONFIG, read_run_file
+from softctm.training.run_folder import keep_config
 from softctm.training.segmenters import NucleusSegmenter
 
 _HELD_OUT = -1
@@ -85,7 +83,7 @@ class Pretraining:
                 raise UsageError(
                     f"--data {name}: has no {self.task} labels; leave it out, or pretrain the other task"
                 )
-        self._prepare()
+        keep_config(self.folder, self._document())
         arrays = self._arrays()
         number = len(arrays.images)
         job = FoldJob(
@@ -98,18 +96,6 @@ class Pretraining:
         )
         loss = cell_loss(self.config.target) if self.task == "cells" else tissue_cross_entropy
         return train_network(self.task, self.config, loss, arrays, job, _nothing_to_count)
-
-    def _prepare(self) -> None:
-        document = json.loads(json.dumps(self._document()))
-        path = self.folder / CONFIG
-        if path.exists():
-            if read_run_file(path) != document:
-                raise TrainingError(
-                    f"{path}: this folder is of another configuration; choose another --run folder"
-                )
-            return
-        prepare_folder(self.folder)
-        write_json_atomically(path, document, indent=1)
 
     def _document(self) -> dict[str, Any]:
         return {

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
 
-from softctm.errors import InputError
-from softctm.storage.files import read_json
+from softctm.errors import InputError, TrainingError
+from softctm.storage.files import prepare_folder, read_json, write_json_atomically
 
 CONFIG = "config.json"
 
@@ -25,6 +26,30 @@ def read_run_file(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise InputError(f"{path}: holds a list or a single value; {remedy}")
     return document
+
+
+def keep_config(folder: Path, document: dict[str, Any]) -> None:
+    """Write the configuration into a new folder, or check that it is that of the one that is there.
+
+    Raises
+    ------
+    TrainingError
+        If the folder is of another configuration.
+    InputError
+        If its configuration cannot be read.
+    OutputError
+        If it cannot be written to.
+    """
+    path = folder / CONFIG
+    document = json.loads(json.dumps(document))
+    if path.exists():
+        if read_run_file(path) != document:
+            raise TrainingError(
+                f"{path}: this folder is of another configuration; choose another --run folder"
+            )
+        return
+    prepare_folder(folder)
+    write_json_atomically(path, document, indent=1)
 
 
 def source_commit() -> str:

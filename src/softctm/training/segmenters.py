@@ -1,4 +1,4 @@
-"""Nucleus masks around annotated points: the classical way, and NuClick as an ONNX file.
+"""Nucleus masks around annotated points: the classical way, and by a network that the points guide.
 
 A segmenter takes a patch and its annotated points and returns one label image in which pixel value i + 1
 belongs to the nucleus of point i.
@@ -7,13 +7,14 @@ belongs to the nucleus of point i.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import ndimage
 from skimage import color, filters, segmentation
 
@@ -32,6 +33,18 @@ SEED_RADIUS_UM = 1.4
 
 MIN_AREA_UM2 = 8.0
 """Smaller segments, which are little more than their seed, are failures."""
+
+
+NUCLICK_MPP = 0.25
+"""Of NuClick's reference network (Alemi Koohbanani et al. 2020, arXiv 2005.14511)."""
+
+NUCLICK_SIDE = 128
+"""Of its crops, pixels."""
+
+POINTS_FILE = Path("model_weights/points/segmenter.onnx")
+"""The network of `--segmenter points`."""
+
+Pixel = TypeVar("Pixel", np.uint8, np.int32)
 
 
 class NucleusSegmenter(Protocol):
@@ -75,81 +88,154 @@ class ClassicalSegmenter:
         return labels
 
 
-class NuClickSegmenter:
-    """NuClick (Alemi Koohbanani et al. 2020, arXiv 2005.14511) from an ONNX file that the user has.
+class PointGuidedSegmenter:
+    """A network that outlines the nucleus at a given point, from an ONNX file: ours, or NuClick's.
 
-    The network takes (B, 5, 128, 128) float32 at 0.25 mpp in the reference; here crops of 128 pixels of the
-    patch as it is: RGB in [0, 1], the guiding point of the nucleus, the points of the others. It returns
-    the nucleus's probability or logit, (B, 1, 128, 128).
+    The network takes crops (B, 5, S, S) float32: RGB in [0, 1], a map with a 1 at the nucleus's point, which
+    is in the middle, and a map with a 1 at each of the other points. It returns the nucleus's logit, (B, 1,
+    S, S). The file's metadata tell the pixels' size, "mpp"; `NUCLICK_MPP` where they do not.
+
+    Each pixel belongs to the nucleus that is most probable there; of a nucleus in several parts the
+    largest stays, and its holes are filled. Where what results is too small, a disc takes its place.
+
+    Raises
+    ------
+    ModelError
+        If the file is no such network.
     """
 
-    SIDE = 128
     BATCH = 32
 
-    def __init__(self, path: Path, *, logits: bool = True) -> None:
-        """Open the network; `logits` says that its output still needs a sigmoid."""
+    def __init__(self, path: Path) -> None:
         import onnxruntime
 
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # targets are rendered by several processes
         try:
-            self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+            content = path.read_bytes()
+            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime raises its own unrelated types
-            raise ModelError(f"{path}: cannot be opened as NuClick network ({error})") from None
-        shape = self._session.get_inputs()[0].shape
-        if len(shape) != 4 or shape[1] != 5:
-            raise ModelError(f"{path}: NuClick takes 5 channels (RGB, this point, other points), not {shape}")
-        self._path, self._logits = path, logits
-        self._threshold = 0.0 if logits else 0.5
-        self._sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+            raise ModelError(
+                f"{path}: cannot be opened as a network that outlines nuclei ({error}); "
+                "train one by `softctm train points`"
+            ) from None
+        (image, *_), (output, *_) = self._session.get_inputs(), self._session.get_outputs()
+        shape = image.shape
+        if len(shape) != 4 or shape[1] != 5 or len(output.shape) != 4 or output.shape[1] != 1:
+            raise ModelError(
+                f"{path}: must take 5 channels (RGB, this point, other points) and return one, "
+                f"not {shape} and {output.shape}"
+            )
+        side = shape[3] if isinstance(shape[3], int) else NUCLICK_SIDE
+        self._path, self._side, self._input = path, side, image.name
+        self._mpp = _mpp_of(self._session.get_modelmeta().custom_metadata_map, path)
+        self._sha256 = hashlib.sha256(content).hexdigest()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """An open session cannot go to another process; its file is opened again there."""
-        return partial(NuClickSegmenter, logits=self._logits), (self._path,)
+        return PointGuidedSegmenter, (self._path,)
 
     def __repr__(self) -> str:
         """Names the network, so that arrays made with another one are not taken for its own."""
-        return f"NuClickSegmenter({self._sha256[:12]}, {self._threshold})"
+        return f"PointGuidedSegmenter({self._sha256[:12]})"
 
     def __call__(self, image: NDArray[np.uint8], points: CellPoints) -> NDArray[np.int32]:
-        """Segment all nuclei of a patch; where they overlap, the nearer point's wins."""
+        """Segment all nuclei of a patch; see `NucleusSegmenter`."""
         height, width = image.shape[:2]
-        half = self.SIDE // 2
+        if len(points) == 0:
+            return np.zeros((height, width), np.int32)
+        seeds = np.zeros((height, width), np.int32)
+        seeds[points.y, points.x] = np.arange(1, len(points) + 1)
+        distance, nearest = ndimage.distance_transform_edt(seeds == 0, return_indices=True)
+        owner = seeds[nearest[0], nearest[1]]
+        zoom = CELL_MPP / self._mpp
+        size = (max(1, round(height * zoom)), max(1, round(width * zoom)))
+        rows, columns = (
+            np.clip(np.floor((values + 0.5) * zoom), 0, side - 1).astype(np.int64)
+            for values, side in zip((points.y, points.x), size, strict=True)
+        )
+        labels = _resized(self._outlined(_resized(image, size), rows, columns), (height, width))
+        return _replace_failures(labels, points, distance, owner)
+
+    def _outlined(
+        self, image: NDArray[np.uint8], rows: NDArray[np.int64], columns: NDArray[np.int64]
+    ) -> NDArray[np.int32]:
+        """Label image at the network's resolution."""
+        half = self._side // 2
         rgb = np.pad(image, ((half, half), (half, half), (0, 0)), mode="reflect").astype(np.float32) / 255
         clicks = np.zeros(rgb.shape[:2], np.float32)
-        clicks[points.y + half, points.x + half] = 1
-        labels = np.zeros(rgb.shape[:2], np.int32)
-        closest = np.full(rgb.shape[:2], np.inf)
-        offset = np.hypot(*np.mgrid[-half:half, -half:half])
-        within_reach = offset <= MAX_RADIUS_UM / CELL_MPP
-        name = self._session.get_inputs()[0].name
-        for start in range(0, len(points), self.BATCH):
-            chosen = range(start, min(start + self.BATCH, len(points)))
-            windows = [
-                (slice(points.y[i], points.y[i] + self.SIDE), slice(points.x[i], points.x[i] + self.SIDE))
-                for i in chosen
-            ]
-            own = np.zeros((self.SIDE, self.SIDE), np.float32)
-            own[half, half] = 1
-            batch = np.stack(
-                [
-                    np.concatenate([rgb[w].transpose(2, 0, 1), own[None], (clicks[w] - own)[None]])
-                    for w in windows
-                ]
-            )
-            output = self._session.run(None, {name: batch})[0][:, 0]
-            for i, window, score in zip(chosen, windows, output, strict=True):
-                inside = (score > self._threshold) & (offset < closest[window]) & within_reach
-                labels[window][inside] = i + 1
-                closest[window][inside] = offset[inside]
-        crop = (slice(half, half + height), slice(half, half + width))
-        seeds = np.ones((height, width), bool)
-        seeds[points.y, points.x] = False
-        if len(points) == 0:
-            return labels[crop]
-        distance, nearest = ndimage.distance_transform_edt(seeds, return_indices=True)
-        index = np.zeros((height, width), np.int32)
-        index[points.y, points.x] = np.arange(1, len(points) + 1)
-        owner = index[nearest[0], nearest[1]]
-        return _replace_failures(labels[crop].copy(), points, distance, owner)
+        clicks[rows + half, columns + half] = 1
+        own = np.zeros((self._side, self._side), np.float32)
+        own[half, half] = 1
+        within_reach = np.hypot(*np.mgrid[-half:half, -half:half]) <= MAX_RADIUS_UM / self._mpp
+        labels, best = np.zeros(rgb.shape[:2], np.int32), np.zeros(rgb.shape[:2], np.float32)
+        windows = [
+            (slice(row, row + self._side), slice(column, column + self._side))
+            for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
+        ]
+        for start in range(0, len(windows), self.BATCH):
+            chosen = windows[start : start + self.BATCH]
+            batch = np.stack([np.stack([*rgb[w].transpose(2, 0, 1), own, clicks[w] - own]) for w in chosen])
+            (logits,) = self._session.run(None, {self._input: batch})
+            for number, (window, logit) in enumerate(zip(chosen, logits[:, 0], strict=True), start=start + 1):
+                is_best = (logit > best[window]) & within_reach
+                labels[window][is_best] = number
+                best[window][is_best] = logit[is_best]
+        return _in_one_part(labels[half:-half, half:-half].copy())
+
+
+def open_segmenter(name: str) -> NucleusSegmenter:
+    """The segmenter of that name: "classical", "points", or the path of a point-guided network's file.
+
+    "points" is `model_weights/points/segmenter.onnx`, beside the program or in the working directory.
+
+    Raises
+    ------
+    ModelError
+        If there is no such network, or the file is none.
+    """
+    if name == "classical":
+        return ClassicalSegmenter()
+    if name != "points":
+        return PointGuidedSegmenter(Path(name))
+    beside_program = Path(__file__).resolve().parents[3]
+    for folder in (beside_program, Path()):
+        if (path := folder / POINTS_FILE).is_file():
+            return PointGuidedSegmenter(path)
+    raise ModelError(
+        f"{POINTS_FILE}: not found; name a network that `softctm train points` made by --segmenter FILE"
+    )
+
+
+def _mpp_of(facts: Mapping[str, str], path: Path) -> float:
+    text = facts.get("mpp", str(NUCLICK_MPP))
+    try:
+        mpp = float(text)
+    except ValueError:
+        mpp = 0.0
+    if not 0.05 <= mpp <= 2:
+        raise ModelError(f"{path}: its mpp is '{text}', not µm per pixel in 0.05 … 2; export it again")
+    return mpp
+
+
+def _resized(pixels: NDArray[Pixel], size: tuple[int, int]) -> NDArray[Pixel]:
+    """An image, or labels at the nearest pixel, of another height and width."""
+    if pixels.shape[:2] == size:
+        return pixels
+    kind = Image.Resampling.BICUBIC if pixels.ndim == 3 else Image.Resampling.NEAREST
+    return np.asarray(Image.fromarray(pixels).resize(size[::-1], kind))
+
+
+def _in_one_part(labels: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Of each nucleus the largest part alone, without holes; in place."""
+    for number, box in enumerate(ndimage.find_objects(labels), start=1):
+        if box is None:
+            continue
+        parts, count = ndimage.label(labels[box] == number)
+        mask = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:]) if count > 1 else parts > 0
+        labels[box][(parts > 0) & ~mask] = 0
+        labels[box][ndimage.binary_fill_holes(mask) & (labels[box] == 0)] = number
+    return labels
 
 
 def _replace_failures(

@@ -1,0 +1,129 @@
+"""A run over images with instance masks: folds by image, one point-guided network a fold, one of all.
+
+RUN/config.json                 what is trained on what; another configuration is refused
+RUN/folds.json                  which image is in which fold
+RUN/fold<k>/segmenter.onnx      finds nuclei at points; never saw the images of fold k
+RUN/all/segmenter.onnx          likewise, of all images
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+from softctm.datasets.image_registry import IMAGE_DATASETS
+from softctm.datasets.labeled_images import LabeledImage
+from softctm.errors import InputError, UsageError
+from softctm.networks.point_guided import export_point_guided
+from softctm.pair import CELL_MPP
+from softctm.storage.files import write_json_atomically
+from softctm.training.loop import LoopConfig, is_first_process
+from softctm.training.nuclei_data import TrainingImage
+from softctm.training.nuclei_run import ALL, nuclei_folds
+from softctm.training.point_guided import PointGuidedConfig, train_point_guided
+from softctm.training.point_guided_data import load_masked_images
+from softctm.training.run_folder import keep_config, read_run_file
+
+SEGMENTER = "segmenter.onnx"
+
+
+@dataclass(frozen=True)
+class PointGuidedRun:
+    """Everything that belongs to one run's folder.
+
+    Attributes
+    ----------
+    folder : Path
+    data : mapping of str to sequence of LabeledImage
+        Dataset → its images.
+    config : PointGuidedConfig
+    loop : LoopConfig
+    encoder_weights : str or None
+    """
+
+    folder: Path
+    data: Mapping[str, Sequence[LabeledImage]]
+    config: PointGuidedConfig
+    loop: LoopConfig
+    encoder_weights: str | None = None
+
+    @cached_property
+    def images(self) -> list[TrainingImage]:
+        """Of all datasets at 0.2 mpp, in memory; errors as `load_masked_images`."""
+        return load_masked_images(self.data)
+
+    def prepare(self, folds: int, seed: int) -> None:
+        """Write the run's configuration and folds, or check that they are those of this run.
+
+        Raises
+        ------
+        UsageError
+            If there are fewer images than folds, or a dataset has no masks.
+        TrainingError
+            If the folder is of another configuration.
+        InputError
+            If its folds cannot be read, or lack an image.
+        OutputError
+            If the folder cannot be written to.
+        """
+        document = {
+            "task": "points",
+            "data": {name: len(images) for name, images in self.data.items()},
+            "config": asdict(self.config),
+            "seed": self.loop.seed,
+            "precision": "bfloat16" if self.loop.bfloat16 else "float32",
+            "encoder_weights": Path(self.encoder_weights).name if self.encoder_weights else None,
+        }
+        keep_config(self.folder, document)
+        path = self.folder / "folds.json"
+        if not path.exists():
+            fold_of = nuclei_folds(self.images, 1, folds, seed)
+            write_json_atomically(path, {"folds": folds, "seed": seed, "images": fold_of}, indent=1)
+        self.fold_of()
+
+    def fold_of(self) -> list[int]:
+        """The fold of every image, in the order of `images`; InputError if the file lacks one."""
+        path = self.folder / "folds.json"
+        found = read_run_file(path).get("images", {})
+        missing = [image.name for image in self.images if not isinstance(found.get(image.name), int)]
+        if missing:
+            raise InputError(f"{path}: has no fold for {missing[0]} and {len(missing) - 1} others")
+        return [found[image.name] for image in self.images]
+
+    def train(self, fold: int | None) -> Path:
+        """Train the network that holds out a fold, or nothing; returns its ONNX file.
+
+        Raises
+        ------
+        UsageError
+            If there is no such fold.
+        TrainingError, InputError
+            As `train_point_guided`.
+        """
+        folds = self.fold_of()
+        if fold is not None and fold not in folds:
+            raise UsageError(f"--fold {fold}: there are folds {min(folds)} to {max(folds)}")
+        learned = [image for image, own in zip(self.images, folds, strict=True) if own != fold]
+        held_out = [image for image, own in zip(self.images, folds, strict=True) if own == fold]
+        path = self.segmenter(fold)
+        network = train_point_guided(
+            self.config, learned, held_out, self.loop, path.parent, self.encoder_weights
+        )
+        if is_first_process() and not path.exists():
+            export_point_guided(network, self.config.augmentation.crop, path, self._facts())
+        return path
+
+    def segmenter(self, fold: int | None) -> Path:
+        """Where the ONNX file of a network lies once it is trained."""
+        return self.folder / (ALL if fold is None else f"fold{fold}") / SEGMENTER
+
+    def _facts(self) -> dict[str, str]:
+        known = [IMAGE_DATASETS[name] for name in self.data]
+        return {
+            "mpp": str(CELL_MPP),
+            "trained_on": ", ".join(f"{name} ({len(images)} images)" for name, images in self.data.items()),
+            "licenses": "; ".join(dataset.license for dataset in known),
+            "attributions": "; ".join(dataset.attribution for dataset in known),
+        }
