@@ -51,8 +51,8 @@ COMPACT = PointGuidedConfig(
         context_channels=GUIDES,
         classes=1,
     ),
-    OptimizerConfig("adamw", 2e-3, 1e-2, "one-cycle", epochs=2, batch=32, encoder_factor=0.25, ema=0.99),
-    NucleiAugmentationConfig(crop=128),
+    OptimizerConfig("adamw", 2e-3, 1e-2, "one-cycle", epochs=1, batch=16, encoder_factor=0.25, ema=0.99),
+    NucleiAugmentationConfig(crop=96),
 )
 """Made for two processor cores."""
 

@@ -95,8 +95,8 @@ class PointGuidedSegmenter:
     is in the middle, and a map with a 1 at each of the other points. It returns the nucleus's logit, (B, 1,
     S, S). The file's metadata tell the pixels' size, "mpp"; `NUCLICK_MPP` where they do not.
 
-    Each pixel belongs to the nucleus that is most probable there; of a nucleus in several parts the
-    largest stays, and its holes are filled. Where what results is too small, a disc takes its place.
+    Of a mask in several parts the largest stays, and its holes are filled. Where masks overlap, each pixel
+    belongs to the nucleus that is most probable there. A disc takes the place of what is too small.
 
     Raises
     ------
@@ -155,7 +155,7 @@ class PointGuidedSegmenter:
             for values, side in zip((points.y, points.x), size, strict=True)
         )
         labels = _resized(self._outlined(_resized(image, size), rows, columns), (height, width))
-        return _replace_failures(labels, points, distance, owner)
+        return _replace_failures(labels.copy(), points, distance, owner)
 
     def _outlined(
         self, image: NDArray[np.uint8], rows: NDArray[np.int64], columns: NDArray[np.int64]
@@ -167,7 +167,8 @@ class PointGuidedSegmenter:
         clicks[rows + half, columns + half] = 1
         own = np.zeros((self._side, self._side), np.float32)
         own[half, half] = 1
-        within_reach = np.hypot(*np.mgrid[-half:half, -half:half]) <= MAX_RADIUS_UM / self._mpp
+        reach = np.arange(self._side) - half
+        within_reach = np.hypot(reach[:, None], reach) <= MAX_RADIUS_UM / self._mpp
         labels, best = np.zeros(rgb.shape[:2], np.int32), np.zeros(rgb.shape[:2], np.float32)
         windows = [
             (slice(row, row + self._side), slice(column, column + self._side))
@@ -178,10 +179,12 @@ class PointGuidedSegmenter:
             batch = np.stack([np.stack([*rgb[w].transpose(2, 0, 1), own, clicks[w] - own]) for w in chosen])
             (logits,) = self._session.run(None, {self._input: batch})
             for number, (window, logit) in enumerate(zip(chosen, logits[:, 0], strict=True), start=start + 1):
-                is_best = (logit > best[window]) & within_reach
+                mask = _in_one_part((logit > 0) & within_reach)
+                logit = np.where(mask, np.maximum(logit, np.finfo(np.float32).tiny), 0)
+                is_best = logit > best[window]
                 labels[window][is_best] = number
                 best[window][is_best] = logit[is_best]
-        return _in_one_part(labels[half:-half, half:-half].copy())
+        return labels[half:-half, half:-half]
 
 
 def open_segmenter(name: str) -> NucleusSegmenter:
@@ -226,16 +229,13 @@ def _resized(pixels: NDArray[Pixel], size: tuple[int, int]) -> NDArray[Pixel]:
     return np.asarray(Image.fromarray(pixels).resize(size[::-1], kind))
 
 
-def _in_one_part(labels: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Of each nucleus the largest part alone, without holes; in place."""
-    for number, box in enumerate(ndimage.find_objects(labels), start=1):
-        if box is None:
-            continue
-        parts, count = ndimage.label(labels[box] == number)
-        mask = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:]) if count > 1 else parts > 0
-        labels[box][(parts > 0) & ~mask] = 0
-        labels[box][ndimage.binary_fill_holes(mask) & (labels[box] == 0)] = number
-    return labels
+def _in_one_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The largest part of a mask, without holes."""
+    parts, count = ndimage.label(mask)
+    if count > 1:
+        mask = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
+    filled: NDArray[np.bool_] = ndimage.binary_fill_holes(mask)
+    return filled
 
 
 def _replace_failures(
