@@ -49,6 +49,14 @@ def test_auto_falls_back_and_tells_only_who_has_the_cuda_build(
     assert Runtime("cpu").notice is None
 
 
+def test_what_is_read_from_a_value_outlives_it() -> None:
+    runtime = Runtime("cpu")
+    read = [runtime.value(np.full((3, 256, 256), k, np.float32)).numpy()[1] for k in range(100)]
+    others = [np.full((3, 256, 256), -1, np.float32) for _ in range(100)]  # take what memory was freed
+    assert [float(each.min()) for each in read] == [float(each.max()) for each in read] == list(range(100))
+    assert len(others) == 100
+
+
 def test_int8_pays_where_the_processor_says_so(tmp_path: Path) -> None:
     info = tmp_path / "cpuinfo"
     for flags, expected in (

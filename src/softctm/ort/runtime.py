@@ -132,8 +132,14 @@ class Runtime:
         return Session(model, name, self.device, threads=1)
 
     def value(self, array: NDArray[Any]) -> Value:
-        """Copy an array to the device."""
-        return Value.ortvalue_from_numpy(np.ascontiguousarray(array), self.device, 0)
+        """Copy an array to the device; what is read back by `numpy()` may outlive the value."""
+        array = np.ascontiguousarray(array)
+        if self.device != "cpu":
+            return Value.ortvalue_from_numpy(array, self.device, 0)
+        # That call would borrow the array's memory, which is freed with the value, though still read.
+        value = Value.ortvalue_from_shape_and_type(array.shape, array.dtype.type, self.device, 0)
+        value.update_inplace(array)
+        return value
 
 
 class Session:
