@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,93 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from color_nuclei import RADIUS, SIZE, STRIDE, TOKENS, drawn, heads, save, token_head, write_model
 from numpy.typing import NDArray
 from PIL import Image
-from tiny_networks import with_named_outputs
 
 from softctm import load_detector
 from softctm.cli import main
 from softctm.datasets.nuclei.results import Results
 from softctm.errors import ModelError, UsageError
-from softctm.ort.graphs import Graph
-
-SIZE = 256
-RADIUS = 9
-TYPES = ["background", "neoplastic", "odd"]
-
-
-def by_color() -> bytes:
-    """Nucleus where blue is below a half, odd above a quarter; H is 2 red − 1, V 2 green − 1."""
-    graph = Graph()
-    image = graph.input("image", np.float32, ("n", 3, SIZE, SIZE))
-
-    def head(weights: list[tuple[float, float, float]], biases: list[float]) -> str:
-        kernel = graph.constant(np.array(weights, np.float32).reshape(-1, 3, 1, 1))
-        return graph.node("Conv", image, kernel, graph.constant(np.array(biases, np.float32)))
-
-    outputs = {
-        "hv_map": head([(2, 0, 0), (0, 2, 0)], [-1, -1]),
-        "tissue_types": head([(1, 1, 1)], [0]),  # of no interest to the manifest
-        "nuclei_binary_map": head([(0, 0, 40), (0, 0, -40)], [-20, 20]),
-        "nuclei_type_map": head([(0, 0, 40), (0, 0, -40), (0, 0, 40)], [-40, 0, -20]),
-    }
-    return with_named_outputs(graph, outputs)
-
-
-def heads(**activations: str) -> list[dict[str, Any]]:
-    classes = {
-        "nuclei_binary_map": ["background", "nucleus"],
-        "hv_map": ["horizontal", "vertical"],
-        "nuclei_type_map": TYPES,
-    }
-    kinds = {"nuclei_binary_map": "logits", "hv_map": "none", "nuclei_type_map": "logits"} | activations
-    return [{"name": name, "classes": classes[name], "activation": kinds[name]} for name in classes]
-
-
-def write_model(folder: Path, **changes: Any) -> Path:
-    folder.mkdir()
-    content = by_color()
-    (folder / "net.onnx").write_bytes(content)
-    stage = {
-        "input": {"size": SIZE, "mpp": 0.25, "channels": ["red", "green", "blue"]},
-        "heads": heads(),
-        "networks": [
-            {"files": {"float32": {"path": "net.onnx", "sha256": hashlib.sha256(content).hexdigest()}}}
-        ],
-    }
-    manifest = {
-        "schema_version": 2,
-        "task": "nuclei",
-        "name": "by-color",
-        "stages": {"nuclei": stage | changes.pop("stage", {})},
-        "postprocessing": {"method": "hover", "magnification": 40},
-        **changes,
-    }
-    (folder / "model.json").write_text(json.dumps(manifest))
-    return folder
+from softctm.inference.nuclei_image import find_nuclei
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     return write_model(tmp_path / "model")
-
-
-def drawn(height: int, width: int, centers: list[tuple[float, float]], radius: float = RADIUS) -> Any:
-    """An image with disks at (x, y), pixel centers at + 0.5; every second one is odd."""
-    image = np.full((height, width, 3), (128, 128, 230), np.uint8)
-    rows, columns = np.mgrid[:height, :width] + 0.5
-    for number, (x, y) in enumerate(centers):
-        inside = (rows - y) ** 2 + (columns - x) ** 2 < radius**2
-        h, v = (columns - x) / radius, (rows - y) / radius
-        blue = np.full(h.shape, 90.0 if number % 2 else 20.0)
-        image[inside] = np.stack([127.5 * (h + 1), 127.5 * (v + 1), blue], -1)[inside].round()
-    return image
-
-
-def save(image: NDArray[np.uint8], path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image).save(path)
-    return path
 
 
 def run(*arguments: object) -> int:
@@ -288,6 +214,117 @@ def test_what_is_for_cells_refuses_a_model_of_nuclei(
     assert "is a model of the task nuclei, where one of cell-points is needed" in last
 
 
+@pytest.fixture
+def token_model(tmp_path: Path) -> Path:
+    return write_model(tmp_path / "tokens", stage={"heads": [*heads(), token_head()]})
+
+
+def embeddings(folder: Path) -> tuple[list[int], NDArray[np.float16]]:
+    rows = pytest.importorskip("pyarrow.parquet").read_table(folder / "embeddings.parquet")
+    return rows["id"].to_pylist(), np.array(rows["embedding"].to_pylist(), np.float16)
+
+
+def test_embeddings_are_the_mean_token_of_the_field_that_owns_a_nucleus(
+    tmp_path: Path, token_model: Path
+) -> None:
+    """Computed again from the image and the files: without the networks, without fields."""
+    anndata = pytest.importorskip("anndata")
+    image = drawn(500, 700, lattice(500, 700))
+    image[:, :, 2] -= np.linspace(0, 15, 700).astype(np.uint8)  # no square of pixels is like another
+    save(image, tmp_path / "in" / "a.png")
+    command = (tmp_path / "in", "--output", tmp_path / "out", "--weights", token_model)
+    assert run(*command, "--embeddings", "parquet,h5ad") == 0
+    folder = tmp_path / "out" / "a"
+    ids, found = embeddings(folder)
+    rows = table(folder)
+    assert ids == [int(row["id"]) for row in rows]
+    assert found.shape == (len(rows), TOKENS)
+    instances = tifffile.imread(folder / "instances.tif")
+    # 700 is no multiple of 16: the last squares are filled up with the mirrored image.
+    whole = np.pad(image, ((0, 12), (0, 4), (0, 0)), mode="symmetric") / 255
+    squares = whole.reshape(32, STRIDE, 44, STRIDE, 3).mean(axis=(1, 3))
+    for row, vector in zip(rows, found, strict=True):
+        y, x = np.nonzero(instances == int(row["id"]))
+        covered = np.array(sorted(set(zip(y // STRIDE, x // STRIDE, strict=True))))
+        color = squares[covered[:, 0], covered[:, 1]].mean(axis=0)
+        # Fields begin every 192 pixels; the core of all but the first begins 32 pixels later.
+        column, line = ((max(float(row[axis]) - 32, 0) // 192) * 192 for axis in ("x", "y"))
+        place = covered[:, ::-1].mean(axis=0) - np.array([column, line]) / STRIDE
+        np.testing.assert_allclose(vector, [*color, *place], rtol=1e-3, atol=1e-3)
+    data = anndata.read_h5ad(folder / "embeddings.h5ad")
+    np.testing.assert_array_equal(data.X, found)
+    assert data.obs["id"].tolist() == ids
+    assert data.obs["type"].tolist() == [row["type"] for row in rows]
+    np.testing.assert_allclose(
+        data.obsm["spatial"], [(float(row["x"]), float(row["y"])) for row in rows], atol=0.006
+    )
+    # They are gone when they are not asked for: ids are others' in another run.
+    assert run(*command) == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["instances.tif", "nuclei.csv", "nuclei.geojson"]
+
+
+def test_embeddings_of_an_image_of_another_scale(tmp_path: Path, token_model: Path) -> None:
+    save(drawn(120, 130, lattice(120, 130, 24), 2.0), tmp_path / "a.png")
+    command = (tmp_path / "a.png", "--output", tmp_path / "out", "--weights", token_model, "--mpp", 1.0)
+    assert run(*command, "--embeddings", "parquet") == 0
+    ids, found = embeddings(tmp_path / "out" / "a")
+    rows = table(tmp_path / "out" / "a")
+    assert ids == [int(row["id"]) for row in rows] != []
+    for row, vector in zip(rows, found, strict=True):
+        # Four of the model's pixels a pixel, 16 of them a token; fields begin every 192 of them.
+        place = [float(row[axis]) / 4 - max(float(row[axis]) * 4 - 32, 0) // 192 * 12 for axis in ("x", "y")]
+        np.testing.assert_allclose(vector[3:], np.array(place) - 0.5, atol=0.8)
+
+
+def test_no_nuclei_have_no_embeddings(tmp_path: Path, token_model: Path) -> None:
+    save(np.full((300, 300, 3), 255, np.uint8), tmp_path / "white.png")
+    command = (tmp_path / "white.png", "--output", tmp_path / "out", "--weights", token_model)
+    assert run(*command, "--embeddings", "parquet") == 0
+    assert embeddings(tmp_path / "out" / "white")[0] == []
+    found = find_nuclei(load_detector(token_model, device="cpu"), drawn(50, 50, []), embeddings=True)
+    assert found.embeddings is not None
+    assert found.embeddings.shape == (0, TOKENS)
+
+
+def test_embeddings_that_cannot_be_made_are_refused_first(
+    tmp_path: Path, model: Path, token_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = save(drawn(64, 64, [(30, 30)]), tmp_path / "x.png")
+    (entry,) = json.loads((token_model / "model.json").read_text())["stages"]["nuclei"]["networks"]
+    two = {"heads": [*heads(), token_head()], "networks": [entry, entry]}
+    for code, match, weights, form in (
+        (4, f"{model}: gives no tokens to make embeddings of", model, "parquet"),
+        (4, "averages 2 networks, whose tokens", write_model(tmp_path / "two", stage=two), "parquet"),
+        (2, "--embeddings must be one of parquet, h5ad, not npy", token_model, "npy"),
+    ):
+        out = tmp_path / f"out_{weights.name}"
+        assert run(image, "--output", out, "--weights", weights, "--embeddings", form) == code
+        assert match in capsys.readouterr().err.strip().splitlines()[-1]
+        assert not (out / "x").exists()
+
+
+def test_embeddings_need_their_library(
+    tmp_path: Path, token_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from softctm.writers import embedding_files
+
+    monkeypatch.setitem(embedding_files.EMBEDDING_FORMATS, "parquet", "no_such_library")
+    image = save(drawn(64, 64, [(30, 30)]), tmp_path / "x.png")
+    command = (image, "--output", tmp_path / "out", "--weights", token_model, "--embeddings", "parquet")
+    assert run(*command) == 10
+    assert "no_such_library is not installed" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "x").exists()
+
+
+def test_tokens_are_as_the_manifest_says(tmp_path: Path) -> None:
+    for number, (changes, match) in enumerate(
+        (({"width": 7}, "gives 5 numbers a vector where 7"), ({"stride": 32}, "tokens has 16 × 16"))
+    ):
+        folder = write_model(tmp_path / str(number), stage={"heads": [*heads(), token_head(**changes)]})
+        with pytest.raises(ModelError, match=match):
+            load_detector(folder, device="cpu")(drawn(60, 60, []))
+
+
 def test_views_are_one(model: Path) -> None:
     for quality in ("fast", "balanced", "full"):
         found = load_detector(model, device="cpu", quality=quality)(drawn(100, 90, [(40, 50)]))
@@ -307,6 +344,14 @@ def test_views_are_one(model: Path) -> None:
             {"stage": {"heads": [heads()[0] | {"classes": ["a", "b", "c"]}, *heads()[1:]]}},
             "nuclei_binary_map: must have 2 classes, not 3",
         ),
+        (
+            {"stage": {"heads": [*heads(), token_head(width=None, stride=1, classes=["a"])]}},
+            "tokens: must have a width",
+        ),
+        ({"stage": {"heads": [*heads(), token_head(stride=24)]}}, "stride must divide the input's size, 256"),
+        ({"stage": {"heads": [*heads(), token_head(activation="logits")]}}, "must be none for vectors"),
+        ({"stage": {"heads": [*heads(), token_head(classes=["a"])]}}, "and vectors a width instead"),
+        ({"stage": {"heads": [heads()[0] | {"stride": 2}, *heads()[1:]]}}, "only vectors"),
         ({"stage": {"input": {"size": SIZE, "mpp": 0.25, "channels": ["red"]}}}, "channels: must be"),
         ({"postprocessing": {"method": "peaks"}}, "must be hover for nuclei, not peaks"),
         ({"postprocessing": {"method": "hover", "magnification": 10}}, "magnification must be one of"),

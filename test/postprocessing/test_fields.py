@@ -59,9 +59,11 @@ def test_as_if_seen_at_once(seed, width, height):
     whole = classify_nuclei(truth, truth > 0)
     truth = np.where(np.isin(truth, whole.id), truth, 0)
     fields = [seen_by(field, truth) for field in field_lattice(width, height, size=SIZE, overlap=OVERLAP)]
-    instances, table = join_fields(fields, width, height)
+    instances, table, source = join_fields(fields, width, height)
     assert same_partition(instances, truth)
     assert len(table) == len(whole)
+    seen = np.concatenate([each.table.area_px for each in fields])
+    np.testing.assert_array_equal(seen[source], table.area_px)
     order = label_overlap(truth, instances).second - 1  # their places, by the truth's numbers
     for name in ("x", "y", "area_px", "box"):
         np.testing.assert_allclose(getattr(table, name)[order], getattr(whole, name))
@@ -100,11 +102,11 @@ def test_fields_that_disagree_give_no_nucleus_twice_and_lose_none(seed):
         elif change == 2:
             window = ndimage.grey_dilation(window, (3, 3))
         fields.append(FieldNuclei(field, window, classify_nuclei(window, window > 0)))
-    instances, table = join_fields(fields, width, height)
+    instances, table, source = join_fields(fields, width, height)
     overlap = label_overlap(grid, instances)
     main = overlap.pixels > 20
     assert sorted(overlap.first[main].tolist()) == list(range(1, 57))
-    assert len(table) == 56
+    assert len(table) == len(source) == 56
     assert instances.max() == 56
 
 
@@ -187,9 +189,9 @@ def test_images_of_one_field_and_of_none():
     assert len(list(field_lattice(1024, 1024))) == 1
     assert len(list(field_lattice(1025, 1024))) == 2
     assert FieldJoiner().finish() == []
-    instances, table = join_fields([], 5, 4)
+    instances, table, source = join_fields([], 5, 4)
     assert instances.shape == (4, 5)
-    assert len(table) == 0
+    assert len(table) == len(source) == 0
 
 
 def test_wrong_arguments_are_named():

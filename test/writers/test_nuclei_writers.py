@@ -177,12 +177,14 @@ def test_embeddings_are_means_of_tokens():
     instances[0:3, 0:3] = 1  # within the first token
     instances[3:5, 6:10] = 5  # in all four tokens of the two right columns
     table = classify_nuclei(instances, instances)
-    found = nuclei_embeddings(tokens, instances, table)
+    found = nuclei_embeddings(tokens, instances, table, stride=4)
     assert found.dtype == np.float16
     np.testing.assert_array_equal(found, [[0, 6], [np.mean([1, 2, 4, 5]), np.mean([7, 8, 10, 11])]])
-    assert nuclei_embeddings(tokens, instances * 0, NucleiTable.empty()).shape == (0, 2)
+    # A map that ends within the last tokens, as that of a field at an image's border does.
+    np.testing.assert_array_equal(nuclei_embeddings(tokens, instances[:5, :10], table, stride=4), found)
+    assert nuclei_embeddings(tokens, instances * 0, NucleiTable.empty(), stride=4).shape == (0, 2)
     with pytest.raises(ValueError, match="do not cover"):
-        nuclei_embeddings(tokens, np.zeros((9, 12), int), table)
+        nuclei_embeddings(tokens, np.zeros((9, 12), int), table, stride=4)
 
 
 def test_parquet(tmp_path, squares):

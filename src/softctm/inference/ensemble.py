@@ -66,7 +66,8 @@ class Ensemble:
         self._batches = ViewBatches(_BATCH[runtime.device], fixed)
         zero = runtime.value(np.zeros((1, 1, 1, 1), np.float32))
         self._means = [
-            HeadMean(self._helpers, head, side, _STRIPS[runtime.device], zero) for head in stage.heads
+            HeadMean(self._helpers, head, side // head.stride, _STRIPS[runtime.device], zero)
+            for head in stage.heads
         ]
         self._unchecked = {network.name for network in self._networks}
         self.seconds = {"networks": 0.0}
@@ -81,6 +82,7 @@ class Ensemble:
         Returns
         -------
         dict of str to (1, classes, size, size) float32, on the device
+            Vectors are (1, width, size / stride, size / stride).
 
         Raises
         ------
@@ -126,9 +128,10 @@ class Ensemble:
         """What a network gives for each head, its values checked once."""
         outputs = network(batch)
         ordered = [outputs[index] for index in head_indices(self._stage, network)]
-        side, rows = self._stage.input.size, batch.shape()[0]
+        size, rows = self._stage.input.size, batch.shape()[0]
         for head, output in zip(self._stage.heads, ordered, strict=True):
-            wanted = (rows, len(head.classes), side, side)
+            side = size // head.stride
+            wanted = (rows, head.channels, side, side)
             if tuple(output.shape()) != wanted:
                 raise ModelError(
                     f"{network.name}: gives {output.shape()} where {' × '.join(map(str, wanted))} is wanted; "

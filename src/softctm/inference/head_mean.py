@@ -36,7 +36,7 @@ class HeadMean:
     helpers : HelperGraphs
     head : Head
     side : int
-        Pixels a side of the head's maps.
+        Places a side of what the head gives.
     strips : int
         Strips of rows in which logits are worked on.
     zero : Value
@@ -46,7 +46,7 @@ class HeadMean:
     def __init__(self, helpers: HelperGraphs, head: Head, side: int, strips: int, zero: Value) -> None:
         self.head = head
         self._helpers, self._side, self._zero = helpers, side, zero
-        self._classes, self._from_logits = len(head.classes), head.activation == "logits"
+        self._classes, self._from_logits = head.channels, head.activation == "logits"
         self._strips = strips if self._from_logits else 1
         self._add = helpers(adding_graph, self._classes, self._from_logits, self._strips, side)
 

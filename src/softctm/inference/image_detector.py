@@ -90,7 +90,13 @@ class ImageDetector:
         return self._decode(self._maps(image))
 
     def maps(self, image: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        """The heads' maps, by name, (classes, H, W) float32; parameters and errors as `__call__`."""
+        """What the heads give, by name; parameters and errors as `__call__`.
+
+        Returns
+        -------
+        dict of str to float32 array
+            Maps are (classes, H, W); vectors (width, ⌈H / stride⌉, ⌈W / stride⌉).
+        """
         return {name: value.numpy()[0] for name, value in self._maps(image).items()}
 
     def _maps(self, image: NDArray[np.uint8]) -> Mapping[str, Value]:
@@ -106,6 +112,9 @@ class ImageDetector:
             ) from error
         if height == width == self.size:
             return maps
-        return {
-            name: self._runtime.value(value.numpy()[..., :height, :width]) for name, value in maps.items()
-        }
+        (stage,) = self.model.stages.values()
+        cut = {}
+        for head in stage.heads:
+            rows, columns = -(-height // head.stride), -(-width // head.stride)
+            cut[head.name] = self._runtime.value(maps[head.name].numpy()[..., :rows, :columns])
+        return cut

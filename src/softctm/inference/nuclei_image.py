@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from softctm.errors import InputError
+from softctm.errors import InputError, ModelError
 from softctm.inference.image_detector import ImageDetector
 from softctm.model.model import Model
 from softctm.nuclei_table import PANNUKE_TYPES, NucleiTable, NucleusType, tabulate, types_named
+from softctm.postprocessing.embeddings import nuclei_embeddings
 from softctm.postprocessing.fields import FIELD_OVERLAP, FieldNuclei, field_lattice, join_fields
-from softctm.postprocessing.hover import TYPE_HEAD, SeparatedNuclei, classify_nuclei, has_outline
+from softctm.postprocessing.hover import TOKEN_HEAD, TYPE_HEAD, SeparatedNuclei, classify_nuclei, has_outline
 from softctm.postprocessing.measured_nuclei import MeasuredNuclei, measured_nuclei
 from softctm.progress import SILENT, Progress
 
@@ -34,11 +35,39 @@ class ImageNuclei:
         All of them, in pixels of the model's scale.
     scale : (float, float)
         The image's own pixels per such pixel, along x and y.
+    embeddings : (N, D) float16, or None where they were not asked for
+        Of the nuclei, in their order: the mean of the tokens that a nucleus covers, in the field that it was
+        taken from.
     """
 
     instances: NDArray[np.int32]
     nuclei: MeasuredNuclei
     scale: tuple[float, float]
+    embeddings: NDArray[np.float16] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class LocatedNuclei:
+    """The nuclei of an image as the model sees it, before anything is measured.
+
+    Attributes
+    ----------
+    image : (H, W, 3) uint8
+        Resampled to the model's scale.
+    instances : (H, W) int32
+        0 background, else a nucleus' number; some of them may be missing in the table.
+    table : NucleiTable
+    scale : (float, float)
+        The given image's pixels per pixel of this one, along x and y.
+    embeddings : (N, D) float16, or None where they were not asked for
+        In the table's order.
+    """
+
+    image: NDArray[np.uint8]
+    instances: NDArray[np.int32]
+    table: NucleiTable
+    scale: tuple[float, float]
+    embeddings: NDArray[np.float16] | None
 
 
 def nucleus_types(model: Model) -> tuple[NucleusType, ...]:
@@ -55,15 +84,39 @@ def model_mpp(model: Model) -> float:
     return stage.input.mpp
 
 
+def token_stride(model: Model) -> int:
+    """Pixels a side that one of a model's tokens stands for.
+
+    Raises
+    ------
+    ModelError
+        If embeddings cannot be made: the model gives no tokens, or averages networks.
+    """
+    (stage,) = model.stages.values()
+    strides = [head.stride for head in stage.heads if head.name == TOKEN_HEAD]
+    if not strides:
+        raise ModelError(
+            f"{model.folder}: gives no tokens to make embeddings of, as CellViT does; take such a model with "
+            "--weights, or leave --embeddings out"
+        )
+    if len(stage.networks) > 1:
+        raise ModelError(
+            f"{model.folder}: averages {len(stage.networks)} networks, whose tokens have nothing in common; "
+            "embeddings need a model of one network: leave --embeddings out, or export one"
+        )
+    return strides[0]
+
+
 def find_nuclei(
     detector: ImageDetector,
     image: NDArray[np.uint8],
     *,
     mpp: float | None = None,
+    embeddings: bool = False,
     progress: Progress = SILENT,
     name: str = "",
 ) -> ImageNuclei:
-    """Find the nuclei of an image.
+    """Find the nuclei of an image, with outlines and measurements.
 
     Parameters
     ----------
@@ -73,6 +126,8 @@ def find_nuclei(
     mpp : float, optional
         Its µm per pixel; by default the model's. Where they differ, the model sees the image resampled
         (bicubic, with averaging where it becomes smaller).
+    embeddings : bool
+        Whether to make embeddings of the nuclei as well.
     progress : Progress
         Gets a step a field, where there are several.
     name : str
@@ -83,26 +138,53 @@ def find_nuclei(
     InputError
         If the image has too many pixels at the model's scale.
     PairError, ModelError, DeviceError
-        As `ImageDetector.__call__`.
+        As `ImageDetector.__call__`; ModelError also as `token_stride`.
     """
-    own_mpp, (height, width) = model_mpp(detector.model), image.shape[:2]
-    seen = _resampled(image, 1.0 if mpp is None else mpp / own_mpp)
-    rows, columns = seen.shape[:2]
-    instances, table = join_fields(_fields(detector, seen, progress, name), columns, rows)
-    table = _as_in(instances, table)
-    nuclei = measured_nuclei(seen, instances, table, mpp=own_mpp)
-    if seen.shape != image.shape:
+    found = locate_nuclei(detector, image, mpp=mpp, embeddings=embeddings, progress=progress, name=name)
+    instances, (height, width) = found.instances, image.shape[:2]
+    rows, columns = instances.shape
+    nuclei = measured_nuclei(found.image, instances, found.table, mpp=model_mpp(detector.model))
+    vectors = found.embeddings
+    if (rows, columns) != (height, width):
         instances = instances[_nearest(height, rows)[:, None], _nearest(width, columns)]
         # Of an image coarser than the model's scale, a nucleus may cover no pixel's center.
-        nuclei = nuclei.where(np.isin(nuclei.table.id, instances))
+        stays = np.isin(nuclei.table.id, instances)
+        nuclei, vectors = nuclei.where(stays), None if vectors is None else vectors[stays]
     listed = np.zeros(int(instances.max(initial=0)) + 1, np.int32)
     listed[nuclei.table.id] = nuclei.table.id
-    return ImageNuclei(listed[instances], nuclei, (width / columns, height / rows))
+    return ImageNuclei(listed[instances], nuclei, found.scale, vectors)
+
+
+def locate_nuclei(
+    detector: ImageDetector,
+    image: NDArray[np.uint8],
+    *,
+    mpp: float | None = None,
+    embeddings: bool = False,
+    progress: Progress = SILENT,
+    name: str = "",
+) -> LocatedNuclei:
+    """Find the nuclei of an image, where and of which type; parameters and errors as `find_nuclei`."""
+    stride = token_stride(detector.model) if embeddings else None
+    seen = _resampled(image, 1.0 if mpp is None else mpp / model_mpp(detector.model))
+    rows, columns = seen.shape[:2]
+    fields = list(_fields(detector, seen, stride, progress, name))
+    instances, table, source = join_fields((field for field, _ in fields), columns, rows)
+    table = _as_in(instances, table)
+    vectors = [part for _, part in fields if part is not None]
+    joined = np.concatenate(vectors)[source[table.id - 1]] if embeddings else None
+    scale = image.shape[1] / columns, image.shape[0] / rows
+    return LocatedNuclei(seen, instances, table, scale, joined)
 
 
 def _fields(
-    detector: ImageDetector, image: NDArray[np.uint8], progress: Progress, name: str
-) -> Iterator[FieldNuclei]:
+    detector: ImageDetector,
+    image: NDArray[np.uint8],
+    stride: int | None,
+    progress: Progress,
+    name: str,
+) -> Iterator[tuple[FieldNuclei, NDArray[np.float16] | None]]:
+    """The nuclei field by field; with the stride of tokens, their embeddings too."""
     height, width = image.shape[:2]
     overlap = min(FIELD_OVERLAP, detector.size // 4 * 2)
     fields = list(field_lattice(width, height, size=detector.size, overlap=overlap))
@@ -110,7 +192,12 @@ def _fields(
         for field in fields:
             left, top, right, bottom = field.box
             found: SeparatedNuclei = detector(image[top:bottom, left:right])
-            yield FieldNuclei(field, found.instances, classify_nuclei(found.instances, found.types))
+            table = classify_nuclei(found.instances, found.types)
+            embeddings = None
+            if stride is not None:
+                assert found.tokens is not None  # the manifest names them
+                embeddings = nuclei_embeddings(found.tokens, found.instances, table, stride=stride)
+            yield FieldNuclei(field, found.instances, table), embeddings
             task.step()
 
 

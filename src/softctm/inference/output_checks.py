@@ -45,12 +45,12 @@ def check_ports(stage: Stage, sessions: Sequence[Session], input_side: int) -> N
             )
         for head, index in zip(stage.heads, head_indices(stage, session), strict=True):
             port = session.outputs[index]
-            _check_port(session.name, port, side, side)
-            if port.shape[1] not in (None, len(head.classes)):
-                raise ModelError(
-                    f"{session.name}: gives {port.shape[1]} classes where {len(head.classes)} are wanted "
-                    f"({', '.join(head.classes)})"
-                )
+            _check_port(session.name, port, side // head.stride, side // head.stride)
+            if port.shape[1] not in (None, head.channels):
+                what = f"classes where {head.channels} are wanted ({', '.join(head.classes)})"
+                if not head.classes:
+                    what = f"numbers a vector where {head.channels} are wanted ({head.name})"
+                raise ModelError(f"{session.name}: gives {port.shape[1]} {what}")
 
 
 def head_indices(stage: Stage, session: Session) -> list[int]:

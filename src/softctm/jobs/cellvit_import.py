@@ -83,6 +83,7 @@ def _manifest(
     checkpoint: Checkpoint, path: Path, folder: Path, size: int, license_text: str, facts: dict[str, Any]
 ) -> Manifest:
     network = {"files": {"float32": {"path": FILE, "sha256": _sha256(folder / FILE)}}}
+    stage = nuclei_stage(size, MPP, checkpoint.types, checkpoint.network.spec.encoder)
     return Manifest.model_validate(
         {
             "task": "nuclei",
@@ -91,7 +92,7 @@ def _manifest(
             "description": f"{checkpoint.kind}, imported from {path.name}",
             "licenses": [license_text],
             "attributions": ["Hörst et al., CellViT, arXiv 2306.15350"],
-            "stages": {"nuclei": nuclei_stage(size, MPP, checkpoint.types) | {"networks": [network]}},
+            "stages": {"nuclei": stage | {"networks": [network]}},
             "postprocessing": {"method": "hover", "magnification": 40},
             "training": {
                 "checkpoint": path.name,

@@ -69,6 +69,7 @@ def export_nuclei(
         entry = {"fold": fold, "files": {"float32": {"path": file, "sha256": digest}}}
         entries["validation" if is_spare else "networks"].append(entry)
     (folder / "validation" / "folds.json").write_bytes(run.folds_path.read_bytes())
+    encoder = run.config.network if isinstance(run.config.network, str) else None
     manifest = Manifest.model_validate(
         {
             "task": "nuclei",
@@ -77,7 +78,7 @@ def export_nuclei(
             "description": f"nuclei by preset {run.preset}, {len(folds)} folds",
             "licenses": licenses,
             "attributions": attributions,
-            "stages": {"nuclei": nuclei_stage(size, run.config.mpp, run.types) | entries},
+            "stages": {"nuclei": nuclei_stage(size, run.config.mpp, run.types, encoder) | entries},
             "postprocessing": {"method": "hover", "magnification": 40},
             "folds": "validation/folds.json",
             "training": {

@@ -21,6 +21,7 @@ from softctm.progress import SILENT, Progress
 from softctm.readers.single_images import find_images, read_single_image
 from softctm.storage.files import prepare_folder, refuse_foreign_files, write_json_atomically
 from softctm.terminal.unexpected import as_expected
+from softctm.writers.embedding_files import EMBEDDING_FORMATS, check_embedding_format, write_embeddings
 from softctm.writers.label_image import write_label_image
 from softctm.writers.nuclei_files import NUCLEI_WRITERS
 
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
     from softctm.inference.nuclei_image import ImageNuclei
 
 LABEL_IMAGE = "instances.tif"
-FILES = (*(name for name, _ in NUCLEI_WRITERS.values()), LABEL_IMAGE)
-"""What is written of each image, in a folder of its name."""
+EMBEDDINGS = {form: f"embeddings.{form}" for form in EMBEDDING_FORMATS}
+FILES = (*(name for name, _ in NUCLEI_WRITERS.values()), LABEL_IMAGE, *EMBEDDINGS.values())
+"""What is written of each image, in a folder of its name; embeddings on request."""
 
 _logger = logging.getLogger(__name__)
 
@@ -48,6 +50,12 @@ class NucleiOptions(DetectorOptions):
     views: int | None = None  # no option: distances to a center have a direction, so there is one view
     mpp: float | None = option(
         None, "the images' µm per pixel (default: what the model was trained at)", metavar="UM"
+    )
+    embeddings: tuple[str, ...] = option(
+        (),
+        f"also write a vector a nucleus, formats separated by commas: {', '.join(EMBEDDINGS)} (CellViT only)",
+        metavar="LIST",
+        choices=tuple(EMBEDDINGS),
     )
     overwrite: bool = option(False, "replace results in the output folder that another program wrote")
 
@@ -103,7 +111,7 @@ class NucleiResult:
 def run_nuclei_job(
     places: Sequence[Path], output_dir: Path, options: NucleiOptions, progress: Progress = SILENT
 ) -> NucleiResult:
-    """Find the nuclei of images and write `NAME/nuclei.geojson`, `NAME/nuclei.csv` and `NAME/instances.tif`.
+    """Find the nuclei of images and write `NAME/nuclei.geojson`, `nuclei.csv`, `instances.tif` of each.
 
     Writes `run.json` in every case that leaves the folder writable.
 
@@ -124,6 +132,8 @@ def run_nuclei_job(
         If the job as a whole fails, or no image could be processed.
     PartialResultError
         If the result lacks an image.
+    MissingPackageError
+        If a library is missing that writes embeddings.
     KeyboardInterrupt
         If it was interrupted, after `run.json` has been written.
     """
@@ -131,6 +141,8 @@ def run_nuclei_job(
     record = RunRecord({**recorded(options), "views": 1}, unit="image")
     result = NucleiResult(output_dir, record)
     images = find_images(places)
+    for form in options.embeddings:
+        check_embedding_format(form)
     prepare_folder(output_dir)
     record_file = output_dir / run_record.FILE_NAME
     refuse_foreign_files(
@@ -165,13 +177,16 @@ def load_nuclei_detector(options: NucleiOptions) -> ImageDetector:
     Raises
     ------
     ModelError
-        If the model is of another task, or cannot be used.
+        If the model is of another task, or cannot be used, or embeddings are asked for and cannot be made.
     DeviceError
         As `softctm.inference.load.open_detector`.
     """
     from softctm.inference.load import open_detector  # slow to import: bad input is told before
+    from softctm.inference.nuclei_image import token_stride
 
     detector: ImageDetector = open_detector(options, "nuclei")
+    if options.embeddings:
+        token_stride(detector.model)
     return detector
 
 
@@ -197,9 +212,16 @@ def _find(
                 with record.timed("read"):
                     image = read_single_image(path)
                 with record.timed("detect"):
-                    found = find_nuclei(detector, image, mpp=mpp, progress=progress, name=name)
+                    found = find_nuclei(
+                        detector,
+                        image,
+                        mpp=mpp,
+                        embeddings=bool(options.embeddings),
+                        progress=progress,
+                        name=name,
+                    )
                 with record.timed("write"):
-                    _write(folder, found, types, mpp)
+                    _write(folder, found, types, mpp, options.embeddings)
             except ModelError:  # of the model, and so of every image
                 raise
             except Exception as error:
@@ -210,7 +232,7 @@ def _find(
                 # Tracebacks hold the image: only where somebody wants them.
                 wanted = error if _logger.isEnabledFor(logging.DEBUG) else None
                 _logger.warning("%s", message, exc_info=wanted)
-                _remove_old(folder)
+                _remove(folder, FILES)
                 task.step(f"{name}: failed")
             else:
                 counts = Counter(types[kind].name for kind in found.nuclei.table.type.tolist())
@@ -219,16 +241,24 @@ def _find(
                 task.step(f"{name}: {len(found.nuclei)} nuclei")
 
 
-def _write(folder: Path, found: ImageNuclei, types: Sequence[NucleusType], mpp: float) -> None:
+def _write(
+    folder: Path, found: ImageNuclei, types: Sequence[NucleusType], mpp: float, formats: Sequence[str]
+) -> None:
     prepare_folder(folder)
     for name, writer in NUCLEI_WRITERS.values():
         with writer(folder / name, types) as file:
             file.add(found.nuclei, scale=found.scale)
     write_label_image(folder / LABEL_IMAGE, found.instances, mpp=mpp)
+    _remove(folder, [EMBEDDINGS[form] for form in EMBEDDINGS if form not in formats])
+    for form in formats:
+        assert found.embeddings is not None
+        write_embeddings(
+            folder / EMBEDDINGS[form], found.nuclei.table, found.embeddings, types, scale=found.scale
+        )
 
 
-def _remove_old(folder: Path) -> None:
-    """Leave no earlier run's files beside a `run.json` that says that the image failed."""
-    for file in FILES:
+def _remove(folder: Path, names: Sequence[str]) -> None:
+    """Leave no earlier run's files beside those of this one, which says otherwise."""
+    for name in names:
         with contextlib.suppress(OSError):
-            (folder / file).unlink()
+            (folder / name).unlink()

@@ -64,11 +64,32 @@ class StageInput(_Part):
 
 
 class Head(_Part):
-    """One output of a stage's networks: (N, classes, size, size) float32."""
+    """One output of a stage's networks, float32.
+
+    A map, (N, classes, size, size); or vectors of squares of pixels, such as a transformer's tokens,
+    (N, width, size / stride, size / stride).
+    """
 
     name: Name = Field(description="name of the ONNX output; free where a network has just one")
-    classes: tuple[Name, ...] = Field(min_length=1, description="what each channel stands for")
+    classes: tuple[Name, ...] = Field(default=(), description="of a map: what each channel stands for")
+    width: int | None = Field(default=None, ge=1, description="of vectors: how many numbers each has")
+    stride: int = Field(default=1, ge=1, description="of vectors: pixels a side that each stands for")
     activation: Activation
+
+    @model_validator(mode="after")
+    def _is_a_map_or_vectors(self) -> Head:
+        if bool(self.classes) == (self.width is not None):
+            raise ValueError("classes: a map must have them, and vectors a width instead")
+        if self.width is None and self.stride != 1:
+            raise ValueError("stride: only vectors, which have a width, may have one")
+        if self.width is not None and self.activation != "none":
+            raise ValueError("activation: must be none for vectors")
+        return self
+
+    @property
+    def channels(self) -> int:
+        """Numbers at each place."""
+        return self.width or len(self.classes)
 
 
 class StageEntry(_Part):
@@ -80,6 +101,16 @@ class StageEntry(_Part):
     validation: tuple[NetworkEntry, ...] = Field(
         default=(), description="further networks, which only out-of-fold validation needs"
     )
+
+    @model_validator(mode="after")
+    def _vectors_tile_the_image(self) -> StageEntry:
+        for head in self.heads:
+            if self.input.size % head.stride:
+                raise ValueError(
+                    f"heads, {head.name}: stride must divide the input's size, {self.input.size}, "
+                    f"which {head.stride} does not"
+                )
+        return self
 
 
 class Manifest(_Part):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from softctm.model.manifest import RGB, Manifest, StageEntry
 from softctm.pair import CELL_MPP, PATCH_SIZE, TISSUE_MPP
-from softctm.postprocessing.hover import DISTANCE_HEAD, NUCLEUS_HEAD, TYPE_HEAD
+from softctm.postprocessing.hover import DISTANCE_HEAD, NUCLEUS_HEAD, TOKEN_HEAD, TYPE_HEAD
 from softctm.postprocessing.methods import METHODS
 
 TISSUE_CLASSES = ("background", "cancer")
@@ -75,7 +75,10 @@ def check_cell_points(manifest: Manifest) -> None:
 
 
 def check_nuclei(manifest: Manifest) -> None:
-    """Nuclei with outlines and types, as HoVer-Net and CellViT find them: one stage with three heads."""
+    """Nuclei with outlines and types, as HoVer-Net and CellViT find them: one stage with three heads.
+
+    A fourth head may give tokens, of which embeddings are made.
+    """
     _method_among(manifest, "hover")
     if len(manifest.stages) != 1:
         raise ValueError(f"stages: must be one, not {', '.join(manifest.stages)}")
@@ -83,11 +86,15 @@ def check_nuclei(manifest: Manifest) -> None:
     if stage.input.channels != RGB:
         raise ValueError(f"stages.{name}.input.channels: must be ({', '.join(RGB)})")
     heads = {head.name: head for head in stage.heads}
-    if set(heads) != {NUCLEUS_HEAD, DISTANCE_HEAD, TYPE_HEAD} or len(stage.heads) != len(heads):
+    if set(heads) - {TOKEN_HEAD} != {NUCLEUS_HEAD, DISTANCE_HEAD, TYPE_HEAD} or len(stage.heads) != len(
+        heads
+    ):
         raise ValueError(
-            f"stages.{name}.heads: must be {NUCLEUS_HEAD}, {DISTANCE_HEAD} and {TYPE_HEAD}, "
-            f"not {', '.join(head.name for head in stage.heads)}"
+            f"stages.{name}.heads: must be {NUCLEUS_HEAD}, {DISTANCE_HEAD} and {TYPE_HEAD}, and perhaps "
+            f"{TOKEN_HEAD}, not {', '.join(head.name for head in stage.heads)}"
         )
+    if TOKEN_HEAD in heads and heads[TOKEN_HEAD].width is None:
+        raise ValueError(f"stages.{name}.heads, {TOKEN_HEAD}: must have a width, and no classes")
     for kind, least, most in ((NUCLEUS_HEAD, 2, 2), (DISTANCE_HEAD, 2, 2), (TYPE_HEAD, 2, 256)):
         count = len(heads[kind].classes)
         if not least <= count <= most:

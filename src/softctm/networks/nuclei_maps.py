@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from softctm.networks.cellvit import CellViT, CellViTOutput
+from softctm.networks.vit import ENCODERS, TOKEN
 
 MAPS = ("nuclei_binary_map", "hv_map", "nuclei_type_map")
 
@@ -60,17 +61,33 @@ class NormalizedCellViT(nn.Module):
         return output
 
 
-def nuclei_stage(size: int, mpp: float, types: tuple[str, ...]) -> dict[str, Any]:
-    """What goes into and comes out of a network of nuclei, as the manifest says it."""
+def nuclei_stage(size: int, mpp: float, types: tuple[str, ...], encoder: str | None = None) -> dict[str, Any]:
+    """What goes into and comes out of a network of nuclei, as the manifest says it.
+
+    Parameters
+    ----------
+    size : int
+        Pixels a side of what it is given.
+    mpp : float
+        µm per pixel of that.
+    types : tuple of str
+        Background first.
+    encoder : str, optional
+        Of a CellViT, a name in `ENCODERS`: its tokens come out too.
+    """
     heads = (
         (MAPS[0], ("background", "nucleus"), "logits"),
         (MAPS[1], ("horizontal", "vertical"), "none"),
         (MAPS[2], types, "logits"),
     )
+    described: list[dict[str, Any]] = [
+        {"name": name, "classes": list(classes), "activation": activation}
+        for name, classes, activation in heads
+    ]
+    if encoder is not None:
+        width = ENCODERS[encoder].width
+        described.append({"name": "tokens", "width": width, "stride": TOKEN, "activation": "none"})
     return {
         "input": {"size": size, "mpp": mpp, "channels": ["red", "green", "blue"]},
-        "heads": [
-            {"name": name, "classes": list(classes), "activation": activation}
-            for name, classes, activation in heads
-        ],
+        "heads": described,
     }

@@ -10,18 +10,19 @@ from softctm.nuclei_table import NucleiTable
 
 
 def nuclei_embeddings(
-    tokens: NDArray[np.floating], instances: NDArray[np.integer], table: NucleiTable
+    tokens: NDArray[np.floating], instances: NDArray[np.integer], table: NucleiTable, *, stride: int
 ) -> NDArray[np.float16]:
     """Mean token of each nucleus.
 
     Parameters
     ----------
     tokens : (D, h, w) float
-        The encoder's last tokens; together they cover the whole map.
+        The encoder's last tokens; together they cover the map, from its top left corner on.
     instances : (H, W) integer
-        H and W are the same whole multiple of h and w.
     table : NucleiTable
         Nuclei of that map.
+    stride : int
+        Pixels a side that a token stands for.
 
     Returns
     -------
@@ -31,17 +32,16 @@ def nuclei_embeddings(
     Raises
     ------
     ValueError
-        If the map's sides are no multiple of the tokens'.
+        If the tokens do not cover the map.
     """
     depth, height, width = tokens.shape
-    side = instances.shape[0] // height
-    if side == 0 or instances.shape != (height * side, width * side):
-        raise ValueError(f"tokens {tokens.shape} do not cover a map {instances.shape}")
+    if instances.shape[0] > height * stride or instances.shape[1] > width * stride:
+        raise ValueError(f"tokens {tokens.shape}, one in {stride} pixels, do not cover {instances.shape}")
     place = np.full(max(int(instances.max(initial=0)), int(table.id.max(initial=0))) + 1, -1)
     place[table.id] = np.arange(len(table))
     rows, columns = np.nonzero(instances)
     owner = place[instances[rows, columns]]
-    token = (rows // side) * width + columns // side
+    token = (rows // stride) * width + columns // stride
     covered = np.unique((owner * height * width + token)[owner >= 0])
     owner, token = covered // (height * width), covered % (height * width)
     member = csr_array((np.ones(len(covered)), (owner, token)), (len(table), height * width))

@@ -179,7 +179,7 @@ class FieldJoiner:
 
 def join_fields(
     fields: Iterable[FieldNuclei], width: int, height: int
-) -> tuple[NDArray[np.int32], NucleiTable]:
+) -> tuple[NDArray[np.int32], NucleiTable, NDArray[np.intp]]:
     """One instance map and one table of an image from its fields, in row-major order.
 
     Returns
@@ -188,13 +188,15 @@ def join_fields(
         1 … n. A pixel that two kept nuclei claim is the earlier field's.
     table : NucleiTable
         Ids as in the map, positions and boxes in the image. What was measured is as the field saw it.
+    source : (N,) int
+        Each nucleus' row in the fields' tables, one table after the other.
     """
     fields, joiner = list(fields), FieldJoiner()
     for nuclei in fields:
         joiner.add(nuclei)
     instances, tables = np.zeros((height, width), np.int32), [NucleiTable.empty()]
-    count = 0
-    for nuclei, keep in zip(fields, joiner.finish(), strict=True):
+    count, kept = 0, joiner.finish()
+    for nuclei, keep in zip(fields, kept, strict=True):
         left, top, right, bottom = nuclei.field.box
         table = nuclei.table.where(keep)
         numbers = np.zeros(int(nuclei.instances.max(initial=0)) + 1, np.int32)
@@ -204,7 +206,8 @@ def join_fields(
         np.copyto(window, numbers[nuclei.instances], where=window == 0)
         tables.append(table.moved(left, top, numbers[table.id]))
     columns = {name: np.concatenate([vars(table)[name] for table in tables]) for name in vars(tables[0])}
-    return instances, NucleiTable(**columns)
+    source = np.flatnonzero(np.concatenate(kept)) if kept else np.zeros(0, np.intp)
+    return instances, NucleiTable(**columns), source
 
 
 def _rank(nuclei: FieldNuclei) -> NDArray[np.intp]:

@@ -32,6 +32,9 @@ _ELLIPSE = np.array(
 NUCLEUS_HEAD, DISTANCE_HEAD, TYPE_HEAD = "nuclei_binary_map", "hv_map", "nuclei_type_map"
 """Heads of a model whose maps this method decodes, as CellViT names them."""
 
+TOKEN_HEAD = "tokens"
+"""A head that such a model may have besides: the encoder's last tokens, of which embeddings are made."""
+
 
 @dataclass(frozen=True)
 class Hover:
@@ -60,10 +63,13 @@ class SeparatedNuclei:
         0 background, 1 … n nuclei.
     types : (H, W) uint8
         The most probable type of every pixel, 0 for background.
+    tokens : (D, h, w) float32, or None where the model gives none
+        The encoder's last tokens; each stands for a square of pixels.
     """
 
     instances: NDArray[np.int32]
     types: NDArray[np.uint8]
+    tokens: NDArray[np.float32] | None = None
 
 
 class HoverDecoder:
@@ -78,7 +84,8 @@ class HoverDecoder:
         h, v = maps[DISTANCE_HEAD].numpy()[0]
         types = maps[TYPE_HEAD].numpy()[0].argmax(axis=0).astype(np.uint8)
         magnification = self._settings.magnification
-        return SeparatedNuclei(separate_nuclei(binary, h, v, magnification=magnification), types)
+        tokens = maps[TOKEN_HEAD].numpy()[0] if TOKEN_HEAD in maps else None
+        return SeparatedNuclei(separate_nuclei(binary, h, v, magnification=magnification), types, tokens)
 
 
 def separate_nuclei(
