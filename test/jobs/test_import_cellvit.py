@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+import tifffile
 import torch
 from cellvit_cases import CONFIG, REFERENCES, checkpoint, reference_image
 
@@ -52,6 +53,34 @@ def test_the_file_computes_the_references_outputs(reference: Path, tmp_path: Pat
     assert manifest["task"] == "nuclei"
     assert manifest["licenses"] == ["mine"]
     assert manifest["stages"]["nuclei"]["heads"][2]["classes"][:2] == ["background", "neoplastic"]
+    width = expected["tokens"].shape[1]
+    tokens = {"name": "tokens", "width": width, "stride": 16, "activation": "none"}
+    assert manifest["stages"]["nuclei"]["heads"][3] == tokens
+
+
+@pytest.mark.slow
+def test_embeddings_are_means_of_the_references_tokens(reference: Path, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    expected = np.load(reference / "cellvit_256_outputs.npz")
+    document = checkpoint(reference, "256")
+    # The reference's networks see no nuclei: shift the map so that they see some in a third of the pixels.
+    background, nucleus = expected["nuclei_binary_map"][0]
+    bias = document["model_state_dict"]["nuclei_binary_map_decoder.decoder0_header.2.bias"]
+    bias[1] -= float(np.quantile(nucleus - background, 2 / 3))
+    model, out = tmp_path / "model", tmp_path / "out"
+    source = str(saved(document, tmp_path))
+    assert main(["import", "cellvit", source, "--output", str(model), "--size", "256"]) == 0
+    image, device = str(reference / "input_256.png"), ("--device", "cpu")
+    command = ["nuclei", image, "--output", str(out), "--weights", str(model), *device]
+    assert main([*command, "--embeddings", "parquet"]) == 0
+    rows = parquet.read_table(out / "input_256" / "embeddings.parquet")
+    instances = tifffile.imread(out / "input_256" / "instances.tif")
+    assert len(rows) > 4
+    for number, vector in zip(rows["id"].to_pylist(), rows["embedding"].to_pylist(), strict=True):
+        y, x = np.nonzero(instances == number)
+        covered = np.array(sorted(set(zip(y // 16, x // 16, strict=True))))
+        mean = expected["tokens"][0][:, covered[:, 0], covered[:, 1]].mean(axis=1)
+        np.testing.assert_allclose(np.array(vector, np.float32), mean, rtol=1e-3, atol=2e-3)
 
 
 def test_configuration_decides(reference: Path, tmp_path: Path) -> None:

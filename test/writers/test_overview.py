@@ -64,6 +64,17 @@ def test_without_cells_and_cancer_the_patches_stay_as_they_are() -> None:
     assert np.array_equal(tissue[:600], PAIR.tissue[:600])
 
 
+def test_without_a_tissue_map_no_cancer_area_is_shown() -> None:
+    nothing, unknown = (
+        np.asarray(overview(PAIR, Prediction(CELLS, tissue))) for tissue in (cancer_from_column(1024), None)
+    )
+    assert np.array_equal(nothing[: 64 + 1024], unknown[: 64 + 1024])
+    foot = unknown[64 + 1024 :, 24 + 1024 :]
+    green = (foot.astype(int)[..., 1] - foot[..., 0]) > 40
+    assert not green.any()
+    assert (foot[:, :200] < 128).any()  # the frame and what it stands for are still there
+
+
 def test_a_third_class_is_no_cancer() -> None:
     unknown = np.concatenate([0.1 * np.ones((2, 1024, 1024)), np.ones((1, 1024, 1024))]).astype(np.float32)
     _, tissue = patches(np.asarray(overview(PAIR, Prediction(CellPoints.empty(), unknown))))

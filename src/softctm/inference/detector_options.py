@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from softctm.choices import VIEW_COUNTS, DeviceChoice, Precision
+from softctm.errors import UsageError
 from softctm.options import check_choices, option
 
 
@@ -68,3 +70,28 @@ class DetectorOptions:
         """The quality, with the views that were asked for."""
         preset = QUALITIES[self.quality]
         return Quality(self.views or preset.views, preset.networks, preset.prefers_int8)
+
+
+def tumor_types(as_cells: Sequence[str]) -> list[str]:
+    """The types of nuclei that are taken for tumor cells.
+
+    Parameters
+    ----------
+    as_cells : sequence of str
+        "TYPE=tumor", one a type.
+
+    Raises
+    ------
+    UsageError
+        If one has another form.
+    """
+    names = []
+    for text in as_cells:
+        name, _, kind = text.rpartition("=")
+        if not name or kind != "tumor":
+            raise UsageError(
+                f"--as-cells must be TYPE=tumor, or several with commas between them, not '{text}'; types "
+                "that are not named are background cells"
+            )
+        names.append(name)
+    return names

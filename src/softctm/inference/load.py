@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,16 @@ from softctm.ort.processors import has_int8_arithmetic
 from softctm.ort.runtime import cuda_fault
 
 
-def load_detector(weights: Path | str | None = None, **choices: Any) -> Any:
+def load_detector(weights: Path | str | None = None, *, as_cells: Sequence[str] = (), **choices: Any) -> Any:
     """Load a model and make a detector of it.
 
     Parameters
     ----------
     weights : path, optional
         The model's folder. By default `SOFTCTM_WEIGHTS`, else `/opt/ml/model`, else `model_weights/`.
+    as_cells : sequence of str, optional
+        "TYPE=tumor": makes a detector of cell points of a model of nuclei; nuclei of these types are tumor
+        cells, all others background cells.
     **choices
         `device`, `quality`, `views`, `precision`: see `softctm.inference.detector_options.DetectorOptions`.
 
@@ -28,6 +32,7 @@ def load_detector(weights: Path | str | None = None, **choices: Any) -> Any:
     -------
     Detector
         `softctm.inference.detector.Detector` for models that find cell points; other tasks have their own.
+        With `as_cells`, `softctm.inference.nuclei_cells.NucleiAsCells`.
 
     Raises
     ------
@@ -36,19 +41,46 @@ def load_detector(weights: Path | str | None = None, **choices: Any) -> Any:
     DeviceError
         If CUDA is asked for and not there.
     UsageError
-        If a choice is out of range.
+        If a choice is out of range, or the model has no type of this name.
     """
-    return open_detector(DetectorOptions(weights=None if weights is None else Path(weights), **choices))
+    options = DetectorOptions(weights=None if weights is None else Path(weights), **choices)
+    return open_cell_detector(options, as_cells) if as_cells else open_detector(options)
 
 
-def open_detector(options: DetectorOptions, task: str | None = None, callers: int = 1) -> Any:
+def open_cell_detector(options: DetectorOptions, as_cells: Sequence[str] = ()) -> Any:
+    """A detector of cell points, of a model of cell points or, with `as_cells`, of nuclei.
+
+    Parameters and errors as `load_detector`.
+    """
+    if not as_cells:
+        return open_detector(
+            options,
+            "cell-points",
+            "give another with --weights, or name the types of nuclei that are tumor cells with --as-cells",
+        )
+    from softctm.inference.nuclei_cells import NucleiAsCells
+
+    detector = open_detector(options, "nuclei", "leave --as-cells out, or give another with --weights")
+    return NucleiAsCells(detector, as_cells)
+
+
+def open_detector(
+    options: DetectorOptions, task: str | None = None, remedy: str = "", callers: int = 1
+) -> Any:
     """`load_detector` with the choices in one object, of models of one task only where it is named.
 
-    `callers`: from how many threads at once the detector is to be called, if it allows that.
+    Parameters
+    ----------
+    options : DetectorOptions
+    task : str, optional
+    remedy : str
+        What to do about a model of another task; see `Model.of_task`.
+    callers : int
+        From how many threads at once the detector is to be called, if it allows that.
     """
     model = load_model(find_weights(options.weights))
     if task is not None:
-        model = model.of_task(task)
+        model = model.of_task(task, remedy)
     quality = options.chosen_quality
     notice = None
     if options.precision is not None:

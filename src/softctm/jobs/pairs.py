@@ -29,7 +29,7 @@ from softctm.progress import SILENT, Progress
 from softctm.readers import PairSource, open_pairs
 from softctm.storage.files import prepare_folder, refuse_foreign_files
 from softctm.writers import grand_challenge
-from softctm.writers.viewers import FROM_MAPS, write_for_viewers
+from softctm.writers.viewers import write_for_viewers
 
 if TYPE_CHECKING:
     from softctm.inference.detector import Prediction
@@ -39,7 +39,7 @@ _logger = logging.getLogger(__name__)
 
 
 class PairDetector(Protocol):
-    """What the job needs of a `softctm.inference.detector.Detector`."""
+    """What the job needs of a detector: `Detector`, or `NucleiAsCells`."""
 
     @property
     def device(self) -> str:
@@ -58,10 +58,10 @@ _WRITE_EVERY_S = 30.0
 
 
 def load_detector(options: JobOptions) -> PairDetector:
-    """Load the networks that `options` ask for; see `softctm.inference.load.open_detector`."""
-    from softctm.inference.load import open_detector  # slow to import: bad input is told before
+    """Load the networks that `options` ask for; see `softctm.inference.load.open_cell_detector`."""
+    from softctm.inference.load import open_cell_detector  # slow to import: bad input is told before
 
-    detector: PairDetector = open_detector(options, "cell-points")
+    detector: PairDetector = open_cell_detector(options, options.as_cells)
     return detector
 
 
@@ -177,7 +177,7 @@ def _detect(
             try:
                 pair = reading.result()
                 with record.timed("detect"):
-                    prediction = detector.predict(pair, maps=bool(FROM_MAPS.intersection(options.also)))
+                    prediction = detector.predict(pair, maps=options.maps)
             except ModelError:  # of the model, and so of every pair
                 raise
             except Exception as error:
@@ -206,4 +206,4 @@ def _detect(
 
 def _recorded(options: JobOptions) -> dict[str, Any]:
     """Options as `run.json` holds them."""
-    return recorded(options) | {"views": options.chosen_quality.views}
+    return recorded(options) | {"views": 1 if options.as_cells else options.chosen_quality.views}

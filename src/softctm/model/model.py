@@ -125,8 +125,14 @@ class Model:
         entries = [entry for stage in self.manifest.stages.values() for entry in stage.networks]
         return tuple(kind for kind in entries[0].files if all(kind in entry.files for entry in entries))
 
-    def of_task(self, task: str) -> Model:
+    def of_task(self, task: str, remedy: str = "") -> Model:
         """The model itself, where it does what is needed.
+
+        Parameters
+        ----------
+        task : str
+        remedy : str
+            What the message says to do else; by default to give another model.
 
         Raises
         ------
@@ -136,7 +142,7 @@ class Model:
         if self.manifest.task != task:
             raise ModelError(
                 f"{self.folder}: is a model of the task {self.manifest.task}, where one of {task} is needed; "
-                "give another with --weights"
+                + (remedy or "give another with --weights")
             )
         return self
 

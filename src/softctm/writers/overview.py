@@ -31,15 +31,16 @@ def overview(pair: CellTissuePair, prediction: Prediction) -> Image.Image:
     ----------
     pair : CellTissuePair
     prediction : Prediction
-        With its tissue map.
+        Without a tissue map, no cancer area is drawn.
 
     Returns
     -------
     Image
         RGB, 2128 × 1164: left the cell patch, right the tissue patch, both at full size, a legend below.
     """
-    assert prediction.tissue_probability is not None
-    cancer = tissue_labels_of(prediction.tissue_probability) == TISSUE_CANCER
+    cancer = None
+    if prediction.tissue_probability is not None:
+        cancer = tissue_labels_of(prediction.tissue_probability) == TISSUE_CANCER
     picture = Image.new("RGB", (2 * (_MARGIN + PATCH_SIZE) + _GAP, _HEAD + PATCH_SIZE + _FOOT), _PAPER)
     left, right = _MARGIN, _MARGIN + PATCH_SIZE + _GAP
     picture.paste(mark_cells(pair.cell, prediction.points), (left, _HEAD))
@@ -54,20 +55,23 @@ def overview(pair: CellTissuePair, prediction: Prediction) -> Image.Image:
         draw_mark(draw, cell_class, (x + 16, y), 1.5)
         text = f"{prediction.points.count(cell_class):,} {cell_class.name.lower()} cells"
         x = _label(draw, x + 44, y, text) + 48
-    draw.rectangle((right, y - 15, right + 30, y + 15), _blend(_PAPER, _CANCER), _CANCER, 3)
-    x = _label(draw, right + 44, y, f"cancer area, {100 * cancer.mean():.0f} %") + 48
+    x = right
+    if cancer is not None:
+        draw.rectangle((x, y - 15, x + 30, y + 15), _blend(_PAPER, _CANCER), _CANCER, 3)
+        x = _label(draw, x + 44, y, f"cancer area, {100 * cancer.mean():.0f} %") + 48
     _frame(draw, x, y - 15, 30)
     _label(draw, x + 44, y, "the cell patch")
     return picture
 
 
-def _tissue(pair: CellTissuePair, cancer: NDArray[np.bool_]) -> Image.Image:
+def _tissue(pair: CellTissuePair, cancer: NDArray[np.bool_] | None) -> Image.Image:
     """The tissue patch with the cancer area tinted and outlined, and a frame where the cell patch lies."""
-    area = Image.fromarray(np.where(cancer, 255, 0).astype(np.uint8))
-    border = ImageChops.difference(area.filter(ImageFilter.MaxFilter(5)), area)
     picture = Image.fromarray(pair.tissue)
-    picture.paste(Image.blend(picture, Image.new("RGB", picture.size, _CANCER), _TINT), mask=area)
-    picture.paste(_CANCER, mask=border)
+    if cancer is not None:
+        area = Image.fromarray(np.where(cancer, 255, 0).astype(np.uint8))
+        border = ImageChops.difference(area.filter(ImageFilter.MaxFilter(5)), area)
+        picture.paste(Image.blend(picture, Image.new("RGB", picture.size, _CANCER), _TINT), mask=area)
+        picture.paste(_CANCER, mask=border)
     _frame(ImageDraw.Draw(picture), pair.window.x, pair.window.y, WINDOW_SIZE)
     return picture
 

@@ -76,7 +76,7 @@ FORMATS: dict[str, tuple[str, Callable[[CellTissuePair, Prediction], bytes]]] = 
 """Name → suffix and writer."""
 
 FROM_MAPS = frozenset({"overview", "tissue"})
-"""The formats that are made of probability maps, which a detector gives only when asked."""
+"""The formats that show probability maps, which detectors give only when asked; overviews can do without."""
 
 
 def write_for_viewers(folder: Path, name: str, pair: CellTissuePair, prediction: Prediction) -> None:
