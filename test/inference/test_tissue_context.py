@@ -42,6 +42,16 @@ def test_overshoots_beside_an_edge_as_cubic_interpolation_does(cell: NDArray[np.
     assert np.ptp(result, axis=0).max() < 1e-6
 
 
+@pytest.mark.parametrize("pooling", [2, 4])
+def test_pooled_inputs_are_the_averages_of_whole_ones(cell: NDArray[np.uint8], pooling: int) -> None:
+    tissue = np.random.default_rng(1).random((1, 2, 300, 300), np.float32)
+    inputs = {"cell": cell, "tissue": tissue, "x": np.array([7]), "y": np.array([31])}
+    session = onnxruntime.InferenceSession(context_graph(pooling), providers=["CPUExecutionProvider"])
+    side = 1024 // pooling
+    blocks = context(cell, tissue, 7, 31)[0].reshape(5, side, pooling, side, pooling)
+    np.testing.assert_allclose(session.run(None, inputs)[0][0], blocks.mean(axis=(2, 4)), atol=1e-6)
+
+
 def test_weights_sum_to_one_and_keep_symmetry() -> None:
     weights = upsampling_matrix(16, 4)
     np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-6)

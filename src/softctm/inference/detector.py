@@ -95,7 +95,8 @@ class Detector:
         self._tissue_head, self._cell_head = model.tissue.head.name, model.cells.head.name
         # Networks trained without tissue take the cell patch alone; tissue is then computed on request only.
         self.sees_tissue = bool(model.cells.context)
-        self._inputs = PairInputs(runtime)
+        self._tissue_inputs = PairInputs(runtime, self._tissue.pooling)
+        self._cell_inputs = PairInputs(runtime, self._cells.pooling)
         self._decode = open_decoder(model.postprocessing, runtime)
         self.seconds = dict.fromkeys(STAGES, 0.0)
 
@@ -170,14 +171,14 @@ class Detector:
 
     def _tissue_of(self, image: NDArray[np.uint8]) -> Value:
         with timed(self.seconds, "tissue"):
-            return self._tissue(self._inputs.image(image))[self._tissue_head]
+            return self._tissue(self._tissue_inputs.image(image))[self._tissue_head]
 
     def _cells_of(self, image: NDArray[np.uint8], tissue: Value | None, x: int, y: int) -> Value:
         with timed(self.seconds, "context"):
             if tissue is not None and self.sees_tissue:
-                planes = self._inputs.with_context(image, tissue, x, y)
+                planes = self._cell_inputs.with_context(image, tissue, x, y)
             else:
-                planes = self._inputs.image(image)
+                planes = self._cell_inputs.image(image)
         with timed(self.seconds, "cells"):
             return self._cells(planes)[self._cell_head]
 

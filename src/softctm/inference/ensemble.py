@@ -47,6 +47,8 @@ class Ensemble:
 
     Attributes
     ----------
+    pooling : int
+        Side of the blocks of pixels over which all networks average their input before anything else.
     seconds : dict
         "networks": time inside the networks so far, a call's mean over the threads that share its views.
 
@@ -59,9 +61,9 @@ class Ensemble:
     def __init__(self, runtime: Runtime, stage: Stage, views: Sequence[View]) -> None:
         self._runtime, self._stage, self._views = runtime, stage, tuple(views)
         self._helpers = HelperGraphs(runtime)
-        self._pooling, self._networks = open_networks(runtime, stage)
+        self.pooling, self._networks = open_networks(runtime, stage)
         side = stage.input.size
-        check_ports(stage, self._networks, side // self._pooling)
+        check_ports(stage, self._networks, side // self.pooling)
         fixed = agreed(self._networks, "images a batch", lambda session: session.inputs[0].shape[0])
         self._batches = ViewBatches(_BATCH[runtime.device], fixed)
         zero = runtime.value(np.zeros((1, 1, 1, 1), np.float32))
@@ -78,6 +80,7 @@ class Ensemble:
         Parameters
         ----------
         image : (1, channels, size, size) float32, on the device
+            Or its averages over blocks of `pooling` × `pooling` pixels.
 
         Returns
         -------
@@ -94,8 +97,9 @@ class Ensemble:
         DeviceError
             If memory runs out even for a single view.
         """
-        if self._pooling > 1:
-            (image,) = self._helpers(pooling_graph, self._pooling, self._stage.input.size)(image)
+        side = self._stage.input.size
+        if self.pooling > 1 and image.shape()[-1] == side:
+            (image,) = self._helpers(pooling_graph, self.pooling, side)(image)
         shares = self._shares()
         sums = in_threads(
             list(enumerate(shares)),

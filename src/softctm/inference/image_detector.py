@@ -66,7 +66,7 @@ class ImageDetector:
         self.device, self.notice, self.size = runtime.device, runtime.notice, stage.input.size
         self._runtime = runtime
         self._ensemble = Ensemble(runtime, stage, first_views(views))
-        self._image = runtime.helper(image_graph(self.size), "image")
+        self._image = runtime.helper(image_graph(self.size, self._ensemble.pooling), "image")
         self._decode = open_decoder(model.postprocessing, runtime)
 
     def __call__(self, image: NDArray[np.uint8]) -> Any:

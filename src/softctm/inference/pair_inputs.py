@@ -10,20 +10,27 @@ from softctm.ort.runtime import Runtime, Value
 
 
 class PairInputs:
-    """Makes the networks' inputs from images, as they were read, and tissue maps."""
+    """Makes a stage's inputs from images, as they were read, and tissue maps.
 
-    def __init__(self, runtime: Runtime) -> None:
+    Parameters
+    ----------
+    runtime : Runtime
+    pooling : int
+        Inputs are averages over blocks of so many pixels a side; see `Ensemble.pooling`.
+    """
+
+    def __init__(self, runtime: Runtime, pooling: int = 1) -> None:
         self._runtime = runtime
-        self._image = runtime.helper(image_graph(), "image")
-        self._context = runtime.helper(context_graph(), "tissue context")
+        self._image = runtime.helper(image_graph(pooling=pooling), "image")
+        self._context = runtime.helper(context_graph(pooling), "tissue context")
 
     def image(self, image: NDArray[np.uint8]) -> Value:
-        """(1024, 1024, 3) uint8 RGB → (1, 3, 1024, 1024) float32 in [0, 1]."""
+        """(1024, 1024, 3) uint8 RGB → (1, 3, side, side) float32 in [0, 1], side = 1024 / pooling."""
         (planes,) = self._image(self._runtime.value(image))
         return planes
 
     def with_context(self, image: NDArray[np.uint8], tissue: Value, x: int = 0, y: int = 0) -> Value:
-        """RGB of a cell patch, then its window of a tissue map, (1, 3 + C, 1024, 1024) float32.
+        """RGB of a cell patch, then its window of a tissue map, (1, 3 + C, side, side) float32.
 
         Parameters
         ----------

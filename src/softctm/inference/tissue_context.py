@@ -14,38 +14,42 @@ CUBIC_A = -0.75
 """The cubic kernel's parameter, as in OpenCV's INTER_CUBIC and PyTorch's bicubic."""
 
 
-def context_graph() -> bytes:
+def context_graph(pooling: int = 1) -> bytes:
     """Graph: cell image and tissue probabilities → the cell network's input.
 
     Inputs `cell` (1024, 1024, 3) uint8; `tissue` (1, C, H, W) float32, at least 256 a side; `x`, `y`
     (1,) int64, the window's corner. Output (1, 3 + C, 1024, 1024) float32: RGB / 255, then the window of the
-    tissue map, enlarged four times by bicubic interpolation, which may overshoot [0, 1].
+    tissue map, enlarged four times by bicubic interpolation, which may overshoot [0, 1]. With `pooling`, its
+    averages over blocks of pooling × pooling pixels, without ever making the whole.
     """
     graph = Graph()
-    cell = scaled_image(graph, graph.input("cell", np.uint8, (PATCH_SIZE, PATCH_SIZE, 3)))
+    cell = scaled_image(graph, graph.input("cell", np.uint8, (PATCH_SIZE, PATCH_SIZE, 3)), pooling)
     tissue = graph.input("tissue", np.float32, (1, "classes", "height", "width"))
     column, row = graph.input("x", np.int64, (1,)), graph.input("y", np.int64, (1,))
     corner = graph.node("Concat", row, column, axis=0)
     end = graph.node("Add", corner, graph.axes(WINDOW_SIZE, WINDOW_SIZE))
     window = graph.node("Slice", tissue, corner, end, graph.axes(2, 3))
     # As two products with a matrix of cubic weights: the same numbers as ONNX's Resize, thirty times faster.
-    weights = upsampling_matrix(WINDOW_SIZE, ZOOM)
+    weights = upsampling_matrix(WINDOW_SIZE, ZOOM).reshape(-1, pooling, WINDOW_SIZE).mean(axis=1)
     rows = graph.node("MatMul", graph.constant(weights), window)
     enlarged = graph.node("MatMul", rows, graph.constant(np.ascontiguousarray(weights.T)))
     return graph.model(graph.node("Concat", cell, enlarged, axis=1))
 
 
-def image_graph(side: int = PATCH_SIZE) -> bytes:
-    """Graph: `image` (side, side, 3) uint8 → (1, 3, side, side) float32, RGB / 255."""
+def image_graph(side: int = PATCH_SIZE, pooling: int = 1) -> bytes:
+    """Graph: `image` (side, side, 3) uint8 → (1, 3, side, side) float32, RGB / 255; pooled likewise."""
     graph = Graph()
-    return graph.model(scaled_image(graph, graph.input("image", np.uint8, (side, side, 3))))
+    return graph.model(scaled_image(graph, graph.input("image", np.uint8, (side, side, 3)), pooling))
 
 
-def scaled_image(graph: Graph, image: str) -> str:
-    """Add the nodes that take an image (H, W, 3) uint8 to (1, 3, H, W) float32 in [0, 1]."""
+def scaled_image(graph: Graph, image: str, pooling: int = 1) -> str:
+    """Add the nodes that take an image (H, W, 3) uint8 to (1, 3, H, W) float32 in [0, 1], pooled likewise."""
     planes = graph.node("Cast", graph.node("Transpose", image, perm=[2, 0, 1]), to=1)
-    scaled = graph.node("Div", planes, graph.constant(np.float32(255)))
-    return graph.node("Unsqueeze", scaled, graph.axes(0))
+    planes = graph.node("Unsqueeze", planes, graph.axes(0))
+    if pooling > 1:  # before the division: the averages of whole numbers are exact
+        sides = [pooling, pooling]
+        planes = graph.node("AveragePool", planes, kernel_shape=sides, strides=sides)
+    return graph.node("Div", planes, graph.constant(np.float32(255)))
 
 
 def upsampling_matrix(length: int, zoom: int) -> NDArray[np.float32]:
