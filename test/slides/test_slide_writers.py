@@ -17,7 +17,7 @@ from PIL import Image
 
 from softctm.errors import MissingPackageError
 from softctm.writers.slide_formats import FORMATS
-from softctm.writers.slide_overview import OverviewContent, draw_overview
+from softctm.writers.slide_overview import OverviewContent, Panel, draw_overview
 from softctm.writers.slide_points import SlideCells
 from softctm.writers.tissue_pyramid import write_tissue_pyramid
 
@@ -177,6 +177,7 @@ def content(**changes):
         "grid_um": 16.0,
         "cancer": cancer,
         "looked_at": np.ones((60, 90), np.float32),
+        "panels": [Panel.of_color("Some", (255, 0, 0)), Panel.of_color("Others", (0, 0, 255))],
         "density": random.integers(0, 3, (2, 60, 90)).astype(np.uint16),
         "numbers": [("tumor cells", "12"), ("tissue", "1.2 mm²")],
     }

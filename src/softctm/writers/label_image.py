@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from softctm.storage.files import AtomicFile, output_errors
-
-_TILE = 512
+from softctm.writers.image_pyramid import ReadTile, write_pyramid
 
 
 def write_label_image(path: Path, instances: NDArray[np.integer], *, mpp: float | None = None) -> None:
@@ -30,38 +27,37 @@ def write_label_image(path: Path, instances: NDArray[np.integer], *, mpp: float 
     OutputError
         If it cannot be written.
     """
-    import tifffile
 
-    # Labels are not numbers to be averaged: a smaller copy takes every second pixel of every second row.
-    levels = [instances]
-    while max(levels[-1].shape) > _TILE:
-        levels.append(levels[-1][::2, ::2])
-    size = {} if mpp is None else {"PhysicalSizeX": mpp, "PhysicalSizeY": mpp}
-    with (
-        AtomicFile(path) as file,
-        output_errors(path),
-        tifffile.TiffWriter(file, bigtiff=instances.size * 4 > 2**31, ome=True) as tiff,
-    ):
-        for number, level in enumerate(levels):
-            tiff.write(
-                _tiles(level),
-                shape=level.shape,
-                dtype=np.uint32,
-                tile=(_TILE, _TILE),
-                compression="zlib",
-                photometric="minisblack",
-                subifds=len(levels) - 1 if number == 0 else None,
-                subfiletype=int(number > 0),
-                metadata={"axes": "YX", **size} if number == 0 else None,
-            )
+    def read(x: int, y: int, width: int, height: int) -> NDArray[np.uint32]:
+        return instances[None, y : y + height, x : x + width].astype(np.uint32)
+
+    write_label_pyramid(path, read, instances.shape[1], instances.shape[0], mpp=mpp)
 
 
-def _tiles(level: NDArray[np.integer]) -> Iterator[NDArray[np.uint32]]:
-    """In row-major order, those at the right and bottom filled up with 0."""
-    height, width = level.shape
-    for top in range(0, height, _TILE):
-        for left in range(0, width, _TILE):
-            part = level[top : top + _TILE, left : left + _TILE]
-            tile = np.zeros((_TILE, _TILE), np.uint32)
-            tile[: part.shape[0], : part.shape[1]] = part
-            yield tile
+def write_label_pyramid(
+    path: Path, read: ReadTile, width: int, height: int, *, mpp: float | None = None
+) -> None:
+    """Write an instance map of which only windows are at hand.
+
+    Parameters
+    ----------
+    path : Path
+        The file; its folder exists.
+    read : callable
+        Gives a tile, (1, h, w) uint32.
+    width, height : int
+        Of the map.
+    mpp : float, optional
+        µm per pixel, for the metadata.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    write_pyramid(path, read, width, height, dtype=np.uint32, halve=_every_second, mpp=mpp)
+
+
+def _every_second(part: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Labels are not numbers to be averaged: every second pixel of every second row."""
+    return part[:, ::2, ::2]

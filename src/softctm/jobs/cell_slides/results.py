@@ -20,13 +20,25 @@ from softctm.slides.lattice import Box, TissueLattice
 from softctm.slides.mask import MASK_MPP
 from softctm.storage.files import write_bytes_atomically
 from softctm.writers.slide_formats import FORMATS
-from softctm.writers.slide_overview import OverviewContent, draw_overview
+from softctm.writers.slide_overview import OverviewContent, Panel, draw_overview
 from softctm.writers.tissue_pyramid import write_tissue_pyramid
 
 if TYPE_CHECKING:
     from softctm.model import Model
 
 TISSUE_FILE = "tissue.tif"
+
+_PANELS = (
+    Panel(
+        "Background cells",
+        ((255, 255, 255), (255, 237, 160), (254, 178, 76), (189, 100, 0), (102, 37, 6)),
+    ),
+    Panel(
+        "Tumor cells",
+        ((255, 255, 255), (198, 219, 239), (107, 174, 214), (33, 113, 181), (8, 48, 107)),
+    ),
+)
+"""Yellow to brown and blue, as the classes' colors."""
 
 
 def write_cells(
@@ -112,6 +124,7 @@ def _overview(done: FinishedSlide, statistics: SlideStatistics, numbers: dict[st
         grid_um=MASK_MPP,
         cancer=statistics.cancer * (statistics.looked_at > 0),
         looked_at=statistics.looked_at,
+        panels=_PANELS,
         density=statistics.density,
         numbers=(
             ("tumor cells", f"{numbers['tumor_cells']:,}"),
