@@ -6,14 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from softctm.postprocessing.fields import (
-    Box,
-    Field,
-    FieldJoiner,
-    FieldNuclei,
-    field_lattice,
-    join_fields,
-)
+from softctm.postprocessing.field_lattice import Box, Field, FieldLattice
+from softctm.postprocessing.fields import FieldJoiner, FieldNuclei, join_fields
 from softctm.postprocessing.hover import classify_nuclei
 from softctm.postprocessing.label_overlap import label_overlap
 
@@ -58,7 +52,7 @@ def test_as_if_seen_at_once(seed, width, height):
     truth = drawn_map(seed, width, height)
     whole = classify_nuclei(truth, truth > 0)
     truth = np.where(np.isin(truth, whole.id), truth, 0)
-    fields = [seen_by(field, truth) for field in field_lattice(width, height, size=SIZE, overlap=OVERLAP)]
+    fields = [seen_by(field, truth) for field in FieldLattice(width, height, size=SIZE, overlap=OVERLAP)]
     instances, table, source = join_fields(fields, width, height)
     assert same_partition(instances, truth)
     assert len(table) == len(whole)
@@ -77,7 +71,7 @@ def test_white_added_above_and_left_changes_nothing(seed, right, down):
     joined = []
     for image in (truth, moved):
         height, width = image.shape
-        lattice = field_lattice(width, height, size=SIZE, overlap=OVERLAP)
+        lattice = FieldLattice(width, height, size=SIZE, overlap=OVERLAP)
         joined.append(join_fields([seen_by(field, image) for field in lattice], width, height)[0])
     assert same_partition(joined[0], joined[1][down:, right:])
 
@@ -93,7 +87,7 @@ def test_fields_that_disagree_give_no_nucleus_twice_and_lose_none(seed):
         top, left = row * 17 + random.integers(2, 5), column * 17 + random.integers(2, 5)
         grid[top : top + random.integers(8, 12), left : left + random.integers(8, 12)] = number + 1
     fields = []
-    for field in field_lattice(width, height, size=SIZE, overlap=OVERLAP):
+    for field in FieldLattice(width, height, size=SIZE, overlap=OVERLAP):
         left, top, right, bottom = field.box
         window = grid[top:bottom, left:right]
         change = random.integers(3)
@@ -179,15 +173,37 @@ def test_one_blob_gives_way_to_two_whole_nuclei_of_the_core():
 def test_cores_tile_the_image(width, height, size, half):
     overlap = min(2 * half, size // 2 // 2 * 2)
     times = np.zeros((height, width), int)
-    for field in field_lattice(width, height, size=size, overlap=overlap):
+    for field in FieldLattice(width, height, size=size, overlap=overlap):
         times[field.core.top : field.core.bottom, field.core.left : field.core.right] += 1
         assert field.box.right - field.box.left <= size
     assert (times == 1).all()
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 300), st.integers(1, 300), st.data())
+def test_fields_that_show_a_part_are_found(width, height, data):
+    lattice = FieldLattice(width, height, size=64, overlap=24)
+    left, top = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
+    box = Box(left, top, data.draw(st.integers(left + 1, width)), data.draw(st.integers(top + 1, height)))
+    expected = [
+        (column, row)
+        for row in range(lattice.rows)
+        for column in range(lattice.columns)
+        if (field := lattice.field(column, row).box).left < box.right
+        and field.right > box.left
+        and field.top < box.bottom
+        and field.bottom > box.top
+    ]
+    assert list(lattice.showing(box)) == expected
+    x, y = lattice.core_borders()
+    cores = [field.core for field in lattice]
+    assert x.tolist() == [core.left for core in cores[: lattice.columns]] + [width]
+    assert y.tolist() == [core.top for core in cores[:: lattice.columns]] + [height]
+
+
 def test_images_of_one_field_and_of_none():
-    assert len(list(field_lattice(1024, 1024))) == 1
-    assert len(list(field_lattice(1025, 1024))) == 2
+    assert len(FieldLattice(1024, 1024)) == 1
+    assert len(FieldLattice(1025, 1024)) == 2
     assert FieldJoiner().finish() == []
     instances, table, source = join_fields([], 5, 4)
     assert instances.shape == (4, 5)
@@ -196,7 +212,7 @@ def test_images_of_one_field_and_of_none():
 
 def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match="overlap"):
-        list(field_lattice(10, 10, size=64, overlap=33))
+        FieldLattice(10, 10, size=64, overlap=33)
     with pytest.raises(ValueError, match="must lie in the box"):
         Field(Box(0, 0, 10, 10), Box(0, 0, 11, 10))
     with pytest.raises(ValueError, match="box's size"):

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from softctm.jobs.cell_slides.seams import duplicates, near_seam
 from softctm.slides.lattice import CORE
-from softctm.slides.seams import duplicates, near_seam
 
 
 def arrays(points):

@@ -14,7 +14,8 @@ from softctm.inference.image_detector import ImageDetector
 from softctm.model.model import Model
 from softctm.nuclei_table import PANNUKE_TYPES, NucleiTable, NucleusType, tabulate, types_named
 from softctm.postprocessing.embeddings import nuclei_embeddings
-from softctm.postprocessing.fields import FIELD_OVERLAP, FieldNuclei, field_lattice, join_fields
+from softctm.postprocessing.field_lattice import Field, FieldLattice
+from softctm.postprocessing.fields import FieldNuclei, join_fields
 from softctm.postprocessing.hover import TOKEN_HEAD, TYPE_HEAD, SeparatedNuclei, classify_nuclei, has_outline
 from softctm.postprocessing.measured_nuclei import MeasuredNuclei, measured_nuclei
 from softctm.progress import SILENT, Progress
@@ -184,21 +185,30 @@ def _fields(
     progress: Progress,
     name: str,
 ) -> Iterator[tuple[FieldNuclei, NDArray[np.float16] | None]]:
-    """The nuclei field by field; with the stride of tokens, their embeddings too."""
+    """See `field_nuclei`, field by field."""
     height, width = image.shape[:2]
-    overlap = min(FIELD_OVERLAP, detector.size // 4 * 2)
-    fields = list(field_lattice(width, height, size=detector.size, overlap=overlap))
+    fields = FieldLattice.for_networks(width, height, detector.size)
     with (progress if len(fields) > 1 else SILENT).task(len(fields), "field", name) as task:
         for field in fields:
             left, top, right, bottom = field.box
-            found: SeparatedNuclei = detector(image[top:bottom, left:right])
-            table = classify_nuclei(found.instances, found.types)
-            embeddings = None
-            if stride is not None:
-                assert found.tokens is not None  # the manifest names them
-                embeddings = nuclei_embeddings(found.tokens, found.instances, table, stride=stride)
-            yield FieldNuclei(field, found.instances, table), embeddings
+            yield field_nuclei(detector, field, image[top:bottom, left:right], stride)
             task.step()
+
+
+def field_nuclei(
+    detector: ImageDetector, field: Field, image: NDArray[np.uint8], stride: int | None = None
+) -> tuple[FieldNuclei, NDArray[np.float16] | None]:
+    """The nuclei of one field, of which `image` (H, W, 3) shows the box; errors as `ImageDetector`'s.
+
+    With the stride of tokens, their embeddings too.
+    """
+    found: SeparatedNuclei = detector(image)
+    table = classify_nuclei(found.instances, found.types)
+    embeddings = None
+    if stride is not None:
+        assert found.tokens is not None  # the manifest names them
+        embeddings = nuclei_embeddings(found.tokens, found.instances, table, stride=stride)
+    return FieldNuclei(field, found.instances, table), embeddings
 
 
 def _as_in(instances: NDArray[np.int32], table: NucleiTable) -> NucleiTable:

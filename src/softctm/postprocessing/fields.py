@@ -1,4 +1,4 @@
-"""Fields of view that overlap, and which of two fields' nuclei are one and the same.
+"""Which nuclei of fields of view that overlap are one and the same, and which of them stays.
 
 A large image is segmented field by field. Each field has a core; the cores tile the image. A nucleus may be
 seen by several fields, whole or cut off by a field's border. It is kept once:
@@ -14,55 +14,21 @@ So every nucleus that some field sees as a whole is kept, whichever field it is,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from softctm.nuclei_table import NucleiTable
-from softctm.postprocessing.label_overlap import label_overlap
-
-FIELD_SIZE = 1024
-FIELD_OVERLAP = 64
-"""Pixels that neighboring fields share."""
+from softctm.postprocessing.field_lattice import Box, Field
+from softctm.postprocessing.label_overlap import LabelOverlap, label_overlap
+from softctm.postprocessing.rivals import losers
 
 SAME_SHARE = 0.2
 """Share of the smaller nucleus' pixels above which two nuclei of different fields are the same."""
 
 _OWN, _FOREIGN, _CUT, _LEFT = range(4)
-
-
-class Box(NamedTuple):
-    """A half-open rectangle of the whole image, pixels."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-
-
-@dataclass(frozen=True)
-class Field:
-    """What is segmented at once.
-
-    Attributes
-    ----------
-    box : Box
-        What the field shows of the image.
-    core : Box
-        Its own part. On a side where it reaches up to the box, the image ends there; on the others it leaves
-        a margin, half of what the neighboring fields share.
-    """
-
-    box: Box
-    core: Box
-
-    def __post_init__(self) -> None:
-        (left, top, right, bottom), core = self.box, self.core
-        if not (left <= core.left < core.right <= right and top <= core.top < core.bottom <= bottom):
-            raise ValueError(f"the core {tuple(core)} must lie in the box {tuple(self.box)}")
 
 
 @dataclass(frozen=True)
@@ -88,93 +54,55 @@ class FieldNuclei:
             raise ValueError(f"the map must have its box's size, not {self.instances.shape}")
 
 
-def field_lattice(
-    width: int, height: int, *, size: int = FIELD_SIZE, overlap: int = FIELD_OVERLAP
-) -> Iterator[Field]:
-    """The fields that cover an image, in row-major order, anchored at its origin.
-
-    Parameters
-    ----------
-    width, height : int
-        Of the image, pixels.
-    size : int
-        Side of a field; the last of a row or column ends where the image does.
-    overlap : int
-        Pixels that neighbors share: even, at most half of `size`.
-    """
-    if overlap % 2 or not 0 < overlap <= size // 2:
-        raise ValueError(f"overlap must be even and at most {size // 2}, not {overlap}")
-    for top, bottom, core_top, core_bottom in _spans(height, size, overlap):
-        for left, right, core_left, core_right in _spans(width, size, overlap):
-            yield Field(Box(left, top, right, bottom), Box(core_left, core_top, core_right, core_bottom))
-
-
-def _spans(length: int, size: int, overlap: int) -> list[tuple[int, int, int, int]]:
-    """Start, end, start of core, end of core along one axis."""
-    starts = range(0, max(length - overlap, 1), size - overlap)
-    spans = []
-    for start in starts:
-        end = min(start + size, length)
-        core_start = start + overlap // 2 if start else 0
-        core_end = end - overlap // 2 if start != starts[-1] else end
-        spans.append((start, end, core_start, core_end))
-    return spans
-
-
 class FieldJoiner:
-    """Decide which nuclei stay, field by field; holds no more maps than the strips of one row of fields.
+    """Decide which nuclei stay, field by field, in row-major order of the fields.
 
-    Fields are added in row-major order. Their numbers, 0 …, are in the order of adding.
+    Holds of the maps no more than the strips of one row of fields, and of the nuclei what is contested.
     """
 
     def __init__(self) -> None:
-        self._strips: list[tuple[int, list[_Strip]]] = []
-        self._rank: list[NDArray[np.intp]] = []
-        self._keys: list[NDArray[np.float64]] = []
+        self._seen: list[_Seen] = []
+        self._left: list[NDArray[np.bool_]] = []
         self._count = 0
-        self._pairs: list[NDArray[np.int64]] = []
+        self._rivals: list[NDArray[np.void]] = []
 
     def add(self, nuclei: FieldNuclei) -> None:
         """Take a field's nuclei into account."""
         box, table = nuclei.field.box, nuclei.table
-        rank = _rank(nuclei)
-        self._keys.append(np.column_stack((-table.area_px, table.y + box.top, table.x + box.left)))
-        # From a number in the map to a candidate's place among all fields'; those not in the table have none.
-        place = np.full(int(nuclei.instances.max(initial=0)) + 1, 0)
-        candidate = np.where(rank != _LEFT, self._count + np.arange(len(table)) + 1, 0)
-        place[table.id] = candidate
-        numbered = place[nuclei.instances]
-        self._rank.append(rank)
-        self._count += len(table)
-        self._strips = [entry for entry in self._strips if entry[0] > box.top]
-        for _, strips in self._strips:
+        keys = np.zeros(len(table), _KEY)
+        keys["number"] = self._count + np.arange(len(table))
+        keys["rank"], keys["area"] = _rank(nuclei), table.area_px
+        keys["y"], keys["x"] = table.y + box.top, table.x + box.left
+        # From a number in the map to a row of the table, from 1; those not in it, or left, have none.
+        row = np.zeros(int(nuclei.instances.max(initial=0)) + 1, np.int32)
+        is_left = keys["rank"] == _LEFT
+        row[table.id] = np.where(is_left, 0, np.arange(len(table)) + 1)
+        rows = row[nuclei.instances]
+        self._seen = [other for other in self._seen if other.bottom > box.top]
+        for other in self._seen:
             # One of a field's two strips holds all that is shared; the other repeats at most a part of it.
-            found = [pairs for strip in strips if len(pairs := strip.shared_with(box, numbered))]
-            if found:
-                self._pairs.append(max(found, key=lambda pairs: int(pairs[:, 2].sum())))
-        self._strips.append((box.bottom, _strips(nuclei.field, numbered)))
+            found = max((strip.shared_with(box, rows) for strip in other.strips), key=_shared_pixels)
+            if len(found.pixels):
+                self._rivals.append(_rivals(other.keys[found.first - 1], keys[found.second - 1], found))
+        self._seen.append(_Seen(box.bottom, _strips(nuclei.field, rows), keys))
+        self._left.append(is_left)
+        self._count += len(table)
 
     def finish(self) -> list[NDArray[np.bool_]]:
         """Which rows of each field's table stay, in the order of adding."""
-        if not self._rank:
-            return []
-        rank, keys = np.concatenate(self._rank), np.concatenate(self._keys)
-        keep = rank != _LEFT
-        pairs = np.concatenate([np.zeros((0, 3), np.int64), *self._pairs])
-        first, second = pairs[:, 0] - 1, pairs[:, 1] - 1
-        smaller = -np.maximum(keys[first, 0], keys[second, 0])
-        both_cut = (rank[first] == _CUT) & (rank[second] == _CUT)
-        same = pairs[:, 2] > np.where(both_cut, 0, SAME_SHARE * smaller)
-        rivals: dict[int, list[int]] = {}
-        for one, other in zip(first[same].tolist(), second[same].tolist(), strict=True):
-            rivals.setdefault(one, []).append(other)
-            rivals.setdefault(other, []).append(one)
-        contested = np.array(sorted(rivals), np.intp)
-        keep[contested] = False
-        y, x = keys[contested, 1], keys[contested, 2]
-        for index in contested[np.lexsort((x, y, keys[contested, 0], rank[contested]))].tolist():
-            keep[index] = not any(keep[rival] for rival in rivals[index])
-        return np.split(keep, np.cumsum([len(part) for part in self._rank])[:-1])
+        pairs = np.concatenate([np.zeros((0, 2), _KEY), *self._rivals])
+        numbers, first, place = np.unique(pairs["number"], return_index=True, return_inverse=True)
+        contested = pairs.ravel()[first]
+        rank = np.empty(len(contested), np.int64)
+        by = (contested["x"], contested["y"], -contested["area"], contested["rank"])
+        rank[np.lexsort(by)] = np.arange(len(contested))
+        gone = np.zeros(self._count, np.bool_)
+        gone[numbers] = losers(place.reshape(-1, 2), rank)
+        kept, start = [], 0
+        for left in self._left:
+            kept.append(~left & ~gone[start : start + len(left)])
+            start += len(left)
+        return kept
 
 
 def join_fields(
@@ -210,6 +138,12 @@ def join_fields(
     return instances, NucleiTable(**columns), source
 
 
+def left_to_neighbor(nuclei: FieldNuclei) -> NDArray[np.bool_]:
+    """(N,) Which nuclei of a field's table are left to a neighbor, which sees all of them."""
+    left: NDArray[np.bool_] = _rank(nuclei) == _LEFT
+    return left
+
+
 def _rank(nuclei: FieldNuclei) -> NDArray[np.intp]:
     """How much right each nucleus has to stay: `_OWN`, `_FOREIGN`, `_CUT`, or `_LEFT` to the neighbor."""
     box, core, table = nuclei.field.box, nuclei.field.core, nuclei.table
@@ -234,33 +168,57 @@ def _rank(nuclei: FieldNuclei) -> NDArray[np.intp]:
     return rank
 
 
+_KEY = np.dtype([("number", "i8"), ("rank", "i8"), ("area", "i8"), ("y", "f8"), ("x", "f8")])
+"""What decides on a nucleus, and its place among those of all fields."""
+
+
 @dataclass(frozen=True)
 class _Strip:
-    """A part of a field's map, with places of candidates (from 1) instead of numbers."""
+    """A part of a field's map, with rows of its table (from 1) instead of numbers."""
 
     left: int
     top: int
-    numbered: NDArray[np.int64]
+    rows: NDArray[np.integer]
 
-    def shared_with(self, box: Box, numbered: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(K, 3) Own candidate, the other's, shared pixels, with the map of another field's box."""
-        height, width = self.numbered.shape
+    def shared_with(self, box: Box, rows: NDArray[np.int32]) -> LabelOverlap:
+        """Own rows, the other's, and the pixels that they share, with the map of another field's box."""
+        height, width = self.rows.shape
         left, top = max(self.left, box.left), max(self.top, box.top)
         right, bottom = min(self.left + width, box.right), min(self.top + height, box.bottom)
-        if left >= right or top >= bottom:
-            return np.zeros((0, 3), np.int64)
-        own = self.numbered[top - self.top : bottom - self.top, left - self.left : right - self.left]
-        other = numbered[top - box.top : bottom - box.top, left - box.left : right - box.left]
-        found = label_overlap(own, other)
-        return np.column_stack((found.first, found.second, found.pixels))
+        right, bottom = max(left, right), max(top, bottom)
+        own = self.rows[top - self.top : bottom - self.top, left - self.left : right - self.left]
+        other = rows[top - box.top : bottom - box.top, left - box.left : right - box.left]
+        return label_overlap(own, other)
 
 
-def _strips(field: Field, numbered: NDArray[np.int64]) -> list[_Strip]:
+@dataclass(frozen=True)
+class _Seen:
+    """What later fields need of an earlier one."""
+
+    bottom: int
+    strips: list[_Strip]
+    keys: NDArray[np.void]
+
+
+def _strips(field: Field, rows: NDArray[np.int32]) -> list[_Strip]:
     """What later fields will share: two margins at the bottom, and at the right."""
     box, core = field.box, field.core
     below, beside = 2 * (box.bottom - core.bottom), 2 * (box.right - core.right)
-    height, width = numbered.shape
+    height, width = rows.shape
+    kind = np.min_scalar_type(int(rows.max(initial=0)))
     return [
-        _Strip(box.left, box.bottom - below, numbered[height - below :].copy()),
-        _Strip(box.right - beside, box.top, numbered[:, width - beside :].copy()),
+        _Strip(box.left, box.bottom - below, rows[height - below :].astype(kind)),
+        _Strip(box.right - beside, box.top, rows[:, width - beside :].astype(kind)),
     ]
+
+
+def _shared_pixels(found: LabelOverlap) -> int:
+    return int(found.pixels.sum())
+
+
+def _rivals(first: NDArray[np.void], second: NDArray[np.void], found: LabelOverlap) -> NDArray[np.void]:
+    """(K, 2) Of pairs that share pixels, those that are taken for the same nucleus."""
+    smaller = np.minimum(first["area"], second["area"])
+    both_cut = (first["rank"] == _CUT) & (second["rank"] == _CUT)
+    same = found.pixels > np.where(both_cut, 0, SAME_SHARE * smaller)
+    return np.stack((first[same], second[same]), axis=1)

@@ -8,13 +8,13 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
+from softctm.jobs.cell_slides.seams import duplicates, near_seam
 from softctm.jobs.slide_plan import Stretch
 from softctm.jobs.slide_state import SlideState
 from softctm.jobs.slide_stretches import FieldPlace
 from softctm.pair import CELL_MPP
 from softctm.slides.lattice import core_of
 from softctm.slides.region import Region
-from softctm.slides.seams import duplicates, near_seam
 from softctm.slides.slide import Slide
 from softctm.writers.slide_points import SlideCells
 

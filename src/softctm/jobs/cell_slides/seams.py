@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from softctm.postprocessing.rivals import losers
 from softctm.slides.lattice import CORE, core_of
 
 
@@ -47,19 +48,12 @@ def duplicates(
     """
     from scipy.spatial import KDTree
 
-    gone = np.zeros(len(x), np.bool_)
     if len(x) < 2 or distance < 2:
-        return gone
+        return np.zeros(len(x), np.bool_)
     pairs = KDTree(np.column_stack((x, y))).query_pairs(distance - 1, p=np.inf, output_type="ndarray")
     column, row = core_of(x, y)
     first, second = pairs[:, 0], pairs[:, 1]
     pairs = pairs[(column[first] != column[second]) | (row[first] != row[second])]
     rank = np.empty(len(x), np.int64)
     rank[np.lexsort((x, y, -height))] = np.arange(len(x))
-    # Each pair the higher point first, pairs by their higher point: it is settled when its turn comes.
-    swapped = rank[pairs[:, 0]] > rank[pairs[:, 1]]
-    pairs[swapped] = pairs[swapped][:, ::-1]
-    for higher, lower in pairs[np.argsort(rank[pairs[:, 0]], kind="stable")].tolist():
-        if not gone[higher]:
-            gone[lower] = True
-    return gone
+    return losers(pairs, rank)
