@@ -101,6 +101,11 @@ class NucleiTable:
         return replace(self, id=ids, x=self.x + x, y=self.y + y, box=box)
 
     @classmethod
+    def concatenated(cls, parts: Sequence[NucleiTable]) -> NucleiTable:
+        """The nuclei of several tables, one at least, in their order."""
+        return cls(**{name: np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0])})
+
+    @classmethod
     def empty(cls) -> NucleiTable:
         """No nuclei: a valid answer."""
         return cls(

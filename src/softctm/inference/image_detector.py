@@ -99,6 +99,11 @@ class ImageDetector:
         """
         return {name: value.numpy()[0] for name, value in self._maps(image).items()}
 
+    @property
+    def seconds_in_networks(self) -> float:
+        """Time spent so far inside the networks themselves."""
+        return self._ensemble.seconds_in_networks
+
     def _maps(self, image: NDArray[np.uint8]) -> Mapping[str, Value]:
         height, width = image.shape[:2]
         missing = ((0, self.size - height), (0, self.size - width), (0, 0))

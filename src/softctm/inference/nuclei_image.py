@@ -171,7 +171,7 @@ def locate_nuclei(
     rows, columns = seen.shape[:2]
     fields = list(_fields(detector, seen, stride, progress, name))
     instances, table, source = join_fields((field for field, _ in fields), columns, rows)
-    table = _as_in(instances, table)
+    table = as_in(instances, table)
     vectors = [part for _, part in fields if part is not None]
     joined = np.concatenate(vectors)[source[table.id - 1]] if embeddings else None
     scale = image.shape[1] / columns, image.shape[0] / rows
@@ -211,8 +211,16 @@ def field_nuclei(
     return FieldNuclei(field, found.instances, table), embeddings
 
 
-def _as_in(instances: NDArray[np.int32], table: NucleiTable) -> NucleiTable:
-    """The table with place and size as they are in the joined map, where nuclei may have lost pixels."""
+def as_in(instances: NDArray[np.integer], table: NucleiTable) -> NucleiTable:
+    """The nuclei of a joined map with place and size as they are there, where they may have lost pixels.
+
+    Parameters
+    ----------
+    instances : (H, W) integer
+        Some or all nuclei of the table.
+    table : NucleiTable
+        Ids are 1 … N. What is left of a nucleus and has no outline is left out.
+    """
     placed = tabulate(instances, np.zeros(instances.shape, np.uint8))
     placed = placed.where(has_outline(placed))
     row = placed.id - 1

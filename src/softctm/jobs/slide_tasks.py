@@ -126,6 +126,7 @@ class _Entry:
 
 SLIDE_TASKS: dict[str, _Entry] = {
     "cell-points": _Entry("softctm.jobs.cell_slides.task:CellSlides", ("cells.*", "tissue.tif")),
+    "nuclei": _Entry("softctm.jobs.nuclei_slides.task:NucleiSlides", ("nuclei.*", "instances.tif")),
 }
 """Name in `model.json` → what is done on slides."""
 

@@ -133,9 +133,8 @@ def join_fields(
         window = instances[top:bottom, left:right]
         np.copyto(window, numbers[nuclei.instances], where=window == 0)
         tables.append(table.moved(left, top, numbers[table.id]))
-    columns = {name: np.concatenate([vars(table)[name] for table in tables]) for name in vars(tables[0])}
     source = np.flatnonzero(np.concatenate(kept)) if kept else np.zeros(0, np.intp)
-    return instances, NucleiTable(**columns), source
+    return instances, NucleiTable.concatenated(tables), source
 
 
 def left_to_neighbor(nuclei: FieldNuclei) -> NDArray[np.bool_]:

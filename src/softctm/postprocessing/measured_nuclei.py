@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,10 +35,24 @@ class MeasuredNuclei:
     def __len__(self) -> int:
         return len(self.table)
 
-    def where(self, chosen: NDArray[np.bool_]) -> MeasuredNuclei:
-        """The nuclei that a mask (N,) chooses."""
+    def where(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> MeasuredNuclei:
+        """The nuclei that a mask (N,) or indices choose."""
         return MeasuredNuclei(
             self.table.where(chosen), self.outlines.where(chosen), self.features.where(chosen)
+        )
+
+    def moved(self, x: int, y: int, ids: NDArray[np.int32]) -> MeasuredNuclei:
+        """The same nuclei with other ids, in a map whose origin lies x pixels to the left and y above."""
+        outlines = Outlines(ids, self.outlines.start, self.outlines.corners + np.array([x, y]))
+        return MeasuredNuclei(self.table.moved(x, y, ids), outlines, self.features)
+
+    @classmethod
+    def concatenated(cls, parts: Sequence[MeasuredNuclei]) -> MeasuredNuclei:
+        """The nuclei of several maps, one at least, in their order."""
+        return cls(
+            NucleiTable.concatenated([part.table for part in parts]),
+            Outlines.concatenated([part.outlines for part in parts]),
+            NucleiFeatures.concatenated([part.features for part in parts]),
         )
 
 

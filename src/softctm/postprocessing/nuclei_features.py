@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +48,11 @@ class NucleiFeatures:
     def where(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> NucleiFeatures:
         """The nuclei that a mask (N,) or indices choose."""
         return NucleiFeatures(**{name: column[chosen] for name, column in vars(self).items()})
+
+    @classmethod
+    def concatenated(cls, parts: Sequence[NucleiFeatures]) -> NucleiFeatures:
+        """The measurements of several tables, one at least, in their order."""
+        return cls(**{name: np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0])})
 
 
 def measure_nuclei(

@@ -6,6 +6,7 @@ squares at level 0.5. Each such side is met once, so that a polygon never touche
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +26,7 @@ class Outlines:
     Attributes
     ----------
     id : (N,) int32
-        The nuclei, rising.
+        The nuclei.
     start : (N + 1,) int64
         The corners of nucleus i are rows start[i] … start[i + 1] − 1 of `corners`.
     corners : (M, 2) float64
@@ -45,11 +46,19 @@ class Outlines:
         """The polygon (k, 2) of the index-th nucleus."""
         return self.corners[self.start[index] : self.start[index + 1]]
 
-    def where(self, chosen: NDArray[np.bool_]) -> Outlines:
-        """The outlines that a mask (N,) chooses."""
-        sizes = np.diff(self.start)
-        start = np.concatenate(([0], np.cumsum(sizes[chosen])))
-        return Outlines(self.id[chosen], start, self.corners[np.repeat(chosen, sizes)])
+    def where(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Outlines:
+        """The outlines that a mask (N,) or indices choose."""
+        sizes = np.diff(self.start)[chosen]
+        start = np.concatenate(([0], np.cumsum(sizes)))
+        corners = np.arange(start[-1]) + np.repeat(self.start[:-1][chosen] - start[:-1], sizes)
+        return Outlines(self.id[chosen], start, self.corners[corners])
+
+    @classmethod
+    def concatenated(cls, parts: Sequence[Outlines]) -> Outlines:
+        """The outlines of several tables, one at least, in their order."""
+        start = np.concatenate([[0], np.cumsum(np.concatenate([np.diff(part.start) for part in parts]))])
+        ids, corners = (np.concatenate([vars(part)[name] for part in parts]) for name in ("id", "corners"))
+        return cls(ids, start, corners)
 
 
 def outlines(instances: NDArray[np.integer]) -> Outlines:

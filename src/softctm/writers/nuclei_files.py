@@ -7,13 +7,14 @@ the file appears under its name when it is whole.
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,7 @@ class NucleiWriter(ABC):
     Parameters
     ----------
     path : Path
-        The file; its folder exists.
+        The file; its folder exists. It is compressed if the name ends in .gz.
     types : sequence of NucleusType
         By number, background first.
 
@@ -50,7 +51,9 @@ class NucleiWriter(ABC):
         self._path, self._types, self._atomic = path, types, AtomicFile(path)
 
     def __enter__(self) -> Self:
-        self._file = self._atomic.__enter__()
+        self._file: IO[bytes] = self._atomic.__enter__()
+        if self._path.suffix == ".gz":  # without the time of writing in it
+            self._file = cast(IO[bytes], gzip.GzipFile("", "wb", 6, self._file, mtime=0))
         self._write(self._head())
         return self
 
@@ -60,6 +63,9 @@ class NucleiWriter(ABC):
         try:
             if kind is None:
                 self._write(self._tail())
+                if self._path.suffix == ".gz":
+                    with output_errors(self._path):
+                        self._file.close()
         except BaseException as error:
             self._atomic.__exit__(type(error), error, error.__traceback__)
             raise
@@ -186,6 +192,11 @@ NUCLEI_WRITERS: dict[str, tuple[str, type[NucleiWriter]]] = {
     "csv": ("nuclei.csv", CsvWriter),
 }
 """Name → file name and writer."""
+
+FURTHER_NUCLEI_WRITERS: dict[str, tuple[str, type[NucleiWriter]]] = {
+    "geojson.gz": ("nuclei.geojson.gz", GeoJsonWriter),
+}
+"""Those that are written where `--also` names them."""
 
 
 def _plain(values: NDArray[np.floating]) -> list[float]:

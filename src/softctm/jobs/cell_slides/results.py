@@ -13,11 +13,11 @@ from softctm.jobs.cell_slides.detector import cancer_class, peak_distance
 from softctm.jobs.cell_slides.merge import slide_cells
 from softctm.jobs.cell_slides.statistics import SlideStatistics, cancer_share
 from softctm.jobs.cell_slides.tissue_map import TissueMap, empty_map
+from softctm.jobs.slide_overview import overview_content, rounded
 from softctm.jobs.slide_plan import looked_at
 from softctm.jobs.slide_tasks import OVERVIEW_FILE, FinishedSlide
 from softctm.pair import TISSUE_MPP
 from softctm.slides.lattice import Box, TissueLattice
-from softctm.slides.mask import MASK_MPP
 from softctm.storage.files import write_bytes_atomically
 from softctm.writers.slide_formats import FORMATS
 from softctm.writers.slide_overview import OverviewContent, Panel, draw_overview
@@ -112,38 +112,25 @@ def write_results(done: FinishedSlide, model: Model, formats: Sequence[str]) -> 
 
 
 def _overview(done: FinishedSlide, statistics: SlideStatistics, numbers: dict[str, Any]) -> OverviewContent:
-    slide = done.slide
-    rings = [ring * np.array(slide.mpp) for ring in done.region.rings()] if done.region else []
     inside = numbers["cancer_area"]
-    return OverviewContent(
-        title=done.state.folder.name,
-        image=done.overview.image,
-        image_um=done.overview.mpp,
-        width_um=slide.width_um,
-        height_um=slide.height_um,
-        grid_um=MASK_MPP,
-        cancer=statistics.cancer * (statistics.looked_at > 0),
-        looked_at=statistics.looked_at,
-        panels=_PANELS,
-        density=statistics.density,
-        numbers=(
+    return overview_content(
+        done,
+        statistics.looked_at,
+        _PANELS,
+        statistics.density,
+        (
             ("tumor cells", f"{numbers['tumor_cells']:,}"),
             ("background cells", f"{numbers['background_cells']:,}"),
             ("tumor purity", _percent(numbers["tumor_purity"])),
             ("tissue", f"{numbers['tissue_mm2']:.2f} mm²"),
             ("cancer area", f"{inside['mm2']:.2f} mm²"),
             ("purity in cancer area", _percent(inside["tumor_purity"])),
-            ("tumor cells per mm² of cancer", _rounded(inside["tumor_cells_per_mm2"])),
-            ("background cells per mm² of cancer", _rounded(inside["background_cells_per_mm2"])),
-            ("slide", f"{slide.width_um / 1000:.1f} x {slide.height_um / 1000:.1f} mm"),
+            ("tumor cells per mm² of cancer", rounded(inside["tumor_cells_per_mm2"])),
+            ("background cells per mm² of cancer", rounded(inside["background_cells_per_mm2"])),
         ),
-        rings=rings,
+        statistics.cancer * (statistics.looked_at > 0),
     )
 
 
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.0f} %"
-
-
-def _rounded(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.0f}"

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softctm.jobs.cell_slides.tissue_map import TissueMap
+from softctm.jobs.slide_numbers import MM2, ratio
 from softctm.pair import TISSUE_MPP
 from softctm.slides.lattice import Box
 from softctm.slides.mask import MASK_MPP
@@ -15,7 +16,6 @@ from softctm.writers.slide_points import SlideCells
 
 _CANCER = 128
 """Values of the tissue map from here on are cancer area: a probability above one half."""
-_MM2 = (MASK_MPP / 1000) ** 2
 _BLOCK = round(MASK_MPP / TISSUE_MPP)
 """Pixels of the tissue map a side of a mask pixel."""
 
@@ -60,9 +60,9 @@ class SlideStatistics:
 
     def document(self) -> dict[str, Any]:
         """As `slide.json` holds them: counts, mm², cells a mm²; None where there is nothing to divide by."""
-        cancer = float((self.cancer * self.looked_at).sum() * _MM2)
-        tissue = float((self.mask * self.looked_at).sum() * _MM2)
-        outside = float((self.mask * (1 - self.cancer) * self.looked_at).sum() * _MM2)
+        cancer = float((self.cancer * self.looked_at).sum() * MM2)
+        tissue = float((self.mask * self.looked_at).sum() * MM2)
+        outside = float((self.mask * (1 - self.cancer) * self.looked_at).sum() * MM2)
         return {
             **_part(self._counts.sum(axis=1), tissue, "tissue_mm2"),
             "cancer_area": _part(self._counts[:, 1], cancer, "mm2"),
@@ -100,12 +100,8 @@ def _part(counts: NDArray[np.int64], area: float, area_name: str) -> dict[str, A
     return {
         "background_cells": background,
         "tumor_cells": tumor,
-        "tumor_purity": _ratio(tumor, background + tumor),
+        "tumor_purity": ratio(tumor, background + tumor),
         area_name: round(area, 4),
-        "background_cells_per_mm2": _ratio(background, area),
-        "tumor_cells_per_mm2": _ratio(tumor, area),
+        "background_cells_per_mm2": ratio(background, area),
+        "tumor_cells_per_mm2": ratio(tumor, area),
     }
-
-
-def _ratio(count: int, of: float) -> float | None:
-    return round(count / of, 4) if of > 0 else None
