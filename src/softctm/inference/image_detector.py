@@ -101,8 +101,8 @@ class ImageDetector:
 
     @property
     def seconds_in_networks(self) -> float:
-        """Time spent so far inside the networks themselves."""
-        return self._ensemble.seconds_in_networks
+        """Time spent so far inside the networks themselves, of all callers together."""
+        return self._ensemble.seconds["networks"]
 
     def _maps(self, image: NDArray[np.uint8]) -> Mapping[str, Value]:
         height, width = image.shape[:2]

@@ -51,14 +51,18 @@ class _Nuclei:
         self._detector, self._lattice, self._mpp = detector, lattice, mpp
         self._fields: list[StoredField] = []
 
-    def add(self, field: FieldPlace, image: NDArray[np.uint8]) -> None:
+    def look(self, field: FieldPlace, image: NDArray[np.uint8]) -> StoredField:
+        """What the field keeps."""
         found = field_nuclei(self._detector, self._lattice.field(*field), image)
         table = found.table.where(~left_to_neighbor(found))
         row = np.zeros(int(found.instances.max(initial=0)) + 1, np.min_scalar_type(len(table)))
         row[table.id] = np.arange(len(table)) + 1
         rows = row[found.instances]
         table = replace(table, id=np.arange(1, len(table) + 1, dtype=np.int32))
-        self._fields.append(StoredField(rows, measured_nuclei(image, rows, table, mpp=self._mpp)))
+        return StoredField(rows, measured_nuclei(image, rows, table, mpp=self._mpp))
+
+    def add(self, field: FieldPlace, found: StoredField) -> None:
+        self._fields.append(found)
 
     def content(self) -> bytes:
         return packed(self._fields)
