@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from softctm import __version__
 from softctm.errors import SlideError
@@ -39,6 +39,10 @@ from softctm.slides.region import Region
 from softctm.slides.slide import Slide
 from softctm.storage.files import write_json_atomically
 from softctm.writers.slide_points import SlideCells
+
+if TYPE_CHECKING:
+    from softctm.inference.image_detector import ImageDetector
+    from softctm.postprocessing.measured_nuclei import MeasuredNuclei
 
 RECORD_FILE = "slide.json"
 
@@ -189,6 +193,35 @@ def find_cells_on_slide(
     done = _computed(slide, detector, folder, region)
     distance = peak_distance(detector.model)
     yield from slide_cells(done.state, done.plan.stages["cells"], slide, region, distance)
+
+
+def find_nuclei_on_slide(
+    slide: Slide, detector: ImageDetector, folder: Path, region: Region | None = None
+) -> Iterator[tuple[FieldPlace, MeasuredNuclei]]:
+    """The nuclei of a slide, field by field: the same that `softctm slides` writes.
+
+    Parameters
+    ----------
+    slide, folder, region
+        See `find_cells_on_slide`.
+    detector : ImageDetector
+        Of a model of nuclei; see `softctm.load_detector`.
+
+    Yields
+    ------
+    field : (int, int)
+        Column and row of the field of view, row-major.
+    nuclei : MeasuredNuclei
+        Those that were taken from it, in pixels of the model's µm per pixel from the slide's origin.
+
+    Raises
+    ------
+    As `find_cells_on_slide`.
+    """
+    from softctm.jobs.nuclei_slides.task import NucleiSlides  # slow to import
+
+    done = _computed(slide, detector, folder, region)
+    yield from NucleiSlides(detector.model).nuclei(done)
 
 
 def _computed(slide: Slide, detector: SlideDetector, folder: Path, region: Region | None) -> FinishedSlide:

@@ -53,7 +53,7 @@ class _Nuclei:
 
     def look(self, field: FieldPlace, image: NDArray[np.uint8]) -> StoredField:
         """What the field keeps."""
-        found = field_nuclei(self._detector, self._lattice.field(*field), image)
+        found, _ = field_nuclei(self._detector, self._lattice.field(*field), image)
         table = found.table.where(~left_to_neighbor(found))
         row = np.zeros(int(found.instances.max(initial=0)) + 1, np.min_scalar_type(len(table)))
         row[table.id] = np.arange(len(table)) + 1
