@@ -45,7 +45,7 @@ class NucleiConfig:
 
 
 NUCLEI_PRESETS = {
-    # The paper's values (arXiv 2306.15350, section 4.4), as far as the optimizer has them.
+    # Modeled on CellViT's recipe (arXiv 2306.15350); no number has been checked against the paper's text.
     "cellvit-256": NucleiConfig(
         "256",
         OptimizerConfig("adamw", 3e-4, 1e-4, "exponential", epochs=130, batch=16, decay_per_epoch=0.85),

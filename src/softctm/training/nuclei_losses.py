@@ -1,4 +1,4 @@
-"""CellViT's losses (arXiv 2306.15350, section 3.3): NP, HV, NT and tissue branch, each a weighted sum."""
+"""CellViT's kinds of loss (arXiv 2306.15350): NP, HV, NT and tissue branch, each a weighted sum."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import Tensor
 from torch.nn import functional
 
 ALPHA, BETA, GAMMA = 0.7, 0.3, 4 / 3
-"""Of the focal Tversky loss: weight of FN, weight of FP, focus."""
+"""Of the focal Tversky loss (Abraham & Khan, arXiv 1810.07842): weight of FN, weight of FP, focus."""
 
 
 @dataclass(frozen=True)
 class LossWeights:
-    """One weight a term; the defaults are the paper's (its appendix)."""
+    """One weight a term; the defaults are modeled on CellViT's, not checked against its paper's text."""
 
     np_focal_tversky: float = 1.0
     np_dice: float = 1.0

@@ -18,7 +18,7 @@ def oversampling_weights(
     tissue : (N,) int
         Each patch's tissue.
     strength : float
-        γ of the paper, 0 (all alike) … 1 (fully balanced); the paper takes 0.85.
+        γ of the paper, 0 (all alike) … 1 (fully balanced).
 
     Returns
     -------
