@@ -41,7 +41,7 @@ def main() -> None:
     chosen = [pair for pair in pairs if pair.id in args.pair] if args.pair else pairs[:2]
     ways = {"classical": open_segmenter("classical"), "points": open_segmenter(args.segmenter)}
     figure, axes = plt.subplots(
-        len(chosen), 2, figsize=(8, 4.1 * len(chosen)), constrained_layout=True, squeeze=False
+        len(chosen), 2, figsize=(7, 3.6 * len(chosen)), constrained_layout=True, squeeze=False
     )
     for row, pair in zip(axes, chosen, strict=True):
         image, points = pair.cell_patch(), pair.cells()
@@ -52,7 +52,7 @@ def main() -> None:
             axis.set_axis_off()
         bar = BAR_UM / CELL_MPP
         row[0].plot([SIDE - 10 - bar, SIDE - 10], [SIDE - 10] * 2, color="black", linewidth=3)
-    figure.savefig(args.output, dpi=110, pil_kwargs={"quality": 85} if args.output.suffix == ".jpg" else None)
+    figure.savefig(args.output, dpi=95, pil_kwargs={"quality": 80} if args.output.suffix == ".jpg" else None)
     print(args.output)
 
 
