@@ -15,10 +15,13 @@ class Experiment:
         What differs from the run's recipe, as `softctm train --set` takes it.
     pretrained : bool
         Whether it starts from what `softctm pretrain cells` made.
+    guided : bool
+        Whether a network that the points guide, not the classical segmenter, makes the masks of its targets.
     """
 
     settings: tuple[str, ...] = ()
     pretrained: bool = False
+    guided: bool = False
 
 
 def _joined(place: str) -> tuple[str, ...]:
@@ -60,6 +63,8 @@ EXPERIMENTS = {
         for group in (_TARGETS, _OCELOT, _RATES, _TRUNKS)
         for name, settings in group.items()
     },
+    "guided masks": Experiment(guided=True),
+    "hard, Dice, guided masks": Experiment(_TARGETS["hard, Dice"], guided=True),
     "pretrained": Experiment(pretrained=True),
     "pretrained, tissue after the ASPP": Experiment(_joined("after-aspp"), pretrained=True),
 }

@@ -1,13 +1,14 @@
 """Which way of training cell networks pays off: short runs on several folds, side by side.
 
     python -m benchmarks.recipes --data DATA --run RUN --encoder-weights FILE \
-        [--pretrained PRE] [--fold 0 --fold 1 --fold 2] [--epochs 6] [--only NAME]
+        [--pretrained PRE] [--segmenter points|FILE] [--fold 0 --fold 1 --fold 2] [--epochs 6] [--only NAME]
 
 RUN is a run folder whose tissue networks are trained (`softctm train tissue`), PRE what `softctm pretrain
-cells` made. Every experiment trains a cell network for each fold on the other folds, with the same seed and
-number of epochs, and is scored on the fold with one view. Its post-processing rule is chosen on the other
-folds, and its difference from the run's own recipe has a 95 % interval from resamples of patients. What has
-been trained or counted is kept in RUN/recipes, so that the command resumes where it was stopped.
+cells` made, FILE a network of `softctm train points`. Every experiment trains a cell network for each fold on
+the other folds, with the same seed and number of epochs, and is scored on the fold with one view. Its
+post-processing rule is chosen on the other folds, and its difference from the run's own recipe has a 95 %
+interval from resamples of patients. What has been trained or counted is kept in RUN/recipes, so that the
+command resumes where it was stopped.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from softctm.training.cross_validation import EnsembleRun
 from softctm.training.fold_training import FoldJob, train_cells
 from softctm.training.initialization import from_encoder
 from softctm.training.loop import LoopConfig
+from softctm.training.segmenters import open_segmenter
 from softctm.training.starts import PretrainedStart
 
 
@@ -53,7 +55,10 @@ def counts_of(job: tuple[str, int], args: argparse.Namespace) -> NDArray[np.int6
     experiment, began = EXPERIMENTS[name], time.process_time()
     settings = [*experiment.settings, f"cells.optimizer.epochs={args.epochs}"]
     preset = with_settings(preset_from_json(json.loads((args.run / "config.json").read_text())), settings)
-    run = EnsembleRun(load_release(args.data), args.run, preset, LoopConfig(), args.encoder_weights)
+    segmenter = open_segmenter(args.segmenter if experiment.guided else "classical")
+    run = EnsembleRun(
+        load_release(args.data), args.run, preset, LoopConfig(), args.encoder_weights, segmenter
+    )
     initialize = (
         PretrainedStart(args.pretrained).network("cells", fold)
         if experiment.pretrained
@@ -101,6 +106,15 @@ def row(counts: NDArray[np.float64], baseline: NDArray[np.float64], bootstrap: B
     return f"{difference:+.4f} [{low:+.4f}, {high:+.4f}]"
 
 
+def runnable(args: argparse.Namespace) -> list[str]:
+    """The experiments that have what they need."""
+    return [
+        name
+        for name, experiment in EXPERIMENTS.items()
+        if (args.pretrained or not experiment.pretrained) and (args.segmenter or not experiment.guided)
+    ]
+
+
 def main() -> None:
     """Run the experiments and print the table; JSON goes to RUN/recipes/."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -108,14 +122,16 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--encoder-weights", required=True)
     parser.add_argument("--pretrained", type=Path, help="for the experiments that start from it")
+    parser.add_argument("--segmenter", help="points or FILE, for the experiments with guided masks")
     parser.add_argument("--fold", type=int, action="append", help="(may be repeated; default: 0, 1, 2)")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", action="append", choices=EXPERIMENTS, help="run this one (may be repeated)")
     args = parser.parse_args()
     folds = args.fold or [0, 1, 2]
-    wanted = [name for name in EXPERIMENTS if args.pretrained or not EXPERIMENTS[name].pretrained]
-    names = [RECIPE, *(name for name in args.only or wanted if name != RECIPE)]
+    names = [RECIPE, *(name for name in args.only or runnable(args) if name != RECIPE)]
+    if lacking := set(names) - set(runnable(args)):
+        parser.error(f"{', '.join(sorted(lacking))}: need --pretrained or --segmenter")
     run = EnsembleRun(
         load_release(args.data),
         args.run,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.experiments import EXPERIMENTS, RECIPE
-from benchmarks.recipes import row, scores
+from benchmarks.recipes import row, runnable, scores
 from softctm.evaluation.bootstrap import Bootstrap
 from softctm.evaluation.out_of_fold import RULES
 from softctm.networks.network_table import ARCHITECTURES
@@ -20,7 +20,14 @@ from softctm.training.config import PRESETS, with_settings
 def test_every_experiment_changes_the_compact_recipe_into_another_one(name: str) -> None:
     changed = with_settings(PRESETS["compact"], EXPERIMENTS[name].settings)
     assert changed.cells.network.architecture in ARCHITECTURES
-    assert (changed == PRESETS["compact"]) == (name in (RECIPE, "pretrained"))
+    assert (changed == PRESETS["compact"]) == (name in (RECIPE, "pretrained", "guided masks"))
+
+
+def test_experiments_run_where_what_they_need_is_given() -> None:
+    nothing, both = (SimpleNamespace(pretrained=given, segmenter=given) for given in (None, "given"))
+    assert runnable(both) == list(EXPERIMENTS)
+    only = runnable(SimpleNamespace(pretrained=None, segmenter="points"))
+    assert set(only) - set(runnable(nothing)) == {"guided masks", "hard, Dice, guided masks"}
 
 
 def run_of(patients: list[str], folds: list[int]) -> Any:
