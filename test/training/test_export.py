@@ -112,6 +112,12 @@ def test_network_that_differs_from_its_file_is_refused(
         export._difference(ServedNetwork(other).eval(), path, patches(1))
 
 
+def test_file_names_no_place_of_the_machine_that_made_it(exported: tuple[Path, float]) -> None:
+    content = exported[0].read_bytes()
+    assert b"site-packages" not in content
+    assert str(Path(__file__).resolve().parents[2]).encode() not in content
+
+
 def test_storing_twice_changes_nothing(exported: tuple[Path, float]) -> None:
     model = onnx.load(exported[0])
     before = model.SerializeToString()

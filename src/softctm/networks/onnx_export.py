@@ -75,6 +75,7 @@ def export_onnx(
         )
     assert program is not None
     model = program.model_proto
+    forget_sources(model)
     onnx.checker.check_model(model)
     halved = always_halve or _size(model) > limit
     if halved:
@@ -88,6 +89,14 @@ def export_onnx(
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes_atomically(path, model.SerializeToString())
     return halved
+
+
+def forget_sources(model: onnx.ModelProto) -> None:
+    """Drop what PyTorch says of each node's source, in place: it names files of the exporting machine."""
+    graph = model.graph
+    for part in (*graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
 
 
 def _size(model: onnx.ModelProto) -> int:
