@@ -165,7 +165,7 @@ def test_geometry_moves_image_and_nuclei_alike() -> None:
             seen = image[0].numpy() * 255 / 20
             for number in np.unique(ids):
                 inner = ndimage.binary_erosion(ids == number, iterations=2)
-                np.testing.assert_allclose(seen[inner], number, atol=0.05)
+                np.testing.assert_allclose(seen[inner], number % (instances.max() + 1), atol=0.05)
 
 
 def test_without_changes_a_crop_is_the_image_itself_but_for_flips_and_turns() -> None:
@@ -181,6 +181,22 @@ def test_without_changes_a_crop_is_the_image_itself_but_for_flips_and_turns() ->
         ways = [np.rot90(flipped, turns) for flipped in (plain, plain[:, ::-1]) for turns in range(4)]
         found.add(next(i for i, way in enumerate(ways) if np.abs(way.astype(int) - pixels).max() <= 1))
     assert found == set(range(8))
+
+
+def test_the_mirror_image_of_a_nucleus_beyond_the_border_is_another_one() -> None:
+    instances = np.zeros((96, 96), np.int32)
+    instances[30:40, 4:12], instances[60:70, 0:8] = 1, 2  # beside the left border, and at it
+    image = np.zeros((96, 96, 3), np.uint8)
+    config = NucleiAugmentationConfig(crop=64, probability=0.0)
+    _, ids = augment_nuclei(image, instances, (48.0, 6.0), config, np.random.default_rng(0))
+    sizes = dict(zip(*np.unique(ids, return_counts=True), strict=True))
+    assert sizes.keys() == {0, 1, 2, 1 + 3}
+    assert (sizes[1], sizes[4], sizes[2]) == (80, 80, 160)  # the second one and its image are one shape
+    target = nuclei_target(ids, np.array([0, 5, 7]))
+    assert set(np.unique(target[3][(ids == 1) | (ids == 4)])) == {5}
+    for number in sizes.keys() - {0}:
+        inside = target[1:3][:, ids == number]
+        np.testing.assert_allclose([inside.min(1), inside.max(1)], [[-1, -1], [1, 1]], atol=1e-6)
 
 
 def test_every_change_of_look_keeps_values_and_shape() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
+from skimage.measure import label
 from torch import Tensor
 from torch.nn import functional
 
@@ -50,7 +51,7 @@ def augment_nuclei(
     image : (H, W, 3) uint8
         RGB.
     instances : (H, W) int
-        0 is background, which also is what lies outside.
+        0 is background.
     center : (row, column)
         The crop's center, pixels.
     config : NucleiAugmentationConfig
@@ -64,6 +65,8 @@ def augment_nuclei(
     image : (3, S, S) float32, S = crop / downsampling
         In [0, 1]; mirrored where it lies outside.
     instances : (S, S) int64
+        Likewise. The mirror image of a nucleus, where it does not touch it, is a nucleus of its own, whose ID
+        is larger by a multiple of the largest one plus 1.
     """
     rows, columns = _positions(center, config, rng, downsampling)
     reach = 2
@@ -72,7 +75,10 @@ def augment_nuclei(
     r = _mirrored(np.arange(top, top + height), image.shape[0])
     c = _mirrored(np.arange(left, left + width), image.shape[1])
     pixels = torch.from_numpy(image[np.ix_(r, c)]).permute(2, 0, 1).float() / 255
-    labels = torch.from_numpy(instances[np.ix_(r, c)].astype(np.float32))[None]
+    nuclei = instances[np.ix_(r, c)]
+    if len(np.unique(r)) < len(r) or len(np.unique(c)) < len(c):
+        nuclei = _each_its_own(nuclei, int(instances.max()) + 1)
+    labels = torch.from_numpy(nuclei.astype(np.float32))[None]
     grid = torch.from_numpy(
         np.stack([2 * (columns - left + 0.5) / width - 1, 2 * (rows - top + 0.5) / height - 1], -1)
     ).float()[None]
@@ -114,6 +120,20 @@ def _mirrored(positions: NDArray[np.int64], size: int) -> NDArray[np.int64]:
     period = 2 * size
     folded = positions % period
     return np.where(folded < size, folded, period - 1 - folded)
+
+
+def _each_its_own(nuclei: NDArray[np.integer], count: int) -> NDArray[np.int64]:
+    """Nuclei, (H, W), whose parts that do not touch get IDs of their own: the same modulo `count`."""
+    parts, number = label(nuclei, connectivity=2, return_num=True)
+    owner = np.zeros(number + 1, np.int64)
+    owner[parts.ravel()] = nuclei.ravel()
+    order = np.argsort(owner, kind="stable")
+    first = np.searchsorted(owner[order], owner[order])
+    rank = np.empty(number + 1, np.int64)
+    rank[order] = np.arange(number + 1) - first
+    rank[owner == 0] = 0
+    result: NDArray[np.int64] = (owner + count * rank)[parts]
+    return result
 
 
 def _changed_look(crop: Tensor, config: NucleiAugmentationConfig, rng: np.random.Generator) -> Tensor:

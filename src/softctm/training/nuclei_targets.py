@@ -49,7 +49,7 @@ def nuclei_target(
     instances : (H, W) int
         0 is background.
     type_of : (N,) int
-        Type of each instance ID, 0 for background; `UNKNOWN_TYPE` where not annotated.
+        Type of each instance ID modulo N, 0 for background; `UNKNOWN_TYPE` where not annotated.
     tissue : int
         Class of the tissue, or `UNKNOWN_TYPE`.
 
@@ -61,6 +61,6 @@ def nuclei_target(
     result = np.empty((5, *instances.shape), np.float32)
     result[0] = instances > 0
     result[1:3] = horizontal_vertical(instances)
-    result[3] = type_of[instances]
+    result[3] = type_of[instances % len(type_of)]
     result[4] = tissue
     return result
