@@ -21,7 +21,7 @@ from softctm.errors import PartialResultError, SlideError, UsageError
 from softctm.jobs.cohort import run_cohort
 from softctm.jobs.nuclei_slides import merge
 from softctm.jobs.nuclei_slides import plan as nuclei_plan
-from softctm.jobs.slide_job import find_nuclei_on_slide
+from softctm.jobs.slide_findings import find_nuclei_on_slide
 from softctm.jobs.slide_options import SlideOptions
 from softctm.postprocessing.measured_nuclei import measured_nuclei
 from softctm.slides import open_slide

@@ -25,7 +25,7 @@ from softctm.jobs.cell_slides import plan as cell_plan
 from softctm.jobs.cohort import run_cohort
 from softctm.jobs.output_lock import output_lock
 from softctm.jobs.slide_engine import LocalEngine
-from softctm.jobs.slide_job import find_cells_on_slide
+from softctm.jobs.slide_findings import find_cells_on_slide
 from softctm.jobs.slide_options import SlideOptions
 from softctm.slides import open_slide
 from softctm.slides.region import Region

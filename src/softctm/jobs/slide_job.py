@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from softctm import __version__
 from softctm.errors import SlideError
 from softctm.inference.detector_options import DetectorOptions
 from softctm.inference.stage_times import timed
-from softctm.jobs.cell_slides.detector import FieldDetector, peak_distance
-from softctm.jobs.cell_slides.merge import slide_cells
 from softctm.jobs.run_record import model_entry, versions
 from softctm.jobs.slide_engine import (
     Engine,
@@ -27,7 +25,6 @@ from softctm.jobs.slide_engine import (
 from softctm.jobs.slide_options import SlideOptions
 from softctm.jobs.slide_plan import SlidePlan
 from softctm.jobs.slide_state import SlideState
-from softctm.jobs.slide_stretches import FieldPlace
 from softctm.jobs.slide_tasks import RESULT_PATTERNS, FinishedSlide, SlideTask
 from softctm.model.tasks import TASKS
 from softctm.options import recorded
@@ -38,11 +35,6 @@ from softctm.slides.opening import open_slide
 from softctm.slides.region import Region
 from softctm.slides.slide import Slide
 from softctm.storage.files import write_json_atomically
-from softctm.writers.slide_points import SlideCells
-
-if TYPE_CHECKING:
-    from softctm.inference.image_detector import ImageDetector
-    from softctm.postprocessing.measured_nuclei import MeasuredNuclei
 
 RECORD_FILE = "slide.json"
 
@@ -158,30 +150,10 @@ def process_slide(
     return record
 
 
-def find_cells_on_slide(
-    slide: Slide, detector: FieldDetector, folder: Path, region: Region | None = None
-) -> Iterator[tuple[FieldPlace, SlideCells]]:
-    """The cells of a slide, field by field: the same that `softctm slides` writes.
-
-    The fields are computed first, into a state in `folder`, from which an interrupted call is gone on with;
-    the results then stream from there in constant memory.
-
-    Parameters
-    ----------
-    slide : Slide
-    detector : Detector
-        See `softctm.load_detector`.
-    folder : Path
-        For the state; what is in it belongs to this slide, model and region.
-    region : Region, optional
-        Of interest, instead of all tissue.
-
-    Yields
-    ------
-    field : (int, int)
-        Column and row of the field of view, row-major.
-    cells : SlideCells
-        Those that it owns, in level-0 pixels and µm.
+def compute_slide(
+    slide: Slide, detector: SlideDetector, folder: Path, region: Region | None
+) -> FinishedSlide:
+    """Compute all stretches of a slide into a state in a folder, and write no results.
 
     Raises
     ------
@@ -190,42 +162,6 @@ def find_cells_on_slide(
     OutputError
         If `folder` cannot be written to.
     """
-    done = _computed(slide, detector, folder, region)
-    distance = peak_distance(detector.model)
-    yield from slide_cells(done.state, done.plan.stages["cells"], slide, region, distance)
-
-
-def find_nuclei_on_slide(
-    slide: Slide, detector: ImageDetector, folder: Path, region: Region | None = None
-) -> Iterator[tuple[FieldPlace, MeasuredNuclei]]:
-    """The nuclei of a slide, field by field: the same that `softctm slides` writes.
-
-    Parameters
-    ----------
-    slide, folder, region
-        See `find_cells_on_slide`.
-    detector : ImageDetector
-        Of a model of nuclei; see `softctm.load_detector`.
-
-    Yields
-    ------
-    field : (int, int)
-        Column and row of the field of view, row-major.
-    nuclei : MeasuredNuclei
-        Those that were taken from it, in pixels of the model's µm per pixel from the slide's origin.
-
-    Raises
-    ------
-    As `find_cells_on_slide`.
-    """
-    from softctm.jobs.nuclei_slides.task import NucleiSlides  # slow to import
-
-    done = _computed(slide, detector, folder, region)
-    yield from NucleiSlides(detector.model).nuclei(done)
-
-
-def _computed(slide: Slide, detector: SlideDetector, folder: Path, region: Region | None) -> FinishedSlide:
-    """A slide with all its stretches stored."""
     engine = LocalEngine(detector, DetectorOptions())
     key = slide_key(slide_identity(slide.path), slide, region, engine.facts)
     state = SlideState(folder, key)
