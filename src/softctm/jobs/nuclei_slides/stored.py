@@ -21,6 +21,8 @@ from softctm.postprocessing.outlines import Outlines
 
 _MAPS = 8
 """Maps that are kept: 2 MB each. A field's own and those around it, to the left and above."""
+_FILES = 4
+"""Files that are kept open: their lists of contents take longer to read than a field."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +83,7 @@ class StoredNuclei:
         }
         self.places: list[FieldPlace] = sorted(self._where, key=lambda field: field[::-1])
         self._maps: OrderedDict[FieldPlace, NDArray[np.unsignedinteger]] = OrderedDict()
+        self._open: OrderedDict[str, Any] = OrderedDict()
 
     def __contains__(self, place: FieldPlace) -> bool:
         """Whether a field was looked at."""
@@ -108,8 +111,12 @@ class StoredNuclei:
 
     def _load(self, place: FieldPlace, names: Sequence[str]) -> list[NDArray[Any]]:
         name, index = self._where[place]
-        with np.load(self._state.file(name)) as content:
-            return [content[_name(index, part)] for part in names]
+        if name not in self._open:
+            self._open[name] = np.load(self._state.file(name))
+            if len(self._open) > _FILES:
+                self._open.popitem(last=False)[1].close()
+        self._open.move_to_end(name)
+        return [self._open[name][_name(index, part)] for part in names]
 
 
 _TABLE = tuple(declared.name for declared in fields(NucleiTable))
