@@ -24,6 +24,10 @@ SCHEMA_VERSION: Literal[2] = 2
 RGB = ("red", "green", "blue")
 """Input channels of an image; what a stage sees of an earlier one is named "stage.class", "tissue.cancer"."""
 
+AROUND = ("around.red", "around.green", "around.blue", "around.window")
+"""Input channels of a second image of as many pixels: what lies around the first, at four times its mpp; and
+a plane that is 1 where the first lies in the second, 0 elsewhere."""
+
 Activation = Literal["logits", "probabilities", "none"]
 """What a head gives: logits (a softmax over its classes follows), probabilities, or plain numbers."""
 
@@ -56,11 +60,11 @@ class NetworkEntry(_Part):
 
 
 class StageInput(_Part):
-    """What a stage's networks are given: (N, channels, size, size) float32, RGB / 255 first."""
+    """What a stage's networks are given: (N, channels, size, size) float32, colors / 255, RGB first."""
 
     size: int = Field(ge=16, description="pixels a side")
     mpp: float = Field(gt=0, le=100, description="µm per pixel")
-    channels: tuple[Name, ...] = Field(min_length=1, description='red, green, blue; then "stage.class"')
+    channels: tuple[Name, ...] = Field(min_length=1, description='red, green, blue; then "stage.class", or around.red, around.green, around.blue, around.window')
 
 
 class Head(_Part):
@@ -134,13 +138,13 @@ class Manifest(_Part):
 
     @model_validator(mode="after")
     def _channels_come_from_earlier_stages(self) -> Manifest:
-        known = set(RGB)
+        known = {*RGB, *AROUND}
         for name, stage in self.stages.items():
             for channel in stage.input.channels:
                 if channel not in known:
                     raise ValueError(
-                        f"stages.{name}.input.channels: '{channel}' is neither a color (red, green, blue) "
-                        'nor "stage.class" of an earlier stage'
+                        f"stages.{name}.input.channels: '{channel}' is neither a color (red, green, blue), "
+                        f'nor one of {", ".join(AROUND)}, nor "stage.class" of an earlier stage'
                     )
             known.update(f"{name}.{label}" for head in stage.heads for label in head.classes)
         return self

@@ -7,7 +7,10 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from softctm.networks.encoder_weights import stride_early, strides_early
 from softctm.networks.network_config import NetworkConfig
+
+_STRIDES, _EARLY = "encoder_strides", "in the first convolution"
 
 
 class SegmentationNetwork(nn.Module):
@@ -28,22 +31,36 @@ class SegmentationNetwork(nn.Module):
     multiple: ClassVar[int] = 1
     """What the sides of the input must be divisible by."""
 
+    couplings: ClassVar[tuple[str, ...]] = ("none", "predicted", "annotated")
+    """What cells and tissue may have to do with each other where it is trained; see `TaskConfig.coupling`."""
+
     def __init__(self, config: NetworkConfig, encoder_weights: str | None = None) -> None:
         super().__init__()
         self.config = config
 
     @property
-    def encoder(self) -> nn.Module | None:
-        """The pretrained part; None where there is none."""
-        return None
+    def encoders(self) -> tuple[nn.Module, ...]:
+        """The pretrained parts."""
+        return ()
+
+    @property
+    def heads(self) -> dict[str, int]:
+        """Output name → number of its classes, in the order of the channels."""
+        return {"logits": self.config.classes}
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits; see the class."""
         raise NotImplementedError
 
     def facts(self) -> dict[str, str]:
-        """What must be kept beside the weights because they do not say it themselves."""
-        return {}
+        """What must be kept beside the weights because they do not say it themselves.
+
+        It is where the encoders' strides sit: the same weights with another place are another network.
+        """
+        return {_STRIDES: _EARLY} if any(strides_early(encoder) for encoder in self.encoders) else {}
 
     def apply_facts(self, facts: Mapping[str, str]) -> None:
         """Make the network what `facts` of another one said it was."""
+        if facts.get(_STRIDES) == _EARLY:
+            for encoder in self.encoders:
+                stride_early(encoder)

@@ -5,7 +5,8 @@ The paper uses DeepLabV3+ with a ResNet50 encoder for tissue and for cells (arXi
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -51,3 +52,19 @@ class DeepLab(SmpNetwork):
         )
         body.decoder.aspp = FullPrecision(body.decoder.aspp)
         return cast(nn.Module, body)
+
+
+def decode(body: Any, features: Sequence[Tensor], deepest: Tensor) -> Tensor:
+    """The decoder of smp's DeepLabV3+ behind its ASPP: what its head makes logits of.
+
+    Parameters
+    ----------
+    body : smp's network
+    features : sequence of Tensor
+        Of its encoder, from the input on.
+    deepest : (B, C, h, w)
+        What the ASPP gave, perhaps changed.
+    """
+    upsampled = body.decoder.up(deepest)
+    skipped = body.decoder.block1(features[2]).to(upsampled.dtype)
+    return cast(Tensor, body.decoder.block2(torch.cat([upsampled, skipped], 1)))

@@ -8,7 +8,6 @@ activations are normalized by their batch, nearly so.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import cast
 
 import numpy as np
 import onnx
@@ -26,7 +25,7 @@ from softctm.networks.network_config import NetworkConfig
 from softctm.networks.network_table import build_network
 
 _PREFIX = "network."
-_EARLY_STRIDE = "body.encoder.layer2.0.conv1"
+_EARLY_STRIDE = ".encoder.layer2.0.conv1"
 _HALF = "_float16"
 
 
@@ -67,8 +66,9 @@ def load_exported(config: NetworkConfig, file: Network, images: Iterable[Tensor]
             _fill(norms[norm], bias, f"{name}.bias", file)
         elif convolution.bias is not None:
             _fill(convolution.bias, bias, f"{name}.bias", file)
-        if name == _EARLY_STRIDE and _strides(node) and convolution.stride == (1, 1):
-            stride_early(cast(nn.Module, network.encoder))
+        if name.endswith(_EARLY_STRIDE) and _strides(node) and convolution.stride == (1, 1):
+            for encoder in network.encoders:
+                stride_early(encoder)
     _measure(network, norms, images)
     return network.eval()
 

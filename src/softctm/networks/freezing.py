@@ -1,4 +1,4 @@
-"""Keeping the first stages of an encoder as they are."""
+"""Keeping the first stages of encoders as they are."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _RESNET_STAGES = (("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",), ("lay
 
 
 def freeze_stages(network: SegmentationNetwork, number: int) -> None:
-    """Exclude the first stages of a ResNet encoder from training: 1 its stem, 2 layer1 too, and so on.
+    """Exclude the first stages of ResNet encoders from training: 1 its stem, 2 layer1 too, and so on.
 
     Their batch normalization still measures its statistics. Without gradients of stem and layer1 a
     step of the compact networks costs a quarter less.
@@ -17,17 +17,18 @@ def freeze_stages(network: SegmentationNetwork, number: int) -> None:
     Raises
     ------
     UsageError
-        If the encoder is no ResNet, or has fewer stages.
+        If an encoder is no ResNet, or has fewer stages.
     """
     if not number:
         return
-    encoder = network.encoder
     names = [name for stage in _RESNET_STAGES[:number] for name in stage]
-    if not 0 < number <= len(_RESNET_STAGES) or not all(hasattr(encoder, name) for name in names):
+    has_all = all(hasattr(encoder, name) for encoder in network.encoders for name in names)
+    if not 0 < number <= len(_RESNET_STAGES) or not network.encoders or not has_all:
         raise UsageError(
             f"optimizer.frozen_stages={number}: the encoder {network.config.encoder} has no stages "
             f"{', '.join(names) or number} to keep; lower it, or use a ResNet"
         )
-    for name in names:
-        for parameter in getattr(encoder, name).parameters():
-            parameter.requires_grad_(False)
+    for encoder in network.encoders:
+        for name in names:
+            for parameter in getattr(encoder, name).parameters():
+                parameter.requires_grad_(False)

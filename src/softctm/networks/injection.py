@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from softctm.networks.deeplab import DeepLab
+from softctm.networks.deeplab import DeepLab, decode
 from softctm.networks.network_config import NetworkConfig
 
 
@@ -32,18 +32,15 @@ class LateDeepLab(DeepLab):
     def forward(self, x: Tensor) -> Tensor:
         """Normalize, run, return logits."""
         context = (x[:, 3:] - 0.5) / 0.5
-        features = self.body.encoder((x[:, :3] - self.mean) / self.std)
+        features = self.body.encoder(self.normalized(x[:, :3]))
         return self._logits(features, context)
 
     def _logits(self, features: Sequence[Tensor], context: Tensor) -> Tensor:
         raise NotImplementedError
 
     def _decoded(self, features: Sequence[Tensor], deepest: Tensor) -> Tensor:
-        """The decoder without its ASPP: `deepest` is what comes from there."""
-        decoder = self.body.decoder
-        upsampled = decoder.up(deepest)
-        skipped = decoder.block1(features[2]).to(upsampled.dtype)
-        return cast(Tensor, self.body.segmentation_head(decoder.block2(torch.cat([upsampled, skipped], 1))))
+        """Logits; `deepest` is what comes from the ASPP."""
+        return cast(Tensor, self.body.segmentation_head(decode(self.body, features, deepest)))
 
 
 class DeepLabAfterEncoder(LateDeepLab):
@@ -53,8 +50,7 @@ class DeepLabAfterEncoder(LateDeepLab):
         super().__init__(config, encoder_weights)
         width = int(self.body.encoder.out_channels[-1])
         # A projection back to the encoder's width keeps the ASPP's shape: a cell-only network's fits it.
-        self.join = nn.Conv2d(width + config.context_channels, width, 1)
-        _begin_without_context(self.join, width)
+        self.join = joining(width, config.context_channels)
 
     def _logits(self, features: Sequence[Tensor], context: Tensor) -> Tensor:
         joined = self.join(_beside(features[-1], context))
@@ -67,8 +63,7 @@ class DeepLabAfterASPP(LateDeepLab):
     def __init__(self, config: NetworkConfig, encoder_weights: str | None = None) -> None:
         super().__init__(config, encoder_weights)
         width = config.decoder_channels
-        self.join = nn.Conv2d(width + config.context_channels, width, 1)
-        _begin_without_context(self.join, width)
+        self.join = joining(width, config.context_channels)
 
     def _logits(self, features: Sequence[Tensor], context: Tensor) -> Tensor:
         deepest = self.body.decoder.aspp(features[-1])
@@ -80,8 +75,7 @@ class DeepLabAfterDecoder(LateDeepLab):
 
     def __init__(self, config: NetworkConfig, encoder_weights: str | None = None) -> None:
         super().__init__(config, encoder_weights)
-        self.join = nn.Conv2d(config.classes + config.context_channels, config.classes, 1)
-        _begin_without_context(self.join, config.classes)
+        self.join = joining(config.classes, config.context_channels)
 
     def _logits(self, features: Sequence[Tensor], context: Tensor) -> Tensor:
         logits = self._decoded(features, self.body.decoder.aspp(features[-1]))
@@ -97,9 +91,14 @@ def _beside(features: Tensor, context: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _begin_without_context(join: nn.Conv2d, width: int) -> None:
-    """Let the first `width` channels pass as they are and the context wait for training."""
+def joining(width: int, extra: int) -> nn.Conv2d:
+    """A 1 × 1 convolution from `width` + `extra` channels to `width`.
+
+    To begin with the first `width` channels pass as they are, and the others wait for training.
+    """
+    join = nn.Conv2d(width + extra, width, 1)
     join.weight.zero_()
     join.weight[torch.arange(width), torch.arange(width)] = 1
     assert join.bias is not None
     join.bias.zero_()
+    return join

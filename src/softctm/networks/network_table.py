@@ -5,8 +5,11 @@ from __future__ import annotations
 from softctm.errors import UsageError
 from softctm.networks.architecture import SegmentationNetwork
 from softctm.networks.deeplab import DeepLab
+from softctm.networks.feature_sharing import FeatureSharing
 from softctm.networks.injection import DeepLabAfterASPP, DeepLabAfterDecoder, DeepLabAfterEncoder
+from softctm.networks.joint import injected
 from softctm.networks.network_config import NetworkConfig
+from softctm.networks.second_encoder import SecondEncoder
 from softctm.networks.segformer import SegFormer
 from softctm.networks.unet import UNet
 
@@ -15,6 +18,14 @@ ARCHITECTURES: dict[str, type[SegmentationNetwork]] = {
     "deeplabv3plus-after-encoder": DeepLabAfterEncoder,
     "deeplabv3plus-after-aspp": DeepLabAfterASPP,
     "deeplabv3plus-after-decoder": DeepLabAfterDecoder,
+    "feature-sharing": FeatureSharing,
+    "joint-deeplabv3plus": injected(DeepLab, DeepLab),
+    "joint-deeplabv3plus-after-encoder": injected(DeepLabAfterEncoder, DeepLab),
+    "joint-deeplabv3plus-after-aspp": injected(DeepLabAfterASPP, DeepLab),
+    "joint-deeplabv3plus-after-decoder": injected(DeepLabAfterDecoder, DeepLab),
+    "joint-segformer": injected(SegFormer, SegFormer),
+    "joint-unet": injected(UNet, UNet),
+    "mfovce-net": SecondEncoder,
     "segformer": SegFormer,
     "unet": UNet,
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,13 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from softctm.networks.architecture import SegmentationNetwork
-from softctm.networks.encoder_weights import load_encoder, stride_early, strides_early
+from softctm.networks.encoder_weights import load_encoder
 from softctm.networks.network_config import NetworkConfig
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-_STRIDES, _EARLY = "encoder_strides", "in the first convolution"
 
 
 class SmpNetwork(SegmentationNetwork):
@@ -51,18 +48,18 @@ class SmpNetwork(SegmentationNetwork):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize, run, return logits."""
-        return cast(Tensor, self.body((x - self.mean) / self.std))
+        return cast(Tensor, self.body(self.normalized(x)))
+
+    def normalized(self, x: Tensor) -> Tensor:
+        """What the encoder was pretrained on: each channel less its mean, over its standard deviation."""
+        return (x - self.mean) / self.std
 
     @property
     def encoder(self) -> nn.Module:
         """The library's encoder."""
         return cast(nn.Module, self.body.encoder)
 
-    def facts(self) -> dict[str, str]:
-        """Where the encoder's strides sit: the same weights with another place are another network."""
-        return {_STRIDES: _EARLY} if strides_early(self.encoder) else {}
-
-    def apply_facts(self, facts: Mapping[str, str]) -> None:
-        """Move the strides to where they were."""
-        if facts.get(_STRIDES) == _EARLY:
-            stride_early(self.encoder)
+    @property
+    def encoders(self) -> tuple[nn.Module, ...]:
+        """The library's one."""
+        return (self.encoder,)
