@@ -16,7 +16,7 @@ from softctm.errors import InputError, ModelError, OutputError
 from softctm.networks.deeplab import DeepLab
 from softctm.networks.network_config import NetworkConfig
 from softctm.networks.onnx_export import store_as_float16
-from softctm.networks.served import ServedNetwork
+from softctm.networks.served import ServedHeads, ServedNetwork
 from softctm.training import model_export as export
 from softctm.training.model_export import MAX_DIFFERENCE, export_network
 
@@ -106,10 +106,10 @@ def test_network_that_differs_from_its_file_is_refused(
     other.load_state_dict(network.state_dict())
     other.body.segmentation_head[0].bias.data += torch.tensor([0.0, 0.0, 0.1])
     with pytest.raises(ModelError, match=r"cell\.onnx: differs from PyTorch by 0\.\d+ in probability"):
-        export._difference(ServedNetwork(other).eval(), path, patches(1))
+        export._difference(ServedHeads(other).eval(), path, patches(1))
     other.body.segmentation_head[0].bias.data[:] = float("nan")
     with pytest.raises(ModelError, match=r"differs from PyTorch by nan"):
-        export._difference(ServedNetwork(other).eval(), path, patches(1))
+        export._difference(ServedHeads(other).eval(), path, patches(1))
 
 
 def test_file_names_no_place_of_the_machine_that_made_it(exported: tuple[Path, float]) -> None:

@@ -39,3 +39,11 @@ class ServedNetwork(nn.Module):
 
 def _resized(x: Tensor, size: list[int]) -> Tensor:
     return functional.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+
+class ServedHeads(ServedNetwork):
+    """The same, with the logits of every head as an output of its own."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        """(B, C, 1024, 1024) float32 in, logits (B, classes of the head, 1024, 1024) of every head out."""
+        return tuple(super().forward(x).split(list(self.network.heads.values()), 1))

@@ -6,6 +6,8 @@ resolution. Maps are sampled bilinearly, so that a window may begin between two 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -40,6 +42,20 @@ def _extent(profile: Tensor) -> tuple[Tensor, Tensor]:
     centers = (torch.arange(number, device=profile.device) + 0.5) / number
     length = total / highest / number
     return (profile * centers).sum(1) / total - length / 2, length
+
+
+def window_plane(window: Sequence[float], side: int) -> Tensor:
+    """The plane (1, side, side) float32 that shows a window: left, top, width and height as shares."""
+    left, top, width, height = (share * side for share in window)
+    x, y = _covered(left, width, side), _covered(top, height, side)
+    return (y[:, None] * x)[None]
+
+
+def _covered(start: float, length: float, side: int) -> Tensor:
+    """How much of each of `side` pixels lies in the bar from `start` on, (side,) float32."""
+    pixel = torch.arange(side, dtype=torch.float64)
+    covered = (pixel + 1).clamp(max=start + length) - pixel.clamp(min=start)
+    return covered.clamp(min=0).float()
 
 
 def tissue_to_cells(tissue: Tensor, window: Tensor, size: tuple[int, int]) -> Tensor:

@@ -26,9 +26,11 @@ from softctm.model.manifest import (
 from softctm.model.tasks import CELL_CLASSES, TISSUE_CLASSES
 from softctm.networks.architecture import SegmentationNetwork
 from softctm.networks.fuse_batch_norm import fuse_batch_norm
+from softctm.networks.joint import PairNetwork
 from softctm.networks.onnx_export import export_onnx
-from softctm.networks.served import ServedNetwork
-from softctm.pair import CELL_MPP, PATCH_SIZE, TISSUE_MPP
+from softctm.networks.served import ServedHeads
+from softctm.networks.window import window_plane
+from softctm.pair import CELL_MPP, PATCH_SIZE, TISSUE_MPP, ZOOM
 from softctm.training.cross_validation import EnsembleRun
 
 _log = logging.getLogger(__name__)
@@ -38,7 +40,7 @@ MAX_DIFFERENCE = 5e-3
 
 
 def export_network(network: SegmentationNetwork, path: Path) -> float:
-    """Write one network as ONNX: dynamic batch, 16-bit weights, 32-bit arithmetic, logits out.
+    """Write one network as ONNX: dynamic batch, 16-bit weights, 32-bit arithmetic, logits of each head out.
 
     Returns
     -------
@@ -51,19 +53,25 @@ def export_network(network: SegmentationNetwork, path: Path) -> float:
     ModelError
         If the difference is larger.
     """
-    served = ServedNetwork(fuse_batch_norm(network.cpu())).eval()
+    served = ServedHeads(fuse_batch_norm(network.cpu())).eval()
     channels = 3 + network.config.context_channels
     example = torch.rand(2, channels, PATCH_SIZE, PATCH_SIZE, generator=torch.Generator().manual_seed(0))
-    export_onnx(served, example, ["logits"], path, always_halve=True)
-    return _difference(ServedNetwork(network.eval()), path, example[:1])
+    if isinstance(network, PairNetwork):
+        example[:, -1] = window_plane((0.3, 0.6, 1 / ZOOM, 1 / ZOOM), PATCH_SIZE)
+    export_onnx(served, example, list(network.heads), path, always_halve=True)
+    return _difference(ServedHeads(network.eval()), path, example[:1])
 
 
-def _difference(served: ServedNetwork, path: Path, example: torch.Tensor) -> float:
+def _difference(served: ServedHeads, path: Path, example: torch.Tensor) -> float:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    (logits,) = session.run(None, {session.get_inputs()[0].name: example.numpy()})
+    outputs = session.run(None, {session.get_inputs()[0].name: example.numpy()})
     with torch.inference_mode():
-        expected = served(example).softmax(1)
-    difference = float((torch.from_numpy(logits).softmax(1) - expected).abs().max())
+        heads = served(example)
+    differences = [
+        (torch.from_numpy(logits).softmax(1) - expected.softmax(1)).abs().max()
+        for logits, expected in zip(outputs, heads, strict=True)
+    ]
+    difference = float(torch.stack(differences).max())
     if not difference <= MAX_DIFFERENCE:
         raise ModelError(
             f"{path}: differs from PyTorch by {difference:.2g} in probability, more than {MAX_DIFFERENCE}"
