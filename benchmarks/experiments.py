@@ -35,14 +35,25 @@ _TARGETS = {
     "hard, Dice": ("cells.target.kind=hard", "cells.target.loss=generalized-dice"),
 }
 
+
+def _of_pairs(architecture: str, coupling: str) -> tuple[str, ...]:
+    return (f"cells.network.architecture={architecture}", f"cells.coupling={coupling}")
+
+
 _OCELOT = {
     "cell only": ("cells.coupling=none",),
     "tissue after the encoder": _joined("after-encoder"),
     "tissue after the ASPP": _joined("after-aspp"),
     "tissue after the decoder": _joined("after-decoder"),
     "annotated tissue": ("cells.coupling=annotated",),
+    "joint, tissue at the input": _of_pairs("joint-deeplabv3plus", "joint"),
+    "joint, tissue after the ASPP": _of_pairs("joint-deeplabv3plus-after-aspp", "joint"),
+    "features shared": _of_pairs("feature-sharing", "joint"),
+    "second encoder": _of_pairs("mfovce-net", "image"),
 }
-"""OCELOT's models (arXiv 2303.13110); its model with the tissue at the input is the recipe itself."""
+"""OCELOT's models (arXiv 2303.13110); its model with the tissue at the input is the recipe itself.
+
+The last four see both patches, and all but the very last learn the tissue map too."""
 
 _RATES = {
     "one learning rate": ("cells.optimizer.learning_rate=4e-4", "cells.optimizer.encoder_factor=1"),

@@ -19,11 +19,12 @@ import numpy as np
 
 from softctm.networks.network_table import build_network
 from softctm.training.arrays import TrainingArrays
-from softctm.training.config import PRESETS, TaskConfig
+from softctm.training.config import TaskConfig
 from softctm.training.crops import CropDataset
 from softctm.training.feeding import feed_from
-from softctm.training.fold_training import cell_loss
 from softctm.training.loop import LoopConfig, train
+from softctm.training.losses import cell_loss
+from softctm.training.presets import PRESETS
 from softctm.training.sampling import draw
 
 _PATCHES = 16

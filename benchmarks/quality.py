@@ -33,12 +33,13 @@ from softctm.model import Model, find_weights, load_model
 from softctm.model.network_file import Network
 from softctm.points import CellPoints
 from softctm.readers import open_pairs
-from softctm.training.config import PRESETS, preset_from_json, with_settings
+from softctm.training.config import preset_from_json, with_settings
 from softctm.training.cross_validation import EnsembleRun
-from softctm.training.fold_training import FoldJob, train_cells
+from softctm.training.fold_training import FoldJob
 from softctm.training.initialization import from_encoder
 from softctm.training.loop import LoopConfig
 from softctm.training.model_export import export_network
+from softctm.training.presets import PRESETS
 
 NETWORKS = (1, 3, 5)
 
@@ -54,8 +55,7 @@ def train_seed(seed: int, args: argparse.Namespace) -> Network:
         job = FoldJob(
             args.fold, run.fold_of(), from_encoder(args.encoder_weights), LoopConfig(seed), folder, patients
         )
-        points = [pair.cells() for pair in run.pairs]
-        export_network(train_cells(run.preset.cells, run.cell_arrays(), points, job), file)
+        export_network(run.run_cell_job(job), file)
     return Network(file, hashlib.sha256(file.read_bytes()).hexdigest(), args.fold)
 
 

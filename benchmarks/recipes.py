@@ -5,10 +5,10 @@
 
 RUN is a run folder whose tissue networks are trained (`softctm train tissue`), PRE what `softctm pretrain
 cells` made, FILE a network of `softctm train points`. Every experiment trains a cell network for each fold on
-the other folds, with the same seed and number of epochs, and is scored on the fold with one view. Its
-post-processing rule is chosen on the other folds, and its difference from the run's own recipe has a 95 %
-interval from resamples of patients. What has been trained or counted is kept in RUN/recipes, so that the
-command resumes where it was stopped.
+the other folds, with the same seed and number of epochs (those that see both patches train their tissue
+branch along), and is scored on the fold with one view. Its post-processing rule is chosen on the other folds,
+and its difference from the run's own recipe has a 95 % interval from resamples of patients. What has been
+trained or counted is kept in RUN/recipes, so that the command resumes where it was stopped.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ from softctm.datasets.ocelot import load_release
 from softctm.evaluation.bootstrap import Bootstrap, percentile_interval
 from softctm.evaluation.out_of_fold import count_by_rule, out_of_fold
 from softctm.evaluation.scores import named_scores
+from softctm.model.tasks import CELL_CLASSES
 from softctm.training.config import preset_from_json, with_settings
 from softctm.training.cross_validation import EnsembleRun
-from softctm.training.fold_training import FoldJob, train_cells
+from softctm.training.fold_training import FoldJob
 from softctm.training.initialization import from_encoder
 from softctm.training.loop import LoopConfig
 from softctm.training.segmenters import open_segmenter
@@ -66,8 +67,8 @@ def counts_of(job: tuple[str, int], args: argparse.Namespace) -> NDArray[np.int6
     )
     patients = [pair.patient for pair in run.pairs]
     fold_job = FoldJob(fold, run.fold_of(), initialize, LoopConfig(), folder, patients)
+    network = run.run_cell_job(fold_job)
     arrays, points = run.cell_arrays(), [pair.cells() for pair in run.pairs]
-    network = train_cells(preset.cells, arrays, points, fold_job)
     counts = []
     for index in fold_job.validation.tolist():
         image, _ = arrays.sample(index)
@@ -75,7 +76,8 @@ def counts_of(job: tuple[str, int], args: argparse.Namespace) -> NDArray[np.int6
             logits = functional.interpolate(
                 network(image[None]), scale_factor=preset.cells.network.downsampling, mode="bilinear"
             )
-        counts.append(count_by_rule(logits.softmax(1)[0].numpy(), points[index]))
+        cells = logits[0, : len(CELL_CLASSES)].softmax(0)
+        counts.append(count_by_rule(cells.numpy(), points[index]))
     np.save(stored, np.stack(counts))
     (folder / "seconds.txt").write_text(f"{time.process_time() - began:.0f}\n")
     return np.stack(counts)

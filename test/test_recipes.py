@@ -13,13 +13,14 @@ from benchmarks.recipes import row, runnable, scores
 from softctm.evaluation.bootstrap import Bootstrap
 from softctm.evaluation.out_of_fold import RULES
 from softctm.networks.network_table import ARCHITECTURES
-from softctm.training.config import PRESETS, with_settings
+from softctm.training.config import with_settings
+from softctm.training.presets import PRESETS
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_changes_the_compact_recipe_into_another_one(name: str) -> None:
     changed = with_settings(PRESETS["compact"], EXPERIMENTS[name].settings)
-    assert changed.cells.network.architecture in ARCHITECTURES
+    assert changed.cells.coupling in ARCHITECTURES[changed.cells.network.architecture].couplings
     assert (changed == PRESETS["compact"]) == (name in (RECIPE, "pretrained", "guided masks"))
 
 

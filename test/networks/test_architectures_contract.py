@@ -22,7 +22,6 @@ from softctm.training.model_export import MAX_DIFFERENCE, export_network
 _RESNET = NetworkConfig("resnet18", 4, 16, 8, context_channels=2, classes=3)
 
 
-
 def _small(name: str) -> NetworkConfig:
     changes: dict[str, object] = {"encoder": "mit_b0", "depth": 5} if name.endswith("segformer") else {}
     kind = ARCHITECTURES[name]

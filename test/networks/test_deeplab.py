@@ -17,7 +17,8 @@ from softctm.networks.deeplab import DeepLab
 from softctm.networks.network_config import NetworkConfig
 from softctm.networks.served import ServedNetwork
 from softctm.networks.weights import load_network, save_network
-from softctm.training.config import PRESETS, Task
+from softctm.training.config import Task
+from softctm.training.presets import PRESETS
 
 SMALL = NetworkConfig("resnet18", 4, 16, 2, context_channels=2, classes=3)
 CONTEXT_FREE = NetworkConfig("resnet18", 4, 16, 4)

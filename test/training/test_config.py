@@ -9,7 +9,8 @@ import json
 import pytest
 
 from softctm.errors import UsageError
-from softctm.training.config import PRESETS, preset_from_json, with_defaults, with_settings
+from softctm.training.config import preset_from_json, with_defaults, with_settings
+from softctm.training.presets import PRESETS
 
 COMPACT = PRESETS["compact"]
 

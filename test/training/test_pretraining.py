@@ -16,9 +16,10 @@ from softctm.datasets.ocelot import AnnotatedPair, load_release
 from softctm.errors import InputError, TrainingError, UsageError
 from softctm.networks.network_config import NetworkConfig
 from softctm.networks.weights import load_network
-from softctm.training.config import PRESETS, PRETRAINING_PRESETS, with_settings
+from softctm.training.config import with_settings
 from softctm.training.cross_validation import EnsembleRun
 from softctm.training.loop import LoopConfig
+from softctm.training.presets import PRESETS, PRETRAINING_PRESETS
 from softctm.training.starts import PretrainedStart, StartByTask, open_start, pretraining_datasets
 
 TINY = (

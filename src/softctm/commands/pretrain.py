@@ -7,7 +7,8 @@ import argparse
 from softctm.commands.shared_options import add_image_data, add_run_folder, add_segmenter, load_image_data
 from softctm.extras import require_extra
 from softctm.terminal.console import ConsoleProgress
-from softctm.training.config import PRETRAINING_PRESETS, with_settings
+from softctm.training.config import with_settings
+from softctm.training.presets import PRETRAINING_PRESETS
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

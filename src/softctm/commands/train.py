@@ -10,7 +10,8 @@ from softctm.errors import UsageError
 from softctm.extras import require_extra
 from softctm.ort.processors import available_processors
 from softctm.terminal.console import ConsoleProgress
-from softctm.training.config import FINETUNING, PRESETS, with_settings
+from softctm.training.config import with_settings
+from softctm.training.presets import FINETUNING, PRESETS
 
 _FOLDS = 5
 
@@ -77,10 +78,16 @@ def run(args: argparse.Namespace) -> int:
     if start and start.folds and (args.folds or args.folds_file):
         option = "--folds" if args.folds else "--folds-file"
         raise UsageError(f"{option}: has no effect beside --start, which brings its own; leave one out")
+    preset = with_settings(PRESETS[args.preset], args.settings)
+    if args.task not in (*preset.tasks, "all"):
+        raise UsageError(
+            f"{args.task}: these cell networks see the tissue patch themselves, so that there is no such "
+            "network to train; train cells, or all"
+        )
     ensemble = EnsembleRun(
         pairs=load_pairs(args),
         folder=args.run_folder,
-        preset=with_settings(PRESETS[args.preset], args.settings),
+        preset=preset,
         loop=LoopConfig(
             args.seed,
             args.checkpoint_minutes,
@@ -99,12 +106,10 @@ def run(args: argparse.Namespace) -> int:
         if args.fold not in folds:
             raise UsageError(f"--fold {args.fold}: there are folds {folds[0]} to {folds[-1]}")
         folds = [args.fold]
-    if args.task in ("tissue", "all"):
-        for fold in folds:
-            ensemble.train_tissue(fold)
-    if args.task in ("cells", "all"):
-        for fold in folds:
-            ensemble.train_cells(fold)
+    train = {"tissue": ensemble.train_tissue, "cells": ensemble.train_cells}
+    for task in preset.tasks:
+        for fold in folds if args.task in (task, "all") else ():
+            train[task](fold)
     return 0
 
 

@@ -35,9 +35,10 @@ def run(args: argparse.Namespace) -> int:
     """Predict every fold, choose rules crosswise, print the table."""
     from softctm.jobs.validation import prepare_validation, table, update_manifest
     from softctm.model import find_weights, load_model
+    from softctm.model.tasks import OF_PAIRS
     from softctm.storage.files import write_json_atomically
 
-    model = load_model(find_weights(args.weights)).of_task("cell-points").in_precision(args.precision)
+    model = load_model(find_weights(args.weights)).of_task(*OF_PAIRS).in_precision(args.precision)
     validation = prepare_validation(
         model,
         load_pairs(args),

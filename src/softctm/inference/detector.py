@@ -5,16 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from softctm.choices import DeviceChoice
-from softctm.errors import PairError
-from softctm.inference.ensemble import Ensemble, NotFiniteError
+from softctm.inference.ensemble import Ensemble
+from softctm.inference.faults import faults_named
 from softctm.inference.pair_inputs import PairInputs
 from softctm.inference.stage_times import timed
 from softctm.inference.tta import first_views
@@ -26,7 +24,7 @@ from softctm.postprocessing.methods import open_decoder
 
 STAGES = ("tissue", "context", "cells", "peaks")
 
-_SHARES = 2
+SHARES = 2
 """Threads that share the views on a processor, each with its part of the cores: what is too short to be cut
 in two then runs side by side. It takes memory for two passes (docs/performance.md)."""
 
@@ -38,7 +36,7 @@ class Prediction:
     Attributes
     ----------
     points : CellPoints
-    tissue_probability : (C, 1024, 1024) float32, or None where maps were not asked for
+    tissue_probability : (C, 1024, 1024) float32, or None where maps were not asked for, or there is none
         Classes of the tissue patch, in the order of the model's tissue head.
     cell_probability : (3, 1024, 1024) float32, or None where maps were not asked for
         None, background cell, tumor cell, in the cell patch.
@@ -85,7 +83,7 @@ class Detector:
     ) -> None:
         self.model = model
         orientations = first_views(views)
-        shares = min(views, _SHARES)
+        shares = min(views, SHARES)
         runtime = Runtime(device, len(model.networks), model.precision, callers if views == 1 else shares)
         self.device, self.notice = runtime.device, runtime.notice
         self.callers = runtime.callers if views == 1 else 1
@@ -116,7 +114,7 @@ class Detector:
 
     def predict(self, pair: CellTissuePair, *, maps: bool = False) -> Prediction:
         """The cells of a pair and, with `maps`, the probabilities that they were found in."""
-        with self._faults_named(f"pair {pair.name}"):
+        with faults_named(self.model, f"pair {pair.name}"):
             tissue = self._tissue_of(pair.tissue) if maps or self.sees_tissue else None
             cells = self._cells_of(pair.cell, tissue, pair.window.x, pair.window.y)
         points = self._points_in(cells).points
@@ -139,7 +137,7 @@ class Detector:
         ------
         As `__call__`.
         """
-        with self._faults_named("tissue field"):
+        with faults_named(self.model, "tissue field"):
             probability: NDArray[np.float32] = self._tissue_of(image).numpy()[0]
             return probability
 
@@ -159,7 +157,7 @@ class Detector:
         ------
         As `__call__`.
         """
-        with self._faults_named("cell field"):
+        with faults_named(self.model, "cell field"):
             tissue = None if context is None else self._runtime.value(context[None])
             cells = self._cells_of(image, tissue, 0, 0)
         return self._points_in(cells)
@@ -186,16 +184,3 @@ class Detector:
         with timed(self.seconds, "peaks"):
             found: DetectedCells = self._decode({"cells": cells})
             return found
-
-    @contextmanager
-    def _faults_named(self, what: str) -> Iterator[None]:
-        """Turn values that are not finite into an error that says where."""
-        try:
-            yield
-        except NotFiniteError as error:
-            remedy = "check the weights, or leave the pair out"
-            if self.model.precision == "float16":
-                remedy = "they may be too large for 16 bits, take --precision float32"
-            raise PairError(
-                f"{what}: the network {error} gave values that are not finite; {remedy}"
-            ) from error

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from softctm.choices import DeviceChoice
 from softctm.inference.detector_options import DetectorOptions
 from softctm.model.find import find_weights
 from softctm.model.model import Model, load_model
-from softctm.model.tasks import TASKS
+from softctm.model.tasks import OF_PAIRS, TASKS
 from softctm.ort.processors import has_int8_arithmetic
 from softctm.ort.runtime import cuda_fault
 
@@ -48,39 +49,38 @@ def load_detector(weights: Path | str | None = None, *, as_cells: Sequence[str] 
 
 
 def open_cell_detector(options: DetectorOptions, as_cells: Sequence[str] = ()) -> Any:
-    """A detector of cell points, of a model of cell points or, with `as_cells`, of nuclei.
+    """A detector of the cells of pairs, of a model of cells or, with `as_cells`, of nuclei.
 
     Parameters and errors as `load_detector`.
     """
     if not as_cells:
         return open_detector(
             options,
-            "cell-points",
-            "give another with --weights, or name the types of nuclei that are tumor cells with --as-cells",
+            *OF_PAIRS,
+            remedy="give another with --weights, or name the types of nuclei that are tumor cells with "
+            "--as-cells",
         )
     from softctm.inference.nuclei_cells import NucleiAsCells
 
-    detector = open_detector(options, "nuclei", "leave --as-cells out, or give another with --weights")
-    return NucleiAsCells(detector, as_cells)
+    remedy = "leave --as-cells out, or give another with --weights"
+    return NucleiAsCells(open_detector(options, "nuclei", remedy=remedy), as_cells)
 
 
-def open_detector(
-    options: DetectorOptions, task: str | None = None, remedy: str = "", callers: int = 1
-) -> Any:
-    """`load_detector` with the choices in one object, of models of one task only where it is named.
+def open_detector(options: DetectorOptions, *tasks: str, remedy: str = "", callers: int = 1) -> Any:
+    """`load_detector` with the choices in one object, of models of some tasks only where they are named.
 
     Parameters
     ----------
     options : DetectorOptions
-    task : str, optional
+    *tasks : str
     remedy : str
         What to do about a model of another task; see `Model.of_task`.
     callers : int
         From how many threads at once the detector is to be called, if it allows that.
     """
     model = load_model(find_weights(options.weights))
-    if task is not None:
-        model = model.of_task(task, remedy)
+    if tasks:
+        model = model.of_task(*tasks, remedy=remedy)
     quality = options.chosen_quality
     notice = None
     if options.precision is not None:
@@ -92,12 +92,16 @@ def open_detector(
     kind = TASKS[model.manifest.task]
     # What a preset takes is cut to what the model allows; views that were asked for are not.
     views = quality.views if options.views else min(quality.views, kind.max_views)
-    module, _, name = kind.detector.partition(":")
-    detector = getattr(importlib.import_module(module), name)(
-        model, device=options.device, views=views, callers=callers
-    )
+    detector = detector_of(model, options.device, views, callers)
     detector.notice = "; ".join(filter(None, (detector.notice, notice))) or None
     return detector
+
+
+def detector_of(model: Model, device: DeviceChoice, views: int, callers: int = 1) -> Any:
+    """The detector of the model's task; errors as its class says."""
+    module, _, name = TASKS[model.manifest.task].detector.partition(":")
+    detector = getattr(importlib.import_module(module), name)
+    return detector(model, device=device, views=views, callers=callers)
 
 
 def _int8_pays(model: Model, options: DetectorOptions) -> bool:

@@ -36,6 +36,35 @@ def context_graph(pooling: int = 1) -> bytes:
     return graph.model(graph.node("Concat", cell, enlarged, axis=1))
 
 
+def pair_graph(pooling: int = 1) -> bytes:
+    """Graph: both images of a pair → the input of networks that see them at once.
+
+    Inputs `cell` and `tissue` (1024, 1024, 3) uint8; `x`, `y` (1,) int64, the window's corner. Output
+    (1, 7, 1024, 1024) float32: RGB / 255 of the one and of the other, then 1 in the window and 0 around it;
+    pooled likewise.
+    """
+    graph = Graph()
+    images = [
+        scaled_image(graph, graph.input(name, np.uint8, (PATCH_SIZE, PATCH_SIZE, 3)), pooling)
+        for name in ("cell", "tissue")
+    ]
+    column, row = graph.input("x", np.int64, (1,)), graph.input("y", np.int64, (1,))
+    across, down = (_covered(graph, start, pooling) for start in (column, row))
+    window = graph.node("Mul", graph.node("Unsqueeze", down, graph.axes(1)), across)
+    window = graph.node("Unsqueeze", window, graph.axes(0, 1))
+    return graph.model(graph.node("Concat", *images, window, axis=1))
+
+
+def _covered(graph: Graph, start: str, pooling: int) -> str:
+    """Add the nodes that say how much of each pixel the window covers that begins at `start`: (side,)."""
+    first = np.arange(0, PATCH_SIZE, pooling)
+    low = graph.node("Max", graph.constant(first), start)
+    end = graph.node("Add", start, graph.axes(WINDOW_SIZE))
+    high = graph.node("Min", graph.constant(first + pooling), end)
+    pixels = graph.node("Max", graph.node("Sub", high, low), graph.axes(0))
+    return graph.node("Div", graph.node("Cast", pixels, to=1), graph.constant(np.float32(pooling)))
+
+
 def image_graph(side: int = PATCH_SIZE, pooling: int = 1) -> bytes:
     """Graph: `image` (side, side, 3) uint8 → (1, 3, side, side) float32, RGB / 255; pooled likewise."""
     graph = Graph()

@@ -19,7 +19,8 @@ from softctm.datasets.patient_folds import Folds, check_patients, read_folds
 from softctm.errors import ModelError, UsageError
 from softctm.evaluation.out_of_fold import RULES, OutOfFold, count_by_rule, out_of_fold
 from softctm.evaluation.tissue import tissue_counts
-from softctm.inference.detector import Detector
+from softctm.inference.load import detector_of
+from softctm.jobs.pairs import PairDetector
 from softctm.model import Model
 from softctm.progress import SILENT, Progress
 from softctm.storage.derived import derived_array
@@ -73,7 +74,7 @@ class Validation:
         model = self.model.held_out(fold)
 
         def build() -> NDArray[np.int64]:
-            detector = Detector(model, device=self.device, views=self.views)
+            detector = detector_of(model, self.device, self.views)
             shown = self.progress.over(pairs, "pair", f"fold {fold}")
             return np.stack([_pair_counts(detector, pair) for pair in shown])
 
@@ -216,10 +217,11 @@ def table(figures: Mapping[str, Any]) -> str:
     )
 
 
-def _pair_counts(detector: Detector, pair: AnnotatedPair) -> NDArray[np.int64]:
+def _pair_counts(detector: PairDetector, pair: AnnotatedPair) -> NDArray[np.int64]:
     prediction = detector.predict(pair.read(), maps=True)
     assert prediction.cell_probability is not None
-    assert prediction.tissue_probability is not None
     cells = count_by_rule(prediction.cell_probability, pair.cells())
-    tissue = tissue_counts(tissue_labels_of(prediction.tissue_probability), pair.tissue_labels())
+    tissue = np.zeros((2, 3), np.int64)
+    if prediction.tissue_probability is not None:  # some models learn no tissue map
+        tissue = tissue_counts(tissue_labels_of(prediction.tissue_probability), pair.tissue_labels())
     return np.concatenate([cells, tissue[None]])

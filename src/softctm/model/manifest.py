@@ -64,7 +64,10 @@ class StageInput(_Part):
 
     size: int = Field(ge=16, description="pixels a side")
     mpp: float = Field(gt=0, le=100, description="µm per pixel")
-    channels: tuple[Name, ...] = Field(min_length=1, description='red, green, blue; then "stage.class", or around.red, around.green, around.blue, around.window')
+    channels: tuple[Name, ...] = Field(
+        min_length=1,
+        description='red, green, blue; then "stage.class", or around.red, .green, .blue and .window',
+    )
 
 
 class Head(_Part):

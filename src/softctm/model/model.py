@@ -125,12 +125,12 @@ class Model:
         entries = [entry for stage in self.manifest.stages.values() for entry in stage.networks]
         return tuple(kind for kind in entries[0].files if all(kind in entry.files for entry in entries))
 
-    def of_task(self, task: str, remedy: str = "") -> Model:
+    def of_task(self, *tasks: str, remedy: str = "") -> Model:
         """The model itself, where it does what is needed.
 
         Parameters
         ----------
-        task : str
+        *tasks : str
         remedy : str
             What the message says to do else; by default to give another model.
 
@@ -139,10 +139,10 @@ class Model:
         ModelError
             If it is a model of another task.
         """
-        if self.manifest.task != task:
+        if self.manifest.task not in tasks:
             raise ModelError(
-                f"{self.folder}: is a model of the task {self.manifest.task}, where one of {task} is needed; "
-                + (remedy or "give another with --weights")
+                f"{self.folder}: is a model of the task {self.manifest.task}, where one of "
+                f"{' or '.join(tasks)} is needed; " + (remedy or "give another with --weights")
             )
         return self
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from softctm.model.manifest import RGB, Manifest, StageEntry
+from softctm.model.manifest import AROUND, RGB, Manifest, StageEntry
 from softctm.pair import CELL_MPP, PATCH_SIZE, TISSUE_MPP
 from softctm.postprocessing.hover import DISTANCE_HEAD, NUCLEUS_HEAD, TOKEN_HEAD, TYPE_HEAD
 from softctm.postprocessing.methods import METHODS
@@ -59,19 +59,24 @@ def check_cell_points(manifest: Manifest) -> None:
     if _only_head("cells", cells) != CELL_CLASSES:
         raise ValueError(f"stages.cells.heads[0].classes: must be {', '.join(CELL_CLASSES)}, in this order")
     seen = (*RGB, *(f"tissue.{label}" for label in labels))
-    for name, stage, mpp, allowed in (
-        ("tissue", tissue, TISSUE_MPP, (RGB,)),
-        ("cells", cells, CELL_MPP, (RGB, seen)),
-    ):
-        if stage.input.size != PATCH_SIZE:
-            raise ValueError(f"stages.{name}.input.size: must be {PATCH_SIZE}, not {stage.input.size}")
-        if abs(stage.input.mpp / mpp - 1) > _TOLERANCE:
-            raise ValueError(
-                f"stages.{name}.input.mpp: must be about {mpp}, the patches' own, not {stage.input.mpp}"
-            )
-        if stage.input.channels not in allowed:
-            wanted = " or ".join("(" + ", ".join(channels) + ")" for channels in allowed)
-            raise ValueError(f"stages.{name}.input.channels: must be {wanted}")
+    _check_input("tissue", tissue, TISSUE_MPP, RGB)
+    _check_input("cells", cells, CELL_MPP, RGB, seen)
+
+
+def check_joint_cell_points(manifest: Manifest) -> None:
+    """Networks that see both patches of a pair at once, and give the cell map and perhaps the tissue map."""
+    _method_among(manifest, "peaks", "watershed")
+    if set(manifest.stages) != {"cells"}:
+        raise ValueError(f"stages: must be cells alone, not {', '.join(manifest.stages)}")
+    stage = manifest.stages["cells"]
+    _check_input("cells", stage, CELL_MPP, (*RGB, *AROUND))
+    given = {head.name: head.classes for head in stage.heads}
+    known = {"cells": CELL_CLASSES, "tissue": TISSUE_CLASSES}
+    if "cells" not in given or any(known.get(name) != classes for name, classes in given.items()):
+        wanted = " and perhaps ".join(f"{name} ({', '.join(classes)})" for name, classes in known.items())
+        raise ValueError(f"stages.cells.heads: must be {wanted}")
+    if any(head.activation == "none" for head in stage.heads):
+        raise ValueError("stages.cells.heads: activations must be logits or probabilities")
 
 
 def check_nuclei(manifest: Manifest) -> None:
@@ -114,6 +119,19 @@ def _method_among(manifest: Manifest, *methods: str) -> None:
         )
 
 
+def _check_input(name: str, stage: StageEntry, mpp: float, *allowed: tuple[str, ...]) -> None:
+    """Refuse another size, mpp or channels than a stage that sees patches can be given."""
+    if stage.input.size != PATCH_SIZE:
+        raise ValueError(f"stages.{name}.input.size: must be {PATCH_SIZE}, not {stage.input.size}")
+    if abs(stage.input.mpp / mpp - 1) > _TOLERANCE:
+        raise ValueError(
+            f"stages.{name}.input.mpp: must be about {mpp}, the patches' own, not {stage.input.mpp}"
+        )
+    if stage.input.channels not in allowed:
+        wanted = " or ".join("(" + ", ".join(channels) + ")" for channels in allowed)
+        raise ValueError(f"stages.{name}.input.channels: must be {wanted}")
+
+
 def _only_head(name: str, stage: StageEntry) -> tuple[str, ...]:
     """The classes of a stage's one head, which gives logits or probabilities."""
     if len(stage.heads) != 1:
@@ -125,6 +143,10 @@ def _only_head(name: str, stage: StageEntry) -> tuple[str, ...]:
 
 TASKS: dict[str, Task] = {
     "cell-points": Task(check_cell_points, "softctm.inference.detector:Detector"),
+    "joint-cell-points": Task(check_joint_cell_points, "softctm.inference.joint_detector:JointDetector"),
     "nuclei": Task(check_nuclei, "softctm.inference.image_detector:ImageDetector", max_views=1),
 }
 """Name in `model.json` → task."""
+
+OF_PAIRS = ("cell-points", "joint-cell-points")
+"""The tasks whose detectors find the cells of pairs."""

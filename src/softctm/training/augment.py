@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -45,29 +46,64 @@ def augment(
         Same channels and types, (…, crop, crop).
     """
     height, width = image.shape[-2:]
-    seen = float(crop * reduction)
+    side = random_side(config, crop * reduction, min(height, width), rng)
+    top, left = (int(rng.integers(0, length - side + 1)) for length in (height, width))
+    image, target = (cut(planes, top, left, side, crop) for planes in (image, target))
+    orientation = Orientation.random(config, rng)
+    image, target = orientation(image), orientation(target)
+    image = torch.cat([recolored(image[:3], config, rng), image[3:]])
+    return image.contiguous(), target.contiguous()
+
+
+def random_side(config: AugmentationConfig, usual: int, largest: int, rng: np.random.Generator) -> int:
+    """Side of what a crop shows, pixels: `usual` where neither scale nor magnification changes."""
+    seen = float(usual)
     if config.magnified > 1:
         seen /= np.exp(rng.uniform(0, np.log(config.magnified)))
     if rng.random() < config.probability:
         seen /= rng.uniform(1 - config.scale, 1 + config.scale)
-    side = min(round(seen), height, width)
-    top, left = rng.integers(0, height - side + 1), rng.integers(0, width - side + 1)
-    image = image[..., top : top + side, left : left + side]
-    target = target[..., top : top + side, left : left + side]
-    if side != crop:
-        with _one_thread():
-            image, target = _resized(image, crop), _resized(target, crop)
+    return min(round(seen), largest)
+
+
+def cut(planes: Tensor, top: int, left: int, side: int, crop: int) -> Tensor:
+    """The square of `side` pixels from (top, left) on, resampled to `crop` pixels a side.
+
+    Maps (C, H, W) float32 are resampled bilinearly, labels (H, W) int64 by nearest neighbor.
+    """
+    planes = planes[..., top : top + side, left : left + side]
+    if side == crop:
+        return planes
+    with _one_thread():
+        return _resized(planes, crop)
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """Quarter turns counter-clockwise, then flips left-right and upside down."""
+
+    turns: int
+    flips: tuple[bool, bool]
+
+    @classmethod
+    def random(cls, config: AugmentationConfig, rng: np.random.Generator) -> Orientation:
+        """Each of its parts happens with the probability of `config`."""
+        turns = int(rng.integers(0, 4)) if rng.random() < config.probability else 0
+        return cls(turns, (rng.random() < config.probability, rng.random() < config.probability))
+
+    def __call__(self, planes: Tensor) -> Tensor:
+        """The planes (…, H, W) so oriented."""
+        planes = torch.rot90(planes, self.turns, (-2, -1))
+        axes = [axis for axis, is_flipped in zip((-1, -2), self.flips, strict=True) if is_flipped]
+        return planes.flip(axes)
+
+
+def recolored(rgb: Tensor, config: AugmentationConfig, rng: np.random.Generator) -> Tensor:
+    """Brightness, contrast and stains changed at random; (3, H, W) in [0, 1]."""
     if rng.random() < config.probability:
-        turns = int(rng.integers(0, 4))
-        image, target = torch.rot90(image, turns, (-2, -1)), torch.rot90(target, turns, (-2, -1))
-    for axis in (-1, -2):
-        if rng.random() < config.probability:
-            image, target = image.flip(axis), target.flip(axis)
-    if rng.random() < config.probability:
-        image = torch.cat([change_color(image[:3], config, rng), image[3:]])
+        rgb = change_color(rgb, config, rng)
     if config.stain and rng.random() < config.probability:
-        image = torch.cat([change_stain(image[:3], config.stain, rng), image[3:]])
-    return image.contiguous(), target.contiguous()
+        rgb = change_stain(rgb, config.stain, rng)
+    return rgb
 
 
 def _resized(planes: Tensor, side: int) -> Tensor:

@@ -18,7 +18,6 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,10 +33,12 @@ from softctm.readers.geometry import tissue_window
 from softctm.storage.derived import derived_array
 from softctm.storage.files import prepare_folder, write_bytes_atomically, write_json_atomically
 from softctm.training.arrays import TrainingArrays, key, load_cells, load_tissue, tissue_context
-from softctm.training.config import Preset, Task, with_defaults
+from softctm.training.config import Preset, Task, TaskConfig, with_defaults
 from softctm.training.fold_training import FoldJob, predict_tissue, train_cells, train_tissue
 from softctm.training.initialization import from_encoder
 from softctm.training.loop import LoopConfig
+from softctm.training.pair_arrays import PairArrays
+from softctm.training.pair_training import train_pairs
 from softctm.training.run_folder import CONFIG, read_run_file, source_commit
 from softctm.training.segmenters import ClassicalSegmenter, NucleusSegmenter
 from softctm.training.starts import AnyStart
@@ -93,8 +94,8 @@ class EnsembleRun:
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise UsageError(f"--run {self.folder}: is a file; name a folder")
-        for task in get_args(Task):
-            architecture_of(self.preset.of(task).network)
+        for task in self.preset.tasks:
+            _check_architecture(task, self.preset.of(task))
         self._check_initialization()
         settings = {**asdict(self.preset), "seed": self.loop.seed, "encoder_weights": self._encoder_name()}
         if not isinstance(self.segmenter, ClassicalSegmenter):
@@ -140,7 +141,9 @@ class EnsembleRun:
         """Refuse encoder weights without use, and a start that needs some and has none."""
         if not self.start:
             return
-        others = [task for task in get_args(Task) if not self.start.fits(task, self.preset.of(task).network)]
+        others = [
+            task for task in self.preset.tasks if not self.start.fits(task, self.preset.of(task).network)
+        ]
         if others and not self.encoder_weights:
             raise TrainingError(
                 f"{self.start.folder}: its {' and '.join(others)} networks are of another shape (encoder, "
@@ -185,8 +188,15 @@ class EnsembleRun:
 
     def train_cells(self, fold: int) -> SegmentationNetwork:
         """Train the cell network that holds out `fold`, or load it; its tissue networks must be there."""
+        return self.run_cell_job(self._job("cells", fold))
+
+    def run_cell_job(self, job: FoldJob) -> SegmentationNetwork:
+        """Train a cell network by the run's recipe; where it begins and where it goes the job says."""
         points = [pair.cells() for pair in self.pairs]
-        return train_cells(self.preset.cells, self.cell_arrays(), points, self._job("cells", fold))
+        arrays = self.cell_arrays()
+        if isinstance(arrays, PairArrays):
+            return train_pairs(self.preset, arrays, points, job)
+        return train_cells(self.preset.cells, arrays, points, job)
 
     def _job(self, task: Task, fold: int) -> FoldJob:
         place = Path(task) / f"fold{fold}"
@@ -216,13 +226,15 @@ class EnsembleRun:
             raise TrainingError(f"{path}: is not there yet; run `softctm train {task} --fold {fold}` first")
         return load_network(self.preset.of(task).network, path)
 
-    def cell_arrays(self) -> TrainingArrays:
-        """Patches, targets and tissue context of all pairs."""
+    def cell_arrays(self) -> TrainingArrays | PairArrays:
+        """What the cell networks are trained on: patches, targets and tissue context of all pairs."""
         config = self.preset.cells
-        context, made_of = (None, "") if config.coupling == "none" else self._context()
-        return load_cells(
+        has_context = config.coupling in ("predicted", "annotated")
+        context, made_of = self._context() if has_context else (None, "")
+        factor = config.stored_downsampling
+        cells = load_cells(
             self.pairs,
-            config.stored_downsampling,
+            factor,
             config.target,
             self.segmenter,
             context,
@@ -230,6 +242,11 @@ class EnsembleRun:
             context_made_of=made_of,
             progress=self.progress,
         )
+        if not config.sees_pair:
+            return cells
+        tissue = load_tissue(self.pairs, factor, self.cache, self.progress)
+        windows = tuple(tissue_window(pair.metadata, pair.id) for pair in self.pairs)
+        return PairArrays(cells, tissue, windows)
 
     def _context(self) -> tuple[NDArray[np.float16], str]:
         """What the cell networks see of the tissue, and what tells it from another one.
@@ -282,6 +299,16 @@ class EnsembleRun:
                 "see out-of-fold tissue predictions; run `softctm train tissue` for every fold first"
             )
         return paths
+
+
+def _check_architecture(task: Task, config: TaskConfig) -> None:
+    """Refuse a network that cannot be trained with the recipe's coupling."""
+    couplings, name = architecture_of(config.network).couplings, config.network.architecture
+    if config.coupling not in couplings:
+        raise UsageError(
+            f"{task}.coupling={config.coupling} does not go with the architecture {name}, which takes "
+            f"{' or '.join(couplings)}; change one of them with --set"
+        )
 
 
 def annotated_tissue(pair: AnnotatedPair) -> NDArray[np.float32]:

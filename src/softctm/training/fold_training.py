@@ -6,18 +6,19 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from softctm.datasets.ocelot import TISSUE_UNKNOWN, tissue_labels_of
 from softctm.errors import TrainingError
 from softctm.evaluation.scores import pair_counts, precision_recall_f1
 from softctm.evaluation.tissue import tissue_counts
-from softctm.model.tasks import TISSUE_CLASSES
+from softctm.model.tasks import CELL_CLASSES, TISSUE_CLASSES
 from softctm.networks.architecture import SegmentationNetwork
 from softctm.networks.freezing import freeze_stages
 from softctm.networks.network_table import architecture_of
@@ -28,19 +29,13 @@ from softctm.points import CellClass, CellPoints
 from softctm.postprocessing.methods import find_cells
 from softctm.postprocessing.peaks import Peaks
 from softctm.training.arrays import TrainingArrays
-from softctm.training.config import TargetConfig, Task, TaskConfig
+from softctm.training.config import Task, TaskConfig
 from softctm.training.crops import CropDataset
 from softctm.training.feeding import Draw, feed_from
 from softctm.training.initialization import Initializer
 from softctm.training.learnable import check_learnable
-from softctm.training.loop import LoopConfig, LossFunction, is_first_process, train, wait_for_all
-from softctm.training.losses import (
-    generalized_dice,
-    share_unknown_cells,
-    soft_cross_entropy,
-    tissue_cross_entropy,
-    weighted_square_error,
-)
+from softctm.training.loop import LoopConfig, is_first_process, train, wait_for_all
+from softctm.training.losses import LossFunction, cell_loss, tissue_cross_entropy
 from softctm.training.sampling import balanced_weights, draw
 
 logger = logging.getLogger(__name__)
@@ -59,20 +54,6 @@ _DATA = "trained_on"
 
 _FIRST_BATCHES = 16
 """Batches that an exported network's batch statistics are measured on."""
-
-
-def cell_loss(target: TargetConfig) -> LossFunction:
-    """The loss that a target is trained with: generalized Dice, unless the target is soft."""
-    weights = torch.tensor(target.class_weights)
-    chosen = weighted_square_error if target.loss == "square-error" else soft_cross_entropy
-
-    def loss(logits: Tensor, shares: Tensor) -> Tensor:
-        shares = share_unknown_cells(logits, shares)
-        if target.loss == "generalized-dice":
-            return generalized_dice(logits, shares)
-        return chosen(logits, shares, weights.to(logits.device))
-
-    return loss
 
 
 @dataclass(frozen=True)
@@ -112,23 +93,41 @@ class FoldJob:
         return np.flatnonzero(np.asarray(self.fold_of) == self.fold)
 
 
+class Samples(Protocol):
+    """What a network is trained on; `TrainingArrays` are an example."""
+
+    @property
+    def counts(self) -> NDArray[np.float64]:
+        """(N, 2) how much of each class a sample holds."""
+
+    @property
+    def digest(self) -> str:
+        """Of everything in them."""
+
+    def sample(self, index: int) -> tuple[Tensor, Tensor]:
+        """The whole image (C, S, S) and its target."""
+
+
 def train_network(
     task: Task,
     config: TaskConfig,
     loss: LossFunction,
-    arrays: TrainingArrays,
+    arrays: Samples,
     job: FoldJob,
     count: Callable[[Tensor, int], NDArray[np.int64]],
+    crops: Dataset[tuple[Tensor, Tensor]],
 ) -> SegmentationNetwork:
     """Train one network on the patches outside a fold, or load it where the folder has it already.
 
     Parameters
     ----------
-    arrays : TrainingArrays
-        The patches of all folds, at `config.stored_downsampling`.
+    arrays : Samples
+        Those of all folds, at `config.stored_downsampling`.
     count : callable
-        (class probabilities (classes, S, S) at the arrays' resolution, index) → (2, 3) TP, FP and FN of both
-        classes in that patch; their F1s, pooled over the fold, are logged.
+        (logits (classes, S, S) at the arrays' resolution, index) → (2, 3) TP, FP and FN of both classes in
+        that sample; their F1s, pooled over the fold, are logged.
+    crops : Dataset
+        Random crops of the arrays, by `Draw`; see `crop_side`.
 
     Returns
     -------
@@ -158,17 +157,17 @@ def train_network(
     def choose(step: int) -> NDArray[np.int64]:
         return training[draw(weights, config.optimizer.batch, loop.seed, step)]
 
-    dataset = _crops(config, arrays, loop.seed)
     first_batches = (
-        torch.stack([dataset[Draw(step, i, int(choose(step)[i]))][0] for i in range(micro_batch)])
+        torch.stack([crops[Draw(step, i, int(choose(step)[i]))][0] for i in range(micro_batch)])
         for step in range(_FIRST_BATCHES)
     )
     torch.manual_seed(loop.seed)
     network = job.initialize(config.network, first_batches).train()
     freeze_stages(network, config.optimizer.frozen_stages)
-    if network.encoder is not None and not torch.cuda.is_available():
-        # A tenth faster on the CPU; the decoder stays contiguous (see FullPrecision).
-        network.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if not torch.cuda.is_available():
+        for encoder in network.encoders:
+            # A tenth faster on the CPU; the decoder stays contiguous (see FullPrecision).
+            encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def validate(current: nn.Module) -> dict[str, float]:
         device = next(current.parameters()).device
@@ -182,13 +181,13 @@ def train_network(
             with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=loop.bfloat16):
                 logits = seeing(image[None].to(device)).float().cpu()
             losses.append(loss(logits, target[None]).item())
-            counts += count(logits[0].softmax(0), index)
+            counts += count(logits[0], index)
         first, second = precision_recall_f1(counts)[2]
         return {"validation_loss": float(np.mean(losses)), "validation_mean_f1": float((first + second) / 2)}
 
     trained = train(
         network,
-        feed_from(dataset, choose, loop.workers),
+        feed_from(crops, choose, loop.workers),
         loss,
         -(-len(training) // config.optimizer.batch),
         config.optimizer,
@@ -204,11 +203,16 @@ def train_network(
     return cast(SegmentationNetwork, trained)
 
 
-def _crops(config: TaskConfig, arrays: TrainingArrays, seed: int) -> CropDataset:
+def crop_side(config: TaskConfig) -> tuple[int, int]:
+    """A crop's side in pixels at the network's resolution, and pixels of the stored patches to one of it."""
     downsampling, multiple = config.network.downsampling, architecture_of(config.network).multiple
     crop = min(config.augmentation.crop, PATCH_SIZE) // downsampling // multiple * multiple
-    reduction = downsampling // config.stored_downsampling
-    return CropDataset(arrays, config.augmentation, crop, reduction, seed)
+    return crop, downsampling // config.stored_downsampling
+
+
+def crops_of(config: TaskConfig, arrays: TrainingArrays, seed: int) -> CropDataset:
+    """Random crops as the recipe has them."""
+    return CropDataset(arrays, config.augmentation, *crop_side(config), seed)
 
 
 def _finished(config: TaskConfig, path: Path, digest: str) -> SegmentationNetwork:
@@ -224,25 +228,35 @@ def _finished(config: TaskConfig, path: Path, digest: str) -> SegmentationNetwor
 def train_tissue(config: TaskConfig, arrays: TrainingArrays, job: FoldJob) -> SegmentationNetwork:
     """Train a tissue network."""
 
-    def count(probability: Tensor, index: int) -> NDArray[np.int64]:
+    def count(logits: Tensor, index: int) -> NDArray[np.int64]:
         # Both as the annotation has them: 1 background, 2 cancer area, 255 unknown.
         annotated = (np.array(arrays.targets[index]) + 1).astype(np.uint8)
         annotated[annotated == 0] = TISSUE_UNKNOWN
-        return tissue_counts(tissue_labels_of(probability.numpy()), annotated)
+        return tissue_counts(tissue_labels_of(logits.softmax(0).numpy()), annotated)
 
-    return train_network("tissue", config, tissue_cross_entropy, arrays, job, count)
+    crops = crops_of(config, arrays, job.loop.seed)
+    return train_network("tissue", config, tissue_cross_entropy, arrays, job, count, crops)
 
 
 def train_cells(
     config: TaskConfig, arrays: TrainingArrays, points: Sequence[CellPoints], job: FoldJob
 ) -> SegmentationNetwork:
     """Train a cell network; `points` are the annotated cells of every patch."""
+    crops = crops_of(config, arrays, job.loop.seed)
+    return train_network(
+        "cells", config, cell_loss(config.target), arrays, job, counting_cells(points), crops
+    )
 
-    def count(probability: Tensor, index: int) -> NDArray[np.int64]:
-        full = nn.functional.interpolate(probability[None], (PATCH_SIZE, PATCH_SIZE), mode="bilinear")[0]
+
+def counting_cells(points: Sequence[CellPoints]) -> Callable[[Tensor, int], NDArray[np.int64]]:
+    """Counts the cells in the first three maps of logits against a patch's annotated ones."""
+
+    def count(logits: Tensor, index: int) -> NDArray[np.int64]:
+        probability = logits[None, : len(CELL_CLASSES)].softmax(1)
+        full = nn.functional.interpolate(probability, (PATCH_SIZE, PATCH_SIZE), mode="bilinear")[0]
         return pair_counts(find_cells(full.numpy(), CURVE_RULE), points[index])
 
-    return train_network("cells", config, cell_loss(config.target), arrays, job, count)
+    return count
 
 
 def predict_tissue(

@@ -89,6 +89,8 @@ class Start:
 
     def fits(self, task: Task, config: NetworkConfig) -> bool:
         """Whether the task's networks have the weights of this one; resolution and scales may differ."""
+        if task not in self._preset.tasks:
+            return False
         own = self._preset.of(task).network
         return replace(own, downsampling=config.downsampling, scales=config.scales) == config
 

@@ -27,11 +27,9 @@ from softctm.training.checkpoint import resume, save_checkpoint
 from softctm.training.config import OptimizerConfig
 from softctm.training.curves import Curves
 from softctm.training.feeding import Feed, MicroBatch
+from softctm.training.losses import LossFunction
 
 logger = logging.getLogger(__name__)
-
-LossFunction = Callable[[Any, Any], Tensor]
-"""(what the network returns, targets) → a scalar."""
 
 
 @dataclass(frozen=True)

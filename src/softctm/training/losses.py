@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from softctm.training.config import TargetConfig
+
+LossFunction = Callable[[Any, Any], Tensor]
+"""(what the network returns, targets) → a scalar."""
 
 
 def generalized_dice(logits: Tensor, target: Tensor) -> Tensor:
@@ -83,3 +91,17 @@ def tissue_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """
     total = functional.cross_entropy(logits.float(), labels, ignore_index=-1, reduction="sum")
     return total / (labels >= 0).sum().clamp(min=1)
+
+
+def cell_loss(target: TargetConfig) -> LossFunction:
+    """The loss that a target is trained with: generalized Dice, unless the target is soft."""
+    weights = torch.tensor(target.class_weights)
+    chosen = weighted_square_error if target.loss == "square-error" else soft_cross_entropy
+
+    def loss(logits: Tensor, shares: Tensor) -> Tensor:
+        shares = share_unknown_cells(logits, shares)
+        if target.loss == "generalized-dice":
+            return generalized_dice(logits, shares)
+        return chosen(logits, shares, weights.to(logits.device))
+
+    return loss

@@ -15,6 +15,7 @@ import torch
 from softctm import __version__
 from softctm.errors import ModelError
 from softctm.model.manifest import (
+    AROUND,
     RGB,
     Head,
     Manifest,
@@ -85,7 +86,8 @@ def export_ensemble(
     """Write every network of a run and `model.json`.
 
     The detector's model is the tissue network of fold 0 and the cell networks of all folds; the other tissue
-    networks, which only out-of-fold validation needs, go to `validation/` with the folds.
+    networks, which only out-of-fold validation needs, go to `validation/` with the folds. Where the cell
+    networks see both patches, they are all.
 
     Parameters
     ----------
@@ -106,10 +108,13 @@ def export_ensemble(
     folds = sorted(set(ensemble.fold_of()))
     differences = {}
     entries: dict[str, list[NetworkEntry]] = {"tissue": [], "cells": [], "validation": []}
+    coupling = ensemble.preset.cells.coupling
     for fold in folds:
-        tissue_file = f"tissue_fold{fold}.onnx" if fold == folds[0] else f"validation/tissue_fold{fold}.onnx"
-        places = [("tissue" if fold == folds[0] else "validation", tissue_file, ensemble.tissue_network)]
-        places.append(("cells", f"cell_fold{fold}.onnx", ensemble.cell_network))
+        places = [("cells", f"cell_fold{fold}.onnx", ensemble.cell_network)]
+        if "tissue" in ensemble.preset.tasks:
+            group = "tissue" if fold == folds[0] else "validation"
+            file = f"tissue_fold{fold}.onnx" if fold == folds[0] else f"validation/tissue_fold{fold}.onnx"
+            places.insert(0, (group, file, ensemble.tissue_network))
         for group, file, load in places:
             differences[file] = export_network(load(fold), folder / file)
             _log.info("%s: largest difference from PyTorch %.2g in probability", file, differences[file])
@@ -117,32 +122,36 @@ def export_ensemble(
             entries[group].append(NetworkEntry(fold=fold, files={"float32": stored}))
     (folder / "validation").mkdir(exist_ok=True)
     (folder / "validation" / "folds.json").write_bytes(ensemble.folds_path.read_bytes())
-    seen = (
-        tuple(f"tissue.{label}" for label in TISSUE_CLASSES)
-        if ensemble.preset.cells.coupling != "none"
-        else ()
+    cells, tissue = (
+        Head(name=name, classes=classes, activation="logits")
+        for name, classes in (("cells", CELL_CLASSES), ("tissue", TISSUE_CLASSES))
+    )
+    seen: tuple[str, ...] = ()
+    stages = {}
+    if ensemble.preset.cells.sees_pair:
+        seen = AROUND
+    else:
+        seen = () if coupling == "none" else tuple(f"tissue.{label}" for label in TISSUE_CLASSES)
+        stages["tissue"] = StageEntry(
+            input=StageInput(size=PATCH_SIZE, mpp=TISSUE_MPP, channels=RGB),
+            heads=(tissue,),
+            networks=tuple(entries["tissue"]),
+            validation=tuple(entries["validation"]),
+        )
+    stages["cells"] = StageEntry(
+        input=StageInput(size=PATCH_SIZE, mpp=CELL_MPP, channels=(*RGB, *seen)),
+        heads=(cells, tissue) if coupling == "joint" else (cells,),
+        networks=tuple(entries["cells"]),
     )
     network = ensemble.preset.cells.network
     Manifest(
-        task="cell-points",
+        task="joint-cell-points" if ensemble.preset.cells.sees_pair else "cell-points",
         name=name,
         version=__version__,
         description=f"{network.architecture} with {network.encoder}, {len(folds)} cell networks",
         licenses=tuple(dict.fromkeys(facts["licenses"])),
         attributions=tuple(facts.get("attributions", ())),
-        stages={
-            "tissue": StageEntry(
-                input=StageInput(size=PATCH_SIZE, mpp=TISSUE_MPP, channels=RGB),
-                heads=(Head(name="tissue", classes=TISSUE_CLASSES, activation="logits"),),
-                networks=tuple(entries["tissue"]),
-                validation=tuple(entries["validation"]),
-            ),
-            "cells": StageEntry(
-                input=StageInput(size=PATCH_SIZE, mpp=CELL_MPP, channels=(*RGB, *seen)),
-                heads=(Head(name="cells", classes=CELL_CLASSES, activation="logits"),),
-                networks=tuple(entries["cells"]),
-            ),
-        },
+        stages=stages,
         postprocessing={"method": "peaks"},
         folds="validation/folds.json",
         training={

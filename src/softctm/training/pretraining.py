@@ -24,11 +24,11 @@ from softctm.networks.architecture import SegmentationNetwork
 from softctm.progress import SILENT, Progress
 from softctm.training.arrays import TrainingArrays
 from softctm.training.config import Task, TaskConfig
-from softctm.training.fold_training import FoldJob, cell_loss, train_network
+from softctm.training.fold_training import FoldJob, crops_of, train_network
 from softctm.training.initialization import from_encoder
 from softctm.training.labeled_arrays import load_labeled_cells, load_labeled_tissue
 from softctm.training.loop import LoopConfig
-from softctm.training.losses import tissue_cross_entropy
+from softctm.training.losses import cell_loss, tissue_cross_entropy
 from softctm.training.run_folder import keep_config
 from softctm.training.segmenters import NucleusSegmenter
 
@@ -95,7 +95,8 @@ class Pretraining:
             [str(index) for index in range(number)],
         )
         loss = cell_loss(self.config.target) if self.task == "cells" else tissue_cross_entropy
-        return train_network(self.task, self.config, loss, arrays, job, _nothing_to_count)
+        crops = crops_of(self.config, arrays, self.loop.seed)
+        return train_network(self.task, self.config, loss, arrays, job, _nothing_to_count, crops)
 
     def _document(self) -> dict[str, Any]:
         return {
@@ -117,6 +118,6 @@ class Pretraining:
         )
 
 
-def _nothing_to_count(_probability: Tensor, _index: int) -> NDArray[np.int64]:
+def _nothing_to_count(_logits: Tensor, _index: int) -> NDArray[np.int64]:
     """What is scored of a held-out patch; there is none."""
     return np.zeros((2, 3), np.int64)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from softctm.datasets.ocelot import tissue_labels_of
+from softctm.errors import ModelError
 from softctm.pair import CellTissuePair
 from softctm.points import CellClass, CellPoints
 from softctm.storage.files import prepare_folder, write_bytes_atomically
@@ -94,9 +95,13 @@ def write_for_viewers(folder: Path, name: str, pair: CellTissuePair, prediction:
 
     Raises
     ------
+    ModelError
+        If it shows the tissue, and the model learned no tissue map.
     OutputError
         If it cannot be written.
     """
+    if name in FROM_MAPS and prediction.tissue_probability is None:
+        raise ModelError(f"the model gives no tissue map, which {name} shows; leave {name} out of --also")
     suffix, encode = FORMATS[name]
     prepare_folder(folder / name)
     write_bytes_atomically(folder / name / f"{pair.name}{suffix}", encode(pair, prediction))
