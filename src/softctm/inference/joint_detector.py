@@ -79,6 +79,7 @@ class JointDetector:
         return self._networks.seconds_in_networks
 
     def _inputs(self, pair: CellTissuePair) -> Value:
-        corner = [np.array([start], np.int64) for start in (pair.window.x, pair.window.y)]
-        (planes,) = self._planes(*(self._runtime.value(part) for part in (pair.cell, pair.tissue, *corner)))
+        x, y = (np.array([start], np.int64) for start in (pair.window.x, pair.window.y))
+        value = self._runtime.value
+        (planes,) = self._planes(value(pair.cell), value(pair.tissue), value(x), value(y))
         return planes
