@@ -195,6 +195,41 @@ def test_encoder_follows_its_own_learning_rate(tmp_path: Path) -> None:
         assert torch.equal(value, before[name]) == ("encoder" in name)
 
 
+class TwoBranches(nn.Module):
+    """A network with a tissue branch; the mean of both is its answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells, self.tissue = tiny_network(), tiny_network()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.cells(x) + self.tissue(x)) / 2
+
+
+@pytest.mark.parametrize("of_encoders", [0.0, 1.0])
+@pytest.mark.parametrize("of_tissue", [0.0, 1.0])
+def test_a_tissue_branch_follows_its_own_learning_rate(
+    tmp_path: Path, of_encoders: float, of_tissue: float
+) -> None:
+    network, before = TwoBranches(), TwoBranches().state_dict()
+    run(tmp_path, replace(PLAIN, encoder_factor=of_encoders, tissue_factor=of_tissue), network=network)
+    for name, value in network.state_dict().items():
+        moves = (of_tissue or not name.startswith("tissue.")) and (of_encoders or "encoder" not in name)
+        assert torch.equal(value, before[name]) == (not moves)
+
+
+def test_a_checkpoint_that_knows_no_tissue_factor_is_gone_on_from(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        run(tmp_path, PLAIN, batch=killed_before(4))
+    path = tmp_path / "checkpoint.pt"
+    state = torch.load(path, weights_only=True)
+    del state["identity"]["tissue_factor"]
+    torch.save(state, path)
+    with pytest.raises(TrainingError, match="from a run with another tissue_factor"):
+        run(tmp_path, replace(PLAIN, tissue_factor=0.5))
+    run(tmp_path, PLAIN)
+
+
 def test_first_step_of_sgd_by_hand(tmp_path: Path) -> None:
     network, reference = tiny_network(), tiny_network()
     images, labels = tiny_batch(0, 0, 8)

@@ -73,7 +73,7 @@ def test_every_crop_fits(arrays: PairArrays, magnified: float) -> None:
     config = AugmentationConfig(**{**vars(STEADY), "magnified": magnified})
     crops = PairCrops(arrays, config, STEADY, 112, 1, seed=3)
     orientations = set()
-    for step, patch in itertools.product(range(20), range(len(WINDOWS))):
+    for step, patch in itertools.product(range(50), range(len(WINDOWS))):
         image, target = crops[Draw(step, 0, patch)]
         assert image.shape == (7, 112, 112)
         check(image, target)

@@ -177,6 +177,30 @@ def test_detector_runs_the_trained_model(model: Path, release: Path, tmp_path: P
     assert "synthetic" in json.dumps(record)
 
 
+@pytest.mark.parametrize("name", ["sharing", "mfovce"])
+def test_networks_of_pairs_go_the_same_way(release: Path, tmp_path: Path, name: str) -> None:
+    more = ("--preset", f"compact-{name}")
+    assert main(arguments(release, tmp_path / "run", "all", more=more)) == 0
+    assert not (tmp_path / "run/tissue").exists()
+    words = ["--data", str(release), "--run", str(tmp_path / "run"), "--output", str(tmp_path / "model")]
+    assert main(["export", *words, "--name", name]) == 0
+    manifest = load_model(tmp_path / "model").manifest
+    assert manifest.task == "joint-cell-points"
+    assert [entry.fold for entry in manifest.stages["cells"].networks] == [0, 1]
+    learned = [head.name for head in manifest.stages["cells"].heads]
+    assert learned == (["cells", "tissue"] if name == "sharing" else ["cells"])
+
+    weights = ["--weights", str(tmp_path / "model"), "--views", "2", "--device", "cpu"]
+    words = ["validate", "--data", str(release), *weights, "--json", str(tmp_path / "figures.json")]
+    assert main([*words, "--update"]) == 0
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["all"]["pairs"] == 4
+    assert (figures["all"]["tissue_mean_f1"] > 0) == (name == "sharing")
+    words = ["predict", "--input", str(release), "--subset", "train", "--output", str(tmp_path / "out")]
+    assert main([*words, *weights]) == 0
+    assert json.loads((tmp_path / "out/cell_classification.json").read_text())["type"] == "Multiple points"
+
+
 def test_run_killed_by_the_system_goes_on_to_the_same_weights(flat_release: Path, tmp_path: Path) -> None:
     more = ("--fold", "1", "--checkpoint-minutes", "0", "--precision", "float32", "--validate-epochs", "0")
     epochs = "tissue.optimizer.epochs=6"

@@ -49,6 +49,7 @@ class DeepLab(SmpNetwork):
             in_channels=3 + config.context_channels,
             classes=config.classes,
             decoder_channels=config.decoder_channels,
+            decoder_aspp_dropout=config.dropout,
         )
         body.decoder.aspp = FullPrecision(body.decoder.aspp)
         return cast(nn.Module, body)

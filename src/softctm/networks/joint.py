@@ -33,7 +33,8 @@ class PairNetwork(SegmentationNetwork):
     Attributes
     ----------
     cells : SmpNetwork
-        The cell branch; what learns about the tissue is beside it.
+        The cell branch. What looks at the tissue patch is beside it, under the name `tissue`, by which it may
+        be given a learning rate of its own.
     """
 
     couplings = ("joint",)

@@ -25,6 +25,9 @@ class NetworkConfig:
         each in 0 … 4 (0 excluded); the logits of all scales are averaged.
     architecture : str
         Name in `softctm.networks.network_table.ARCHITECTURES`.
+    dropout : float
+        Share of what the ASPP of DeepLabV3+ gives that is left out at random in training, 0 … 1 (1 excluded);
+        other architectures have none.
     context_channels : int
         Tissue channels behind the RGB ones; 0 for tissue networks and cell-only networks.
     classes : int
@@ -42,6 +45,7 @@ class NetworkConfig:
     downsampling: int
     scales: tuple[float, ...] = (1.0,)
     architecture: str = "deeplabv3plus"
+    dropout: float = 0.5
     # A preset sets these two: they follow from its task and coupling.
     context_channels: int = field(default=0, metadata={"follows": True})
     classes: int = field(default=2, metadata={"follows": True})
@@ -49,5 +53,7 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         if not self.scales or not all(0 < scale <= 4 for scale in self.scales):
             raise ValueError(f"scales must be some, in 0 … 4 (0 excluded), not {self.scales}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie in 0 … 1 (1 excluded), not {self.dropout}")
         if self.downsampling < 1:
             raise ValueError(f"downsampling must be at least 1, not {self.downsampling}")

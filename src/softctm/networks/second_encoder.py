@@ -29,19 +29,19 @@ class SecondEncoder(PairNetwork):
         super().__init__(config)
         branch = replace(config, context_channels=0)
         self.cells = DeepLab(branch, encoder_weights)
-        self.around = nn.ModuleDict({"encoder": DeepLab(branch, encoder_weights).encoder})
+        self.tissue = nn.ModuleDict({"encoder": DeepLab(branch, encoder_weights).encoder})
         width = int(self.cells.body.encoder.out_channels[-1])
         self.join = joining(width, width)
 
     @property
     def encoders(self) -> tuple[nn.Module, ...]:
         """Of the cell patch and of the tissue patch."""
-        return (self.cells.encoder, self.around["encoder"])
+        return (self.cells.encoder, self.tissue["encoder"])
 
     def _maps(self, cell: Tensor, tissue: Tensor, window: Tensor) -> tuple[Tensor, ...]:
         body = self.cells.body
         near = body.encoder(self.cells.normalized(cell))
-        far = self.around["encoder"](self.cells.normalized(tissue))[-1]
+        far = self.tissue["encoder"](self.cells.normalized(tissue))[-1]
         seen = tissue_to_cells(far, window, (near[-1].shape[-2], near[-1].shape[-1]))
         deepest = body.decoder.aspp(self.join(torch.cat([near[-1], seen], 1)))
         return (body.segmentation_head(decode(body, near, deepest)),)

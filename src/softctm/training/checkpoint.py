@@ -52,6 +52,7 @@ def resume(
     ) as error:
         raise _unreadable(path, error) from None
     stored.setdefault("data", identity["data"])  # older checkpoints do not say
+    stored.setdefault("tissue_factor", 1.0)
     if stored != identity:
         different = sorted(name for name in identity if stored.get(name) != identity[name])
         raise TrainingError(

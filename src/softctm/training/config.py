@@ -35,6 +35,7 @@ class OptimizerConfig:
     accumulation: int = 1  # micro-batches a step; the batch is divided by it
     decay_per_epoch: float = 0.97  # of the exponential schedule
     encoder_factor: float = 1.0  # of the learning rate, for the encoder's (pretrained) weights
+    tissue_factor: float = 1.0  # of the learning rate, for what looks at the tissue patch beside the cells
     frozen_stages: int = 0  # of the encoder, from its stem on, whose weights stay as they are
     ema: float = 0.0  # decay a step of the averaged weights that are kept; 0 keeps the last ones
 

@@ -88,11 +88,12 @@ class Start:
         return read_folds(self.folder / name)
 
     def fits(self, task: Task, config: NetworkConfig) -> bool:
-        """Whether the task's networks have the weights of this one; resolution and scales may differ."""
+        """Whether the task's networks have the weights of this one; how they are used may differ."""
         if task not in self._preset.tasks:
             return False
         own = self._preset.of(task).network
-        return replace(own, downsampling=config.downsampling, scales=config.scales) == config
+        used = {name: getattr(config, name) for name in ("downsampling", "scales", "dropout")}
+        return replace(own, **used) == config
 
     def network(self, task: Task, fold: int) -> Initializer:
         """The task's network that never saw the fold.

@@ -1,4 +1,4 @@
-"""The training loop: steps, checkpoints, metrics. Knows nothing of tissue or cells.
+"""The training loop: steps, checkpoints, metrics. Knows tissue and cells by names of parameters only.
 
 Randomness comes from (seed, step) alone, never from how the run got to that step, so that a run that was
 killed and resumed ends with the same weights as one that was not.
@@ -222,12 +222,21 @@ def _average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
 
 
 def _make_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """One group for the encoder and one for the rest, each with its `factor` of the learning rate."""
-    encoder = [parameter for name, parameter in network.named_parameters() if ".encoder." in name]
-    others = [parameter for name, parameter in network.named_parameters() if ".encoder." not in name]
+    """A group for the encoder and one for the rest, each with its `factor` of the learning rate.
+
+    A tissue branch beside the cell branch has two more.
+    """
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {(False, False): [], (False, True): []}
+    for name, parameter in network.named_parameters():
+        place = (name.startswith("tissue."), ".encoder." in name)
+        groups.setdefault(place, []).append(parameter)
     parameters = [
-        {"params": others, "factor": 1.0},
-        {"params": encoder, "factor": config.encoder_factor},
+        {
+            "params": group,
+            "factor": (config.tissue_factor if of_tissue else 1.0)
+            * (config.encoder_factor if of_encoder else 1.0),
+        }
+        for (of_tissue, of_encoder), group in groups.items()
     ]
     if config.name == "sgd":
         return torch.optim.SGD(
