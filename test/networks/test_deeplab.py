@@ -15,6 +15,7 @@ from torch.nn import functional
 from softctm.errors import ModelError
 from softctm.networks.deeplab import DeepLab
 from softctm.networks.network_config import NetworkConfig
+from softctm.networks.network_table import build_network
 from softctm.networks.served import ServedNetwork
 from softctm.networks.weights import load_network, save_network
 from softctm.training.config import Task
@@ -45,11 +46,19 @@ def encoder_file(path: Path, encoder: str = "resnet18") -> dict[str, Tensor]:
 @pytest.mark.parametrize("task", ["tissue", "cells"])
 def test_logits_have_the_size_of_the_input(preset: str, task: Task) -> None:
     config = getattr(PRESETS[preset], task)
-    classes = 2 if task == "tissue" else 3
-    context = 2 if task == "cells" and config.coupling != "none" else 0
-    network = DeepLab(config.network).eval()
+    by_coupling = {"none": (0, 3), "predicted": (2, 3), "annotated": (2, 3), "joint": (4, 5), "image": (4, 3)}
+    context, classes = (0, 2) if task == "tissue" else by_coupling[config.coupling]
+    network = build_network(config.network).eval()
     with torch.inference_mode():
         assert network(image(1, 3 + context, 64, 96)).shape == (1, classes, 64, 96)
+
+
+def test_dropout_behind_the_aspp_is_the_configurations() -> None:
+    for share in (0.0, 0.25):
+        network = DeepLab(replace(SMALL, dropout=share))
+        assert {m.p for m in network.modules() if isinstance(m, torch.nn.Dropout)} == {share}
+    with pytest.raises(ValueError, match="dropout must lie in 0"):
+        replace(SMALL, dropout=1.0)
 
 
 def test_encoder_of_depth_4_ends_at_layer3() -> None:

@@ -134,6 +134,8 @@ def test_what_networks_take_and_give_follows_from_task_and_coupling() -> None:
 
     assert shape() == shape("cells.coupling=annotated") == (0, 2, 2, 3)
     assert shape("cells.coupling=none") == (0, 2, 0, 3)
+    assert shape("cells.coupling=joint") == (0, 2, 4, 5)
+    assert shape("cells.coupling=image") == (0, 2, 4, 3)
     with pytest.raises(UsageError, match="no 'classes' here"):
         with_settings(COMPACT, ["cells.network.classes=5"])
 
