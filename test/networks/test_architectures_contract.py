@@ -148,7 +148,13 @@ def test_served_at_several_scales_it_keeps_the_size(name: str) -> None:
         assert ServedNetwork(network)(image(name, 1, 512, 256)).shape == (1, SMALL[name].classes, 512, 256)
 
 
-@by_name
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name.startswith("joint-") else ())
+        for name in sorted(ARCHITECTURES)
+    ],
+)
 def test_exported_it_agrees_with_onnx_runtime(name: str, tmp_path: Path) -> None:
     # The export compares the file's answer in ONNX Runtime with PyTorch's, and raises if they differ.
     assert export_network(trained(name), tmp_path / "network.onnx") <= MAX_DIFFERENCE
