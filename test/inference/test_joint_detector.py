@@ -16,13 +16,13 @@ from tiny_networks import network, with_named_outputs
 
 from softctm import CellTissuePair, TissueWindow, load_detector
 from softctm.errors import ModelError, PairError
-from softctm.inference.detector_options import DetectorOptions
 from softctm.inference.joint_detector import JointDetector
-from softctm.inference.load import open_detector
 from softctm.inference.tissue_context import pair_graph
+from softctm.jobs.job_options import JobOptions
+from softctm.jobs.pairs import load_detector as open_for_pairs
+from softctm.jobs.slide_engine import load_slide_detector
 from softctm.model import load_model
 from softctm.model.manifest import AROUND, RGB
-from softctm.model.tasks import OF_PAIRS
 from softctm.ort.graphs import Graph
 from softctm.writers.viewers import write_for_viewers
 
@@ -97,6 +97,16 @@ def test_input_is_both_images_and_the_window(pair: CellTissuePair) -> None:
         np.testing.assert_allclose(found[0], planes(pair.cell, pair.tissue, x, y), atol=1e-7)
 
 
+@pytest.mark.parametrize("pooling", [2, 4])
+def test_pooled_input_is_the_average_of_the_whole(pair: CellTissuePair, pooling: int) -> None:
+    session = onnxruntime.InferenceSession(pair_graph(pooling), providers=["CPUExecutionProvider"])
+    corner = {"x": np.array([301]), "y": np.array([767])}
+    (found,) = session.run(None, {"cell": pair.cell, "tissue": pair.tissue, **corner})
+    whole = planes(pair.cell, pair.tissue, 301, 767)
+    blocks = whole.reshape(7, SIDE // pooling, pooling, SIDE // pooling, pooling)
+    np.testing.assert_allclose(found[0], blocks.mean(axis=(2, 4)), atol=1e-6)
+
+
 def turned_corner(x: int, y: int, flipped: bool, turns: int) -> tuple[int, int]:
     """Where the window's corner comes to lie: flipped left-right first, then turned clockwise."""
     rest = SIDE - WINDOW
@@ -145,10 +155,10 @@ def test_a_model_without_tissue_map_says_so_where_one_is_wanted(tmp_path: Path, 
     prediction = load_detector(folder, device="cpu", views=1).predict(pair, maps=True)
     assert prediction.tissue_probability is None
     assert prediction.cell_probability is not None
-    write_for_viewers(tmp_path, "csv", pair, prediction)
-    for name in ("overview", "tissue"):
-        with pytest.raises(ModelError, match=f"no tissue map, which {name} shows"):
-            write_for_viewers(tmp_path, name, pair, prediction)
+    for name in ("csv", "overview"):
+        write_for_viewers(tmp_path, name, pair, prediction)
+    with pytest.raises(ModelError, match="the model gives no tissue map; leave tissue out"):
+        write_for_viewers(tmp_path, "tissue", pair, prediction)
 
 
 def test_one_folds_networks_alone(joint: Path, pair: CellTissuePair, tmp_path: Path) -> None:
@@ -165,10 +175,10 @@ def test_values_that_are_not_finite_name_the_pair(tmp_path: Path, pair: CellTiss
 
 
 def test_it_is_a_model_of_pairs_and_not_of_slides(joint: Path) -> None:
-    options = DetectorOptions(joint, device="cpu", views=1)
-    assert isinstance(open_detector(options, *OF_PAIRS), JointDetector)
-    with pytest.raises(ModelError, match="of the task joint-cell-points, where one of cell-points is needed"):
-        open_detector(options, "cell-points")
+    options = JobOptions(joint, device="cpu", views=1)
+    assert isinstance(open_for_pairs(options), JointDetector)
+    with pytest.raises(ModelError, match="of the task joint-cell-points, where one of cell-points or nuclei"):
+        load_slide_detector(options)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from softctm.choices import DeviceChoice
-from softctm.inference.detector import CALLERS, Prediction
+from softctm.inference.detector import SHARES, Prediction
 from softctm.inference.ensemble import Ensemble
 from softctm.inference.faults import faults_named
 from softctm.inference.stage_times import timed
@@ -21,7 +21,7 @@ STAGES = ("inputs", "networks", "peaks")
 
 
 class JointDetector:
-    """Finds the cells of pairs. Not to be called from several threads at once.
+    """Finds the cells of pairs.
 
     The pair is one array of seven planes, the last of which shows the window: a view turns them all.
 
@@ -31,10 +31,12 @@ class JointDetector:
         Of the task "joint-cell-points".
     device : "auto", "cpu" or "cuda"
     views : 1, 2, 4 or 8
+    callers : int
+        As of `softctm.inference.detector.Detector`.
 
     Attributes
     ----------
-    device, notice, seconds
+    callers, device, notice, seconds
         As those of `softctm.inference.detector.Detector`; seconds by the `STAGES` here.
 
     Raises
@@ -42,14 +44,18 @@ class JointDetector:
     ModelError, DeviceError, UsageError
     """
 
-    def __init__(self, model: Model, *, device: DeviceChoice = "auto", views: int = 8) -> None:
+    def __init__(
+        self, model: Model, *, device: DeviceChoice = "auto", views: int = 8, callers: int = 1
+    ) -> None:
         self.model = model
         orientations = first_views(views)
-        runtime = Runtime(device, len(model.networks), model.precision, callers=min(views, CALLERS))
+        shares = min(views, SHARES)
+        runtime = Runtime(device, len(model.networks), model.precision, callers if views == 1 else shares)
         self.device, self.notice = runtime.device, runtime.notice
+        self.callers = runtime.callers if views == 1 else 1
         self._runtime = runtime
         self._networks = Ensemble(runtime, model.cells, orientations)
-        self._planes = runtime.helper(pair_graph(), "pair")
+        self._planes = runtime.helper(pair_graph(self._networks.pooling), "pair")
         self._decode = open_decoder(model.postprocessing, runtime)
         self.seconds = dict.fromkeys(STAGES, 0.0)
 
@@ -72,11 +78,6 @@ class JointDetector:
             return Prediction(cells.points)
         tissue = found["tissue"].numpy()[0] if "tissue" in found else None
         return Prediction(cells.points, tissue, found["cells"].numpy()[0])
-
-    @property
-    def seconds_in_networks(self) -> float:
-        """Time spent so far inside the networks themselves."""
-        return self._networks.seconds_in_networks
 
     def _inputs(self, pair: CellTissuePair) -> Value:
         x, y = (np.array([start], np.int64) for start in (pair.window.x, pair.window.y))

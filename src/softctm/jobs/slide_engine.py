@@ -12,7 +12,7 @@ from softctm.jobs.slide_options import SlideOptions
 from softctm.jobs.slide_plan import SlidePlan
 from softctm.jobs.slide_state import SlideState
 from softctm.jobs.slide_stretches import Seconds, StretchWork, TimedDetector
-from softctm.jobs.slide_tasks import SlideTask, slide_task
+from softctm.jobs.slide_tasks import SLIDE_TASKS, SlideTask, slide_task
 from softctm.ort.processors import available_processors
 from softctm.slides.slide import Slide
 
@@ -164,7 +164,7 @@ def open_engine(options: SlideOptions) -> Engine:
 
 
 def load_slide_detector(options: DetectorOptions) -> SlideDetector:
-    """Load a model's detector, of whatever task.
+    """Load a model's detector, of any task that looks at slides.
 
     Raises
     ------
@@ -172,7 +172,8 @@ def load_slide_detector(options: DetectorOptions) -> SlideDetector:
     """
     from softctm.inference import load  # slow to import
 
-    detector: SlideDetector = load.open_detector(options, callers=min(_CALLERS, available_processors()))
+    callers = min(_CALLERS, available_processors())
+    detector: SlideDetector = load.open_detector(options, *SLIDE_TASKS, callers=callers)
     return detector
 
 

@@ -63,7 +63,8 @@ def overview_png(pair: CellTissuePair, prediction: Prediction) -> bytes:
 
 def tissue(pair: CellTissuePair, prediction: Prediction) -> bytes:
     """A PNG of the tissue patch's likeliest classes with the values of OCELOT's annotation."""
-    assert prediction.tissue_probability is not None
+    if prediction.tissue_probability is None:
+        raise ModelError("the model gives no tissue map; leave tissue out of --also")
     return _png(Image.fromarray(tissue_labels_of(prediction.tissue_probability)))
 
 
@@ -96,12 +97,10 @@ def write_for_viewers(folder: Path, name: str, pair: CellTissuePair, prediction:
     Raises
     ------
     ModelError
-        If it shows the tissue, and the model learned no tissue map.
+        If it is the tissue, and the model gives no map of it.
     OutputError
         If it cannot be written.
     """
-    if name in FROM_MAPS and prediction.tissue_probability is None:
-        raise ModelError(f"the model gives no tissue map, which {name} shows; leave {name} out of --also")
     suffix, encode = FORMATS[name]
     prepare_folder(folder / name)
     write_bytes_atomically(folder / name / f"{pair.name}{suffix}", encode(pair, prediction))
