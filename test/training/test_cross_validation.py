@@ -27,8 +27,9 @@ from softctm.errors import InputError, MissingPackageError, TrainingError, Usage
 from softctm.networks.deeplab import DeepLab
 from softctm.training.arrays import TrainingArrays
 from softctm.training.augment import augment
+from softctm.training.cell_context import annotated_tissue
 from softctm.training.config import Preset, Task, with_settings
-from softctm.training.cross_validation import EnsembleRun, annotated_tissue
+from softctm.training.cross_validation import EnsembleRun
 from softctm.training.fold_training import FoldJob, predict_tissue, train_cells, train_tissue
 from softctm.training.initialization import Start, from_encoder
 from softctm.training.loop import LoopConfig

@@ -13,16 +13,12 @@ where a killed one stopped.
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from softctm.datasets.ocelot import TISSUE_BACKGROUND, TISSUE_CANCER, AnnotatedPair
+from softctm.datasets.ocelot import AnnotatedPair
 from softctm.datasets.patient_folds import folds_of, make_folds, read_folds, write_folds
 from softctm.errors import TrainingError, UsageError
 from softctm.networks.architecture import SegmentationNetwork
@@ -30,11 +26,11 @@ from softctm.networks.network_table import architecture_of
 from softctm.networks.weights import load_network
 from softctm.progress import SILENT, Progress
 from softctm.readers.geometry import tissue_window
-from softctm.storage.derived import derived_array
 from softctm.storage.files import prepare_folder, write_bytes_atomically, write_json_atomically
-from softctm.training.arrays import TrainingArrays, key, load_cells, load_tissue, tissue_context
+from softctm.training.arrays import TrainingArrays, load_cells, load_tissue
+from softctm.training.cell_context import cell_context
 from softctm.training.config import Preset, Task, TaskConfig, with_defaults
-from softctm.training.fold_training import FoldJob, predict_tissue, train_cells, train_tissue
+from softctm.training.fold_training import FoldJob, train_cells, train_tissue
 from softctm.training.initialization import from_encoder
 from softctm.training.loop import LoopConfig
 from softctm.training.pair_arrays import PairArrays
@@ -230,7 +226,7 @@ class EnsembleRun:
         """What the cell networks are trained on: patches, targets and tissue context of all pairs."""
         config = self.preset.cells
         has_context = config.coupling in ("predicted", "annotated")
-        context, made_of = self._context() if has_context else (None, "")
+        context, made_of = cell_context(self) if has_context else (None, "")
         factor = config.stored_downsampling
         cells = load_cells(
             self.pairs,
@@ -248,58 +244,6 @@ class EnsembleRun:
         windows = tuple(tissue_window(pair.metadata, pair.id) for pair in self.pairs)
         return PairArrays(cells, tissue, windows)
 
-    def _context(self) -> tuple[NDArray[np.float16], str]:
-        """What the cell networks see of the tissue, and what tells it from another one.
-
-        Predictions are out of fold: each patient's come from the tissue network that never saw that
-        patient, as they will at inference. Annotations instead are the paper's upper bound (its tissue-label
-        leaking model): unknown tissue is shared evenly between both classes.
-        """
-        coupling, factor = self.preset.cells.coupling, self.preset.cells.stored_downsampling
-        is_annotated = coupling == "annotated"
-        folds = self.fold_of()
-        networks = [] if is_annotated else self._tissue_files(sorted(set(folds)))
-        windows = [tissue_window(pair.metadata, pair.id) for pair in self.pairs]
-        made_of = {
-            "coupling": coupling,
-            "downsampling": factor,
-            "folds": [] if is_annotated else folds,
-            "windows": [asdict(window) for window in windows],
-            "tissue": {} if is_annotated else asdict(self.preset.tissue.network),
-            "networks": [hashlib.sha256(file.read_bytes()).hexdigest() for file in networks],
-        }
-        files = [pair.tissue_png if is_annotated else pair.tissue_image for pair in self.pairs]
-        path = self.cache / f"context-{key(self.pairs, coupling, factor)}.npy"
-
-        def build() -> NDArray[np.float16]:
-            maps: dict[int, NDArray[np.float16]] = {}
-            for index, tissue in self._tissue_maps(folds):
-                maps[index] = tissue_context(tissue, windows[index].x, windows[index].y, factor)
-            return np.stack([maps[index] for index in range(len(self.pairs))])
-
-        return derived_array(path, files, made_of, build), json.dumps(made_of)
-
-    def _tissue_maps(self, folds: Sequence[int]) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Index of a pair, and its tissue as the coupling has it."""
-        if self.preset.cells.coupling == "annotated":
-            yield from ((index, annotated_tissue(pair)) for index, pair in enumerate(self.pairs))
-            return
-        for fold in sorted(set(folds)):
-            chosen = [index for index, own in enumerate(folds) if own == fold]
-            images = (self.pairs[index].tissue_patch() for index in chosen)
-            yield from zip(chosen, predict_tissue(self.tissue_network(fold), images), strict=True)
-
-    def _tissue_files(self, folds: Sequence[int]) -> list[Path]:
-        """The weights of every fold's tissue network."""
-        paths = [self.folder / "tissue" / f"fold{fold}" / "network.safetensors" for fold in folds]
-        missing = [fold for fold, path in zip(folds, paths, strict=True) if not path.exists()]
-        if missing:
-            raise TrainingError(
-                f"tissue networks of fold {', '.join(map(str, missing))} are not there yet: cell networks "
-                "see out-of-fold tissue predictions; run `softctm train tissue` for every fold first"
-            )
-        return paths
-
 
 def _check_architecture(task: Task, config: TaskConfig) -> None:
     """Refuse a network that cannot be trained with the recipe's coupling."""
@@ -309,12 +253,3 @@ def _check_architecture(task: Task, config: TaskConfig) -> None:
             f"{task}.coupling={config.coupling} does not go with the architecture {name}, which takes "
             f"{' or '.join(couplings)}; change one of them with --set"
         )
-
-
-def annotated_tissue(pair: AnnotatedPair) -> NDArray[np.float32]:
-    """The tissue annotation as probabilities, (2, 1024, 1024)."""
-    labels = pair.tissue_labels()
-    cancer = np.select([labels == TISSUE_BACKGROUND, labels == TISSUE_CANCER], [0.0, 1.0], 0.5).astype(
-        np.float32
-    )
-    return np.stack([1 - cancer, cancer])
