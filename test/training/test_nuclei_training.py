@@ -345,11 +345,17 @@ def test_commands_from_data_to_scores_and_model(tmp_path: Path) -> None:
     assert main(["validate", "nuclei", *common, "--output", str(output)]) == 0
     assert len(list(output.glob("typed/*/instances.tif"))) == 4
     assert len(list(output.glob("plain/*/nuclei.csv"))) == 2
+    part = tmp_path / "part"
+    assert main(["validate", "nuclei", *common, "--output", str(part), "--fold", "1"]) == 0
+    fold_of = json.loads((tmp_path / "run/folds.json").read_text())["images"]
+    held_out = {name for name, fold in fold_of.items() if fold == 1}
+    assert {str(path.parent.relative_to(part)) for path in part.glob("*/*/nuclei.csv")} == held_out
+    scored = json.loads((part / "typed_scores/evaluation.json").read_text())["images"]
+    assert {f"typed/{image['name']}" for image in scored} == {n for n in held_out if n.startswith("typed")}
     export = ["export", "nuclei", *common, "--output", str(model), "--name", "n", "--license", "mine"]
     assert main([*export, "--size", "128"]) == 0
     manifest = json.loads((model / "model.json").read_text())
     stage = manifest["stages"]["nuclei"]
     assert stage["heads"][2]["classes"] == ["background", "a", "b"]
     assert [entry["files"]["float32"]["path"] for entry in stage["networks"]] == ["nuclei_all.onnx"]
-    assert [entry["fold"] for entry in stage["validation"]] == [0, 1]
-    assert all((model / e["files"]["float32"]["path"]).exists() for e in stage["validation"])
+    assert sorted(path.name for path in model.iterdir()) == ["model.json", "nuclei_all.onnx"]

@@ -18,12 +18,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--output", type=Path, required=True,
         help="gets the nuclei, a folder a data set and image, and the scores",
     )  # fmt: skip
+    parser.add_argument(
+        "--fold",
+        type=int,
+        action="append",
+        help="score this fold only (may be repeated; default: every fold)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Predict, write, score each data set by itself."""
     require_extra("train")
     from softctm.datasets.nuclei import open_nuclei
+    from softctm.datasets.nuclei.base import SomeImages
     from softctm.evaluation.nuclei_scores import evaluate_nuclei
     from softctm.evaluation.nuclei_summary import summary
     from softctm.jobs.nuclei_validation import MAGNIFICATION, predict_out_of_fold
@@ -31,12 +38,15 @@ def run(args: argparse.Namespace) -> int:
 
     nuclei = finished_run(args)
     truth = dict(nuclei.datasets)
-    for folder in predict_out_of_fold(nuclei, args.output):
+    for name, images in sorted(predict_out_of_fold(nuclei, args.output, args.fold).items()):
         evaluation = evaluate_nuclei(
-            truth[folder.name], open_nuclei(folder), name=folder.name, magnification=MAGNIFICATION
+            SomeImages(truth[name], images),
+            open_nuclei(args.output / name),
+            name=name,
+            magnification=MAGNIFICATION,
         )
         show("\n".join(summary(evaluation)))
-        scores = args.output / f"{folder.name}_scores"
+        scores = args.output / f"{name}_scores"
         prepare_folder(scores)
         write_nuclei_evaluation(evaluation, scores)
     return 0

@@ -73,12 +73,13 @@ def open_detector(options: DetectorOptions, *tasks: str, remedy: str = "", calle
     ----------
     options : DetectorOptions
     *tasks : str
+        Where no weights are named, the default model of the first is taken.
     remedy : str
         What to do about a model of another task; see `Model.of_task`.
     callers : int
         From how many threads at once the detector is to be called, if it allows that.
     """
-    model = load_model(find_weights(options.weights))
+    model = load_model(find_weights(options.weights, TASKS[tasks[0]].shipped if tasks else ""))
     if tasks:
         model = model.of_task(*tasks, remedy=remedy)
     quality = options.chosen_quality

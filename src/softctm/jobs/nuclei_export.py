@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -21,6 +20,7 @@ from softctm.networks.served import ServedNetwork
 from softctm.networks.vit import TOKEN
 from softctm.storage.files import prepare_folder
 from softctm.training.nuclei_run import ALL, NucleiRun
+from softctm.training.nuclei_task import NETWORK
 from softctm.training.run_folder import CONFIG, read_run_file
 
 MAX_DIFFERENCE = 2e-2
@@ -32,8 +32,7 @@ def export_nuclei(
 ) -> Manifest:
     """Write a run's networks and `model.json`.
 
-    Where the run has a network of all images, that one finds nuclei and the folds' are for validation only;
-    else the folds' networks are averaged.
+    Where the run has a network of all images, that one alone; else the folds' networks, which are averaged.
 
     Parameters
     ----------
@@ -56,31 +55,29 @@ def export_nuclei(
         If the folder cannot be written to.
     """
     prepare_folder(folder)
-    prepare_folder(folder / "validation")
-    folds = sorted(set(run.fold_of()))
-    has_all = (run.place(None) / "network.safetensors").exists()
-    entries: dict[str, list[dict[str, Any]]] = {"networks": [], "validation": []}
-    differences = []
-    for fold in [*([None] if has_all else []), *folds]:
-        is_spare = has_all and fold is not None
-        file = f"{'validation/' if is_spare else ''}nuclei_{ALL if fold is None else f'fold{fold}'}.onnx"
+    has_all = (run.place(None) / NETWORK).exists()
+    folds = [None] if has_all else sorted(set(run.fold_of()))
+    entries, differences = [], []
+    for fold in folds:
+        file = f"nuclei_{ALL if fold is None else f'fold{fold}'}.onnx"
         differences.append(_export(run.network(fold), folder / file, size))
         digest = hashlib.sha256((folder / file).read_bytes()).hexdigest()
-        entry = {"fold": fold, "files": {"float32": {"path": file, "sha256": digest}}}
-        entries["validation" if is_spare else "networks"].append(entry)
-    (folder / "validation" / "folds.json").write_bytes(run.folds_path.read_bytes())
+        entries.append({"fold": fold, "files": {"float32": {"path": file, "sha256": digest}}})
     encoder = run.config.network if isinstance(run.config.network, str) else None
+    stage = nuclei_stage(size, run.config.mpp, run.types, encoder)
+    learned = "trained on all images" if has_all else f"{len(folds)} folds"
     manifest = Manifest.model_validate(
         {
             "task": "nuclei",
             "name": name,
             "version": __version__,
-            "description": f"nuclei by preset {run.preset}, {len(folds)} folds",
+            "description": f"nuclei by preset {run.preset}, {learned}",
             "licenses": licenses,
             "attributions": attributions,
-            "stages": {"nuclei": nuclei_stage(size, run.config.mpp, run.types, encoder) | entries},
+            "stages": {
+                "nuclei": nuclei_stage(size, run.config.mpp, run.types, encoder) | {"networks": entries}
+            },
             "postprocessing": {"method": "hover", "magnification": 40},
-            "folds": "validation/folds.json",
             "training": {
                 **read_run_file(run.folder / CONFIG),
                 "largest_difference_from_pytorch": max(differences),

@@ -47,6 +47,9 @@ class NucleiOptions(DetectorOptions):
         "and balanced compute in int8 where it pays and the model has it",
         choices=("fast", "balanced", "full"),
     )
+    weights: Path | None = option(
+        None, "model folder (default: $SOFTCTM_WEIGHTS, else model_weights/nuclei)", metavar="DIR"
+    )
     views: int | None = None  # no option: distances to a center have a direction, so there is one view
     mpp: float | None = option(
         None, "the images' µm per pixel (default: what the model was trained at)", metavar="UM"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,19 +27,23 @@ from softctm.writers.nuclei_files import CsvWriter
 MAGNIFICATION = 40
 
 
-def predict_out_of_fold(run: NucleiRun, folder: Path) -> list[Path]:
-    """Write `instances.tif` and `nuclei.csv` of every image that a trained fold held out.
+def predict_out_of_fold(
+    run: NucleiRun, folder: Path, folds: Sequence[int] | None = None
+) -> dict[str, list[str]]:
+    """Write `instances.tif` and `nuclei.csv` of every image that a fold held out.
 
     Parameters
     ----------
     run : NucleiRun
     folder : Path
         Gets a folder a data set, and in it one an image.
+    folds : sequence of int, optional
+        By default all.
 
     Returns
     -------
-    list of Path
-        The data sets' folders.
+    dict of str to list of str
+        Data set → names of its images that were predicted.
 
     Raises
     ------
@@ -48,11 +53,11 @@ def predict_out_of_fold(run: NucleiRun, folder: Path) -> list[Path]:
         If the folder cannot be written to.
     """
     types = types_named(run.types[1:])
-    folds = run.fold_of()
-    written = []
-    for fold in sorted(set(folds)):
+    fold_of = run.fold_of()
+    written: dict[str, list[str]] = {}
+    for fold in sorted(set(fold_of if folds is None else folds)):
         network = run.network(fold)
-        chosen = [image for image, own in zip(run.images, folds, strict=True) if own == fold]
+        chosen = [image for image, own in zip(run.images, fold_of, strict=True) if own == fold]
         for image in tqdm(chosen, desc=f"fold {fold}", unit="image"):
             binary, hv, kinds = nuclei_maps(network, image.image)
             instances = separate_nuclei(binary, hv[0], hv[1], magnification=MAGNIFICATION)
@@ -62,8 +67,9 @@ def predict_out_of_fold(run: NucleiRun, folder: Path) -> list[Path]:
             write_label_image(place / "instances.tif", instances, mpp=run.config.mpp)
             with CsvWriter(place / "nuclei.csv", types) as writer:
                 writer.add(measured_nuclei(image.image, instances, table, mpp=run.config.mpp))
-            written.append(place.parent)
-    return sorted(set(written))
+            dataset, name = image.name.split("/", 1)
+            written.setdefault(dataset, []).append(name)
+    return written
 
 
 def nuclei_maps(

@@ -17,13 +17,15 @@ def holds_model(folder: Path) -> bool:
 
 def find_weights(
     flag: Path | str | None = None,
+    part: str = "",
     *,
     environment: Mapping[str, str] = os.environ,
     platform_folder: Path = Path("/opt/ml/model"),
 ) -> Path:
     """The model folder: the flag, else `SOFTCTM_WEIGHTS`, else `/opt/ml/model`, else `model_weights/`.
 
-    The last is looked for beside the program, then in the working directory.
+    The last is looked for beside the program, then in the working directory; `part` is the folder in it
+    that holds the model wanted.
 
     Raises
     ------
@@ -37,7 +39,7 @@ def find_weights(
             raise ModelError(f"{named}: no such folder ({source}); name one that holds a model")
         return Path(named)
     beside_program = Path(__file__).resolve().parents[3] / "model_weights"
-    candidates = [platform_folder, beside_program, Path("model_weights")]
+    candidates = [platform_folder, beside_program / part, Path("model_weights") / part]
     for folder in candidates:
         if holds_model(folder):
             return folder

@@ -38,11 +38,14 @@ class Task:
     max_views : int
         Views for test-time augmentation that such a model allows; 1 where its numbers have a direction, so
         that those of a turned image are not those of the image, turned back.
+    shipped : str
+        The folder in `model_weights/` that holds the default model of this kind; "" for the folder itself.
     """
 
     check: Callable[[Manifest], None]
     detector: str
     max_views: int = 8
+    shipped: str = ""
 
 
 def check_cell_points(manifest: Manifest) -> None:
@@ -144,7 +147,7 @@ def _only_head(name: str, stage: StageEntry) -> tuple[str, ...]:
 TASKS: dict[str, Task] = {
     "cell-points": Task(check_cell_points, "softctm.inference.detector:Detector"),
     "joint-cell-points": Task(check_joint_cell_points, "softctm.inference.joint_detector:JointDetector"),
-    "nuclei": Task(check_nuclei, "softctm.inference.image_detector:ImageDetector", max_views=1),
+    "nuclei": Task(check_nuclei, "softctm.inference.image_detector:ImageDetector", 1, "nuclei"),
 }
 """Name in `model.json` → task."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,6 +78,37 @@ class NucleiDataset(ABC):
     @abstractmethod
     def labels(self, index: int) -> NucleiLabels:
         """The nuclei of that image."""
+
+
+class SomeImages(NucleiDataset):
+    """Some images of a data set, in its order.
+
+    Parameters
+    ----------
+    whole : NucleiDataset
+    names : collection of str
+        Of its images.
+    """
+
+    def __init__(self, whole: NucleiDataset, names: Collection[str]) -> None:
+        self._whole = whole
+        self._places = [place for place, name in enumerate(whole.names) if name in names]
+        self.types = whole.types
+        self.names = [whole.names[place] for place in self._places]
+        self.organs = [whole.organs[place] for place in self._places]
+
+    @staticmethod
+    def recognizes(folder: Path) -> bool:
+        """It is made of another one, never of a folder."""
+        return False
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """See `NucleiDataset.image`."""
+        return self._whole.image(self._places[index])
+
+    def labels(self, index: int) -> NucleiLabels:
+        """See `NucleiDataset.labels`."""
+        return self._whole.labels(self._places[index])
 
 
 def image_named(folder: Path, name: str) -> Path:
