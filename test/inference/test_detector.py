@@ -211,9 +211,9 @@ def test_several_views_a_pass_give_the_same(
 def test_several_threads_give_the_same(
     tiny: Path, tmp_path: Path, pair: CellTissuePair, monkeypatch: pytest.MonkeyPatch, batch: int | str
 ) -> None:
-    monkeypatch.setattr("softctm.inference.detector._SHARES", 1)
+    monkeypatch.setattr("softctm.inference.detector.SHARES", 1)
     expected = load_detector(tiny, device="cpu", views=4).predict(pair, maps=True)
-    monkeypatch.setattr("softctm.inference.detector._SHARES", 2)
+    monkeypatch.setattr("softctm.inference.detector.SHARES", 2)
     monkeypatch.setattr("softctm.ort.runtime.available_processors", lambda: 3)
     folder = write_folder(tmp_path, folds=2, batch=batch)
     shared = load_detector(folder, device="cpu", views=4).predict(pair, maps=True)

@@ -46,8 +46,10 @@ class ReferenceDetector:
     """
 
     def __init__(self, model: Model, *, views: int = 8, providers: list[Any] | None = None) -> None:
-        if not isinstance(model.postprocessing, Peaks):
-            raise ValueError("the reference finds cells by peaks only")
+        if not isinstance(model.postprocessing, Peaks) or "tissue" not in model.stages:
+            raise ValueError(
+                "the reference takes models of a tissue and a cell stage, and finds cells by peaks"
+            )
         self.model, self.rule, self.views = model, model.postprocessing, views
         self.sessions = {
             network.path: onnxruntime.InferenceSession(
