@@ -53,7 +53,7 @@ def validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Validation:
         counts[:, :, 2] = [np.sum(true.label == BC), np.sum(true.label == TC)]
         return counts
 
-    monkeypatch.setattr(validate, "Detector", Detector)
+    monkeypatch.setattr(validate, "detector_of", Detector)
     monkeypatch.setattr(validate, "count_by_rule", missed)
     monkeypatch.setattr(validate, "predicted", predicted, raising=False)
     pairs = load_release(write_release(tmp_path / "release", ROWS, PATIENTS))
@@ -68,6 +68,18 @@ def predicted() -> list[str]:
     names: list[str] = list(validate.predicted)  # type: ignore[attr-defined]
     validate.predicted.clear()  # type: ignore[attr-defined]
     return names
+
+
+def test_a_model_without_tissue_map_counts_no_tissue(
+    validation: Validation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = np.zeros((3, 1024, 1024), np.float32)
+    prediction = SimpleNamespace(cell_probability=cells, tissue_probability=None)
+    detector = SimpleNamespace(predict=lambda pair, maps: prediction)
+    monkeypatch.setattr(validate, "detector_of", lambda *_: detector)
+    counts = validation.counts(0)
+    assert not counts[:, -1].any()
+    assert counts[:, :-1].any()
 
 
 def test_counts_are_those_of_the_folds_pairs(validation: Validation) -> None:
