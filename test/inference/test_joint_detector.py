@@ -177,7 +177,7 @@ def test_values_that_are_not_finite_name_the_pair(tmp_path: Path, pair: CellTiss
 def test_it_is_a_model_of_pairs_and_not_of_slides(joint: Path) -> None:
     options = JobOptions(joint, device="cpu", views=1)
     assert isinstance(open_for_pairs(options), JointDetector)
-    with pytest.raises(ModelError, match="of the task joint-cell-points, where one of cell-points"):
+    with pytest.raises(ModelError, match="of the task joint-cell-points, not of cell-points"):
         load_slide_detector(options)
 
 

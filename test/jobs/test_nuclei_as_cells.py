@@ -144,7 +144,7 @@ def test_the_command_and_its_score(tmp_path: Path, capsys: pytest.CaptureFixture
         (4, "name the types of nuclei that are tumor cells with --as-cells", []),
         (
             4,
-            "of the task cell-points, where one of nuclei is needed; leave --as-cells out",
+            "of the task cell-points, not of nuclei; leave --as-cells out",
             ["--as-cells", "odd=tumor", "--weights", str(HAND_SET)],
         ),
     ],

@@ -193,7 +193,7 @@ def test_what_is_wrong_is_told_in_one_line(
         (3, "too many", (one, "--output", fresh, "--weights", model, "--mpp", 100)),
         (
             4,
-            "is a model of the task cell-points, where one of nuclei is needed",
+            "is a model of the task cell-points, not of nuclei",
             (one, "--output", fresh, "--weights", cell_model),
         ),
         (6, "did not make it", (one, "--output", out, "--weights", model)),
@@ -211,7 +211,7 @@ def test_what_is_for_cells_refuses_a_model_of_nuclei(
     pairs, out = Path(__file__).parents[1] / "input", ("--output", str(tmp_path / "out"))
     assert main(["predict", "--input", str(pairs), *out, "--weights", str(model), "--device", "cpu"]) == 4
     last = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "is a model of the task nuclei, where one of cell-points is needed" in last
+    assert "is a model of the task nuclei, not of cell-points" in last
 
 
 @pytest.fixture

@@ -292,6 +292,10 @@ def test_look_up_goes_on_where_the_platforms_folder_is_empty(
     assert find_weights(environment={}, platform_folder=tmp_path / "opt").resolve() == here
     beside = write_folder(tmp_path / "program/model_weights")
     assert find_weights(environment={}, platform_folder=tmp_path / "opt") == beside
+    with pytest.raises(ModelError, match=r"no model found in .*model_weights/nuclei"):
+        find_weights(part="nuclei", environment={}, platform_folder=tmp_path / "opt")
+    part = write_folder(tmp_path / "program/model_weights/nuclei")
+    assert find_weights(part="nuclei", environment={}, platform_folder=tmp_path / "opt") == part
 
 
 def test_a_named_folder_that_is_missing_is_an_error(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ class Slow(FakeDetector):
         return super().find_cells(image, context)
 
 
-load.open_detector = lambda options, task=None, callers=1: Slow()
+load.open_detector = lambda options, *tasks, callers=1: Slow()
 
 if __name__ == "__main__":
     from softctm.cli import main

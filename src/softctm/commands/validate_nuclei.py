@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--fold",
         type=int,
         action="append",
-        help="score this fold only (may be repeated; default: every fold)",
+        help="score this one only (may be repeated; default: every fold)",
     )
 
 

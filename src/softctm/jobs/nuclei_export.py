@@ -74,9 +74,7 @@ def export_nuclei(
             "description": f"nuclei by preset {run.preset}, {learned}",
             "licenses": licenses,
             "attributions": attributions,
-            "stages": {
-                "nuclei": nuclei_stage(size, run.config.mpp, run.types, encoder) | {"networks": entries}
-            },
+            "stages": {"nuclei": stage | {"networks": entries}},
             "postprocessing": {"method": "hover", "magnification": 40},
             "training": {
                 **read_run_file(run.folder / CONFIG),

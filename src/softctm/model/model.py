@@ -141,8 +141,8 @@ class Model:
         """
         if self.manifest.task not in tasks:
             raise ModelError(
-                f"{self.folder}: is a model of the task {self.manifest.task}, where one of "
-                f"{' or '.join(tasks)} is needed; " + (remedy or "give another with --weights")
+                f"{self.folder}: is a model of the task {self.manifest.task}, not of {' or '.join(tasks)}; "
+                + (remedy or "give another with --weights")
             )
         return self
 

@@ -1,7 +1,7 @@
 """Networks that see both patches of a pair at once, and the first of them: the tissue prediction, injected.
 
-OCELOT trains a tissue branch and a cell branch end to end (Ryu et al., arXiv 2303.13110, section 4): the sum
-of both losses moves all weights, those of the tissue branch also by what it tells the cell branch.
+OCELOT trains a tissue branch and a cell branch end to end (Ryu et al., arXiv 2303.13110, section 4). Here the
+sum of both losses moves all weights, those of the tissue branch also by what it tells the cell branch.
 """
 
 from __future__ import annotations
