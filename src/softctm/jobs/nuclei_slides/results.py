@@ -86,17 +86,18 @@ def write_results(
     write_label_pyramid(folder / LABEL_FILE, nuclei.label_window, *done.slide.size_at(mpp), mpp=mpp)
     numbers = statistics.document()
     shown = statistics.by_count[:_PANELS]
+    words = ("without type", *(kind.name.replace("_", " ") for kind in types[1:]))
     density = statistics.density
     content = overview_content(
         done,
         statistics.looked_at,
-        [_ALL, *(Panel.of_color(_words(types[kind].name), types[kind].color) for kind in shown)],
+        [_ALL, *(Panel.of_color(words[kind].capitalize(), types[kind].color) for kind in shown)],
         np.stack([density.sum(axis=0), *density[shown]]),
         (
             ("nuclei", f"{numbers['nuclei']:,}"),
             ("tissue", f"{numbers['tissue_mm2']:.2f} mm²"),
             ("nuclei per mm²", rounded(numbers["nuclei_per_mm2"])),
-            *((types[kind].name.replace("_", " "), _count(numbers, types[kind].name)) for kind in shown),
+            *((words[kind], _count(numbers, types[kind].name)) for kind in shown),
         ),
     )
     write_bytes_atomically(folder / OVERVIEW_FILE, draw_overview(content))
@@ -106,7 +107,3 @@ def write_results(
 def _count(numbers: dict[str, Any], name: str) -> str:
     of_type = numbers["types"][name]
     return f"{of_type['nuclei']:,} ({100 * of_type['share']:.0f} %)"
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ").capitalize()
