@@ -56,6 +56,17 @@ class TestContract:
             assert np.array_equal(dataset.image(index), image)
 
 
+def test_results_know_no_type_called_background(tmp_path):
+    WRITERS["results"](tmp_path)
+    for table in tmp_path.glob("*/nuclei.csv"):
+        table.write_text(table.read_text().replace("connective", "background"))
+    dataset = open_nuclei(tmp_path)
+    assert [kind.name for kind in dataset.types] == ["background", "inflammatory", "neoplastic"]
+    labels = dataset.labels(0)
+    assert sorted(labels.table.type.tolist()) == [0, 1, 1, 2]
+    assert len(np.unique(labels.instances)) == 5
+
+
 def test_label_images_without_types(tmp_path):
     WRITERS["labels"](tmp_path)
     for path in (tmp_path / "types").iterdir():

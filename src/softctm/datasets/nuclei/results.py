@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from softctm.datasets.nuclei.base import NucleiDataset, NucleiLabels, whole_numbers
 from softctm.errors import InputError
-from softctm.nuclei_table import NucleiTable, tabulate, types_named
+from softctm.nuclei_table import PANNUKE_TYPES, NucleiTable, tabulate, types_named
 from softctm.storage.files import read_text
 
 
@@ -22,7 +22,9 @@ class Results(NucleiDataset):
         self.names = [path.name for path in self._folders]
         self.organs: list[str | None] = [None] * len(self.names)
         self._rows = [_rows(path / "nuclei.csv") for path in self._folders]
-        self.types = types_named(sorted({kind for rows in self._rows for kind in rows.values()}))
+        named = {kind for rows in self._rows for kind in rows.values()}
+        # Nuclei in which no type was seen are of the background's type.
+        self.types = types_named(sorted(named - {PANNUKE_TYPES[0].name}))
 
     @staticmethod
     def recognizes(folder: Path) -> bool:
