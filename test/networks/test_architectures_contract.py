@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,8 +48,9 @@ def image(name: str, batch: int, rows: int, columns: int) -> Tensor:
     return shown
 
 
+@functools.cache
 def trained(name: str) -> SegmentationNetwork:
-    """A network whose batch statistics are not the initial ones."""
+    """A network with batch statistics of its own; shared by the tests, which leave it alone."""
     torch.manual_seed(0)
     network = build_network(SMALL[name]).train()
     side = 4 * network.multiple
@@ -109,7 +112,7 @@ def test_a_saved_network_computes_the_same(name: str, tmp_path: Path) -> None:
 
 @by_name
 def test_context_matters_once_no_weight_is_zero(name: str) -> None:
-    network = trained(name)
+    network = copy.deepcopy(trained(name))
     side = 2 * network.multiple
     first, second = image(name, 1, side, side), image(name, 1, side, side)
     first[:, 3:], second[:, 3:] = 0, 1
@@ -142,7 +145,7 @@ def test_bfloat16_gives_nearly_the_logits_of_float32(name: str) -> None:
 
 @by_name
 def test_served_at_several_scales_it_keeps_the_size(name: str) -> None:
-    network = trained(name)
+    network = copy.deepcopy(trained(name))
     network.config = replace(SMALL[name], scales=(1.0, 1.3))
     with torch.inference_mode():
         assert ServedNetwork(network)(image(name, 1, 512, 256)).shape == (1, SMALL[name].classes, 512, 256)
@@ -151,7 +154,7 @@ def test_served_at_several_scales_it_keeps_the_size(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.slow if name.startswith("joint-") else ())
+        pytest.param(name, marks=pytest.mark.slow if name.startswith(("joint-", "segformer")) else ())
         for name in sorted(ARCHITECTURES)
     ],
 )
