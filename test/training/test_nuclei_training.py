@@ -22,11 +22,11 @@ from softctm.networks.nuclei_maps import stacked
 from softctm.networks.vit_weights import load_vit
 from softctm.postprocessing.hover import separate_nuclei
 from softctm.training.feeding import Draw
+from softctm.training.image_folds import nuclei_folds
 from softctm.training.nuclei_augment import NucleiAugmentationConfig, augment_nuclei
 from softctm.training.nuclei_config import NUCLEI_PRESETS, nuclei_config_from_json
 from softctm.training.nuclei_data import NucleiPatches, TrainingImage
 from softctm.training.nuclei_losses import LossWeights, dice, focal_tversky, gradient_error, nuclei_loss
-from softctm.training.nuclei_run import nuclei_folds
 from softctm.training.nuclei_sampling import oversampling_weights
 from softctm.training.nuclei_targets import horizontal_vertical, nuclei_target
 from softctm.training.nuclei_task import train_nuclei_network

@@ -29,6 +29,16 @@ SHARES = 2
 in two then runs side by side. It takes memory for two passes (docs/performance.md)."""
 
 
+def runtime_of_views(model: Model, device: DeviceChoice, views: int, callers: int) -> tuple[Runtime, int]:
+    """What a model of pairs runs on, and from how many threads at once its detector may be called.
+
+    One view leaves its threads to the callers; several share them, so that there is one caller.
+    """
+    shares = callers if views == 1 else min(views, SHARES)
+    runtime = Runtime(device, len(model.networks), model.precision, shares)
+    return runtime, runtime.callers if views == 1 else 1
+
+
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """What the detector knows about a pair.
@@ -83,10 +93,8 @@ class Detector:
     ) -> None:
         self.model = model
         orientations = first_views(views)
-        shares = min(views, SHARES)
-        runtime = Runtime(device, len(model.networks), model.precision, callers if views == 1 else shares)
+        runtime, self.callers = runtime_of_views(model, device, views, callers)
         self.device, self.notice = runtime.device, runtime.notice
-        self.callers = runtime.callers if views == 1 else 1
         self._runtime = runtime
         self._tissue = Ensemble(runtime, model.tissue, orientations)
         self._cells = Ensemble(runtime, model.cells, orientations)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from softctm.choices import DeviceChoice
-from softctm.inference.detector import SHARES, Prediction
+from softctm.inference.detector import Prediction, runtime_of_views
 from softctm.inference.ensemble import Ensemble
 from softctm.inference.faults import faults_named
 from softctm.inference.stage_times import timed
 from softctm.inference.tissue_context import pair_graph
 from softctm.inference.tta import first_views
 from softctm.model.model import Model
-from softctm.ort.runtime import Runtime, Value
+from softctm.ort.runtime import Value
 from softctm.pair import CellTissuePair
 from softctm.points import CellPoints, DetectedCells
 from softctm.postprocessing.methods import open_decoder
@@ -49,10 +49,8 @@ class JointDetector:
     ) -> None:
         self.model = model
         orientations = first_views(views)
-        shares = min(views, SHARES)
-        runtime = Runtime(device, len(model.networks), model.precision, callers if views == 1 else shares)
+        runtime, self.callers = runtime_of_views(model, device, views, callers)
         self.device, self.notice = runtime.device, runtime.notice
-        self.callers = runtime.callers if views == 1 else 1
         self._runtime = runtime
         self._networks = Ensemble(runtime, model.cells, orientations)
         self._planes = runtime.helper(pair_graph(self._networks.pooling), "pair")

@@ -19,7 +19,8 @@ from softctm.networks.onnx_export import export_onnx, largest_difference
 from softctm.networks.served import ServedNetwork
 from softctm.networks.vit import TOKEN
 from softctm.storage.files import prepare_folder
-from softctm.training.nuclei_run import ALL, NucleiRun
+from softctm.training.image_folds import ALL
+from softctm.training.nuclei_run import NucleiRun
 from softctm.training.nuclei_task import NETWORK
 from softctm.training.run_folder import CONFIG, read_run_file
 

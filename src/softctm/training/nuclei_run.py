@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from softctm.datasets.nuclei.base import NucleiDataset
-from softctm.datasets.patient_folds import assign_evenly
-from softctm.errors import InputError, TrainingError, UsageError
+from softctm.errors import TrainingError
 from softctm.storage.files import write_json_atomically
+from softctm.training.image_folds import ALL, nuclei_folds, read_image_folds, split_by_fold
 from softctm.training.loop import LoopConfig
 from softctm.training.nuclei_config import NucleiConfig
 from softctm.training.nuclei_data import TrainingImage, load_training_images
 from softctm.training.nuclei_task import NETWORK, load_nuclei_network, train_nuclei_network
 from softctm.training.run_folder import CONFIG, read_run_file, source_commit
-
-ALL = "all"
-"""Instead of a fold: hold out nothing."""
-
-_TCGA_PATIENT = 12
-"""Characters of a TCGA slide's name that tell the patient."""
 
 
 @dataclass(frozen=True)
@@ -114,19 +107,11 @@ class NucleiRun:
 
     def fold_of(self) -> list[int]:
         """The fold of every image, in the order of `images`."""
-        found = read_run_file(self.folds_path).get("images", {})
-        missing = [image.name for image in self.images if not isinstance(found.get(image.name), int)]
-        if missing:
-            raise InputError(f"{self.folds_path}: has no fold for {missing[0]} and {len(missing) - 1} others")
-        return [found[image.name] for image in self.images]
+        return read_image_folds(self.folds_path, self.images)
 
     def train(self, fold: int | None) -> nn.Module:
         """Train the network that holds out a fold, or nothing, or load it; errors as training's."""
-        folds = self.fold_of()
-        if fold is not None and fold not in folds:
-            raise UsageError(f"--fold {fold}: there are folds {min(folds)} to {max(folds)}")
-        learned = [image for image, own in zip(self.images, folds, strict=True) if own != fold]
-        held_out = [image for image, own in zip(self.images, folds, strict=True) if own == fold]
+        learned, held_out = split_by_fold(self.images, self.fold_of(), fold)
         return train_nuclei_network(
             self.config, learned, held_out, len(self.types), len(self.tissues),
             self.loop, self.place(fold), self.encoder_weights,
@@ -157,36 +142,3 @@ class NucleiRun:
             "encoder_weights": Path(self.encoder_weights).name if self.encoder_weights else None,
             "commit": source_commit(),
         }
-
-
-def nuclei_folds(images: Sequence[TrainingImage], types: int, count: int, seed: int) -> dict[str, int]:
-    """Assign images to folds that are alike in nuclei of each type and images of each data set.
-
-    Images of one TCGA patient stay together; of other images the patient is not known.
-
-    Raises
-    ------
-    UsageError
-        If there are fewer patients than folds.
-    """
-    groups: dict[str, list[TrainingImage]] = {}
-    for image in images:
-        name = image.name.split("/")[-1]
-        groups.setdefault(name[:_TCGA_PATIENT] if name.startswith("TCGA-") else image.name, []).append(image)
-    if not 2 <= count <= len(groups):
-        raise UsageError(f"{len(groups)} images of different patients cannot be split into {count} folds")
-    sources = sorted({image.name.split("/")[0] for image in images})
-    traits = {
-        name: np.sum([_traits(image, types, sources) for image in part], axis=0)
-        for name, part in groups.items()
-    }
-    fold_of: Mapping[str, int] = assign_evenly(traits, count, seed)
-    return {image.name: fold_of[name] for name, part in groups.items() for image in part}
-
-
-def _traits(image: TrainingImage, types: int, sources: Sequence[str]) -> NDArray[np.float64]:
-    """Images of each data set, nuclei of each type, nuclei of none."""
-    ids = np.unique(image.instances)
-    kinds = image.type_of[ids[ids > 0]]
-    source = [image.name.split("/")[0] == name for name in sources]
-    return np.array([*source, *np.bincount(kinds[kinds > 0], minlength=types)[1:], (kinds < 0).sum()], float)

@@ -15,16 +15,15 @@ from pathlib import Path
 
 from softctm.datasets.image_registry import IMAGE_DATASETS
 from softctm.datasets.labeled_images import LabeledImage
-from softctm.errors import InputError, UsageError
 from softctm.networks.point_guided import export_point_guided
 from softctm.pair import CELL_MPP
 from softctm.storage.files import write_json_atomically
+from softctm.training.image_folds import ALL, nuclei_folds, read_image_folds, split_by_fold
 from softctm.training.loop import LoopConfig, is_first_process
 from softctm.training.nuclei_data import TrainingImage
-from softctm.training.nuclei_run import ALL, nuclei_folds
 from softctm.training.point_guided import PointGuidedConfig, train_point_guided
 from softctm.training.point_guided_data import load_masked_images
-from softctm.training.run_folder import keep_config, read_run_file
+from softctm.training.run_folder import keep_config
 
 SEGMENTER = "segmenter.onnx"
 
@@ -85,12 +84,7 @@ class PointGuidedRun:
 
     def fold_of(self) -> list[int]:
         """The fold of every image, in the order of `images`; InputError if the file lacks one."""
-        path = self.folder / "folds.json"
-        found = read_run_file(path).get("images", {})
-        missing = [image.name for image in self.images if not isinstance(found.get(image.name), int)]
-        if missing:
-            raise InputError(f"{path}: has no fold for {missing[0]} and {len(missing) - 1} others")
-        return [found[image.name] for image in self.images]
+        return read_image_folds(self.folder / "folds.json", self.images)
 
     def train(self, fold: int | None) -> Path:
         """Train the network that holds out a fold, or nothing; returns its ONNX file.
@@ -102,11 +96,7 @@ class PointGuidedRun:
         TrainingError, InputError
             As `train_point_guided`.
         """
-        folds = self.fold_of()
-        if fold is not None and fold not in folds:
-            raise UsageError(f"--fold {fold}: there are folds {min(folds)} to {max(folds)}")
-        learned = [image for image, own in zip(self.images, folds, strict=True) if own != fold]
-        held_out = [image for image, own in zip(self.images, folds, strict=True) if own == fold]
+        learned, held_out = split_by_fold(self.images, self.fold_of(), fold)
         path = self.segmenter(fold)
         network = train_point_guided(
             self.config, learned, held_out, self.loop, path.parent, self.encoder_weights

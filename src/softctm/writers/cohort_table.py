@@ -25,14 +25,11 @@ class TableColumn:
 
 
 @dataclass(frozen=True)
-class PageColumn:
+class PageColumn(TableColumn):
     """A column of `cohort.html`.
 
     Attributes
     ----------
-    name : str
-    path : tuple of str
-        Where `slide.json` holds it.
     decimals : int
     is_plotted : bool
         Whether its distribution is drawn.
@@ -40,8 +37,6 @@ class PageColumn:
         Where the drawing ends; by default at the largest value.
     """
 
-    name: str
-    path: tuple[str, ...]
     decimals: int = 0
     is_plotted: bool = False
     highest: float | None = None

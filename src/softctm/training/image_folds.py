@@ -1,0 +1,85 @@
+"""Folds of images with nuclei: assigned, stored in a run's folder, and what each of them holds out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from softctm.datasets.patient_folds import assign_evenly
+from softctm.errors import InputError, UsageError
+from softctm.training.nuclei_data import TrainingImage
+from softctm.training.run_folder import read_run_file
+
+ALL = "all"
+"""Instead of a fold: hold out nothing."""
+
+_TCGA_PATIENT = 12
+"""Characters of a TCGA slide's name that tell the patient."""
+
+
+def read_image_folds(path: Path, images: Sequence[TrainingImage]) -> list[int]:
+    """The fold of every image, in their order, from a run's `folds.json`.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or lacks an image.
+    """
+    found = read_run_file(path).get("images", {})
+    missing = [image.name for image in images if not isinstance(found.get(image.name), int)]
+    if missing:
+        raise InputError(f"{path}: has no fold for {missing[0]} and {len(missing) - 1} others")
+    return [found[image.name] for image in images]
+
+
+def split_by_fold(
+    images: Sequence[TrainingImage], folds: Sequence[int], fold: int | None
+) -> tuple[list[TrainingImage], list[TrainingImage]]:
+    """The images that a network learns from, and those that it holds out; with None it holds out none.
+
+    Raises
+    ------
+    UsageError
+        If there is no such fold.
+    """
+    if fold is not None and fold not in folds:
+        raise UsageError(f"--fold {fold}: there are folds {min(folds)} to {max(folds)}")
+    learned = [image for image, own in zip(images, folds, strict=True) if own != fold]
+    held_out = [image for image, own in zip(images, folds, strict=True) if own == fold]
+    return learned, held_out
+
+
+def nuclei_folds(images: Sequence[TrainingImage], types: int, count: int, seed: int) -> dict[str, int]:
+    """Assign images to folds that are alike in nuclei of each type and images of each data set.
+
+    Images of one TCGA patient stay together; of other images the patient is not known.
+
+    Raises
+    ------
+    UsageError
+        If there are fewer patients than folds.
+    """
+    groups: dict[str, list[TrainingImage]] = {}
+    for image in images:
+        name = image.name.split("/")[-1]
+        groups.setdefault(name[:_TCGA_PATIENT] if name.startswith("TCGA-") else image.name, []).append(image)
+    if not 2 <= count <= len(groups):
+        raise UsageError(f"{len(groups)} images of different patients cannot be split into {count} folds")
+    sources = sorted({image.name.split("/")[0] for image in images})
+    traits = {
+        name: np.sum([_traits(image, types, sources) for image in part], axis=0)
+        for name, part in groups.items()
+    }
+    fold_of: Mapping[str, int] = assign_evenly(traits, count, seed)
+    return {image.name: fold_of[name] for name, part in groups.items() for image in part}
+
+
+def _traits(image: TrainingImage, types: int, sources: Sequence[str]) -> NDArray[np.float64]:
+    """Images of each data set, nuclei of each type, nuclei of none."""
+    ids = np.unique(image.instances)
+    kinds = image.type_of[ids[ids > 0]]
+    source = [image.name.split("/")[0] == name for name in sources]
+    return np.array([*source, *np.bincount(kinds[kinds > 0], minlength=types)[1:], (kinds < 0).sum()], float)
