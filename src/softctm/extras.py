@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+from typing import Any
 
 from softctm.errors import MissingPackageError
 
@@ -11,6 +13,7 @@ EXTRA_OF = {
     "onnxruntime": "cpu",
     "dask": "cluster",
     "distributed": "cluster",
+    "h5py": "embeddings",
     "imagecodecs": "slides",
     "jinja2": "report",
     "markupsafe": "report",
@@ -18,6 +21,7 @@ EXTRA_OF = {
     "onnxscript": "train",
     "openslide": "slides",
     "openslide_bin": "slides",
+    "pandas": "embeddings",
     "pyarrow": "embeddings",
     "safetensors": "train",
     "segmentation_models_pytorch": "train",
@@ -51,6 +55,14 @@ def require(*modules: str) -> None:
 def require_extra(extra: str) -> None:
     """`require` everything that an extra of pyproject.toml brings."""
     require(*(module for module, name in EXTRA_OF.items() if name == extra))
+
+
+def imported(module: str) -> Any:
+    """Import a package that an extra brings; MissingPackageError where it is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise missing(module) from error
 
 
 def missing(module: str) -> MissingPackageError:

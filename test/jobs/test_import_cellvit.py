@@ -72,7 +72,7 @@ def test_embeddings_are_means_of_the_references_tokens(reference: Path, tmp_path
     assert main(["import", "cellvit", source, "--output", str(model), "--size", "256"]) == 0
     image, device = str(reference / "input_256.png"), ("--device", "cpu")
     command = ["nuclei", image, "--output", str(out), "--weights", str(model), *device]
-    assert main([*command, "--embeddings", "parquet"]) == 0
+    assert main([*command, "--also", "embeddings.parquet"]) == 0
     rows = parquet.read_table(out / "input_256" / "embeddings.parquet")
     instances = tifffile.imread(out / "input_256" / "instances.tif")
     assert len(rows) > 4

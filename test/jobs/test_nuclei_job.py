@@ -19,6 +19,7 @@ from softctm.cli import main
 from softctm.datasets.nuclei.results import Results
 from softctm.errors import ModelError, UsageError
 from softctm.inference.nuclei_image import find_nuclei
+from softctm.writers import slide_formats
 
 
 @pytest.fixture
@@ -233,7 +234,7 @@ def test_embeddings_are_the_mean_token_of_the_field_that_owns_a_nucleus(
     image[:, :, 2] -= np.linspace(0, 15, 700).astype(np.uint8)  # no square of pixels is like another
     save(image, tmp_path / "in" / "a.png")
     command = (tmp_path / "in", "--output", tmp_path / "out", "--weights", token_model)
-    assert run(*command, "--embeddings", "parquet,h5ad") == 0
+    assert run(*command, "--also", "embeddings.parquet,embeddings.h5ad") == 0
     folder = tmp_path / "out" / "a"
     ids, found = embeddings(folder)
     rows = table(folder)
@@ -266,7 +267,7 @@ def test_embeddings_are_the_mean_token_of_the_field_that_owns_a_nucleus(
 def test_embeddings_of_an_image_of_another_scale(tmp_path: Path, token_model: Path) -> None:
     save(drawn(120, 130, lattice(120, 130, 24), 2.0), tmp_path / "a.png")
     command = (tmp_path / "a.png", "--output", tmp_path / "out", "--weights", token_model, "--mpp", 1.0)
-    assert run(*command, "--embeddings", "parquet") == 0
+    assert run(*command, "--also", "embeddings.parquet") == 0
     ids, found = embeddings(tmp_path / "out" / "a")
     rows = table(tmp_path / "out" / "a")
     assert ids == [int(row["id"]) for row in rows] != []
@@ -279,11 +280,11 @@ def test_embeddings_of_an_image_of_another_scale(tmp_path: Path, token_model: Pa
 def test_no_nuclei_have_no_embeddings(tmp_path: Path, token_model: Path) -> None:
     save(np.full((300, 300, 3), 255, np.uint8), tmp_path / "white.png")
     command = (tmp_path / "white.png", "--output", tmp_path / "out", "--weights", token_model)
-    assert run(*command, "--embeddings", "parquet") == 0
+    assert run(*command, "--also", "embeddings.parquet") == 0
     assert embeddings(tmp_path / "out" / "white")[0] == []
     found = find_nuclei(load_detector(token_model, device="cpu"), drawn(50, 50, []), embeddings=True)
-    assert found.embeddings is not None
-    assert found.embeddings.shape == (0, TOKENS)
+    assert found.nuclei.embeddings is not None
+    assert found.nuclei.embeddings.shape == (0, TOKENS)
 
 
 def test_embeddings_that_cannot_be_made_are_refused_first(
@@ -293,12 +294,22 @@ def test_embeddings_that_cannot_be_made_are_refused_first(
     (entry,) = json.loads((token_model / "model.json").read_text())["stages"]["nuclei"]["networks"]
     two = {"heads": [*heads(), token_head()], "networks": [entry, entry]}
     for code, match, weights, form in (
-        (4, f"{model}: gives no tokens to make embeddings of", model, "parquet"),
-        (4, "averages 2 networks, whose tokens", write_model(tmp_path / "two", stage=two), "parquet"),
-        (2, "--embeddings must be one of parquet, h5ad, not npy", token_model, "npy"),
+        (4, f"{model}: gives no tokens to make embeddings of", model, "embeddings.parquet"),
+        (
+            4,
+            "averages 2 networks, whose tokens",
+            write_model(tmp_path / "two", stage=two),
+            "embeddings.parquet",
+        ),
+        (
+            2,
+            "--also must be one of geojson.gz, embeddings.parquet, embeddings.h5ad, not npy",
+            token_model,
+            "npy",
+        ),
     ):
         out = tmp_path / f"out_{weights.name}"
-        assert run(image, "--output", out, "--weights", weights, "--embeddings", form) == code
+        assert run(image, "--output", out, "--weights", weights, "--also", form) == code
         assert match in capsys.readouterr().err.strip().splitlines()[-1]
         assert not (out / "x").exists()
 
@@ -306,11 +317,9 @@ def test_embeddings_that_cannot_be_made_are_refused_first(
 def test_embeddings_need_their_library(
     tmp_path: Path, token_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from softctm.writers import embedding_files
-
-    monkeypatch.setitem(embedding_files.EMBEDDING_FORMATS, "parquet", "no_such_library")
+    monkeypatch.setitem(slide_formats._LIBRARIES, "parquet", ("no_such_library",))
     image = save(drawn(64, 64, [(30, 30)]), tmp_path / "x.png")
-    command = (image, "--output", tmp_path / "out", "--weights", token_model, "--embeddings", "parquet")
+    command = (image, "--output", tmp_path / "out", "--weights", token_model, "--also", "embeddings.parquet")
     assert run(*command) == 10
     assert "no_such_library is not installed" in capsys.readouterr().err
     assert not (tmp_path / "out" / "x").exists()

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import shapely
 import tifffile
-from color_nuclei import RADIUS, TYPES, drawn, save, write_model
+from color_nuclei import RADIUS, TYPES, drawn, heads, save, token_head, write_model
 from slide_files import picture, reduced, write_tiff
 
 from softctm import load_detector
 from softctm.cli import main
-from softctm.errors import PartialResultError, SlideError, UsageError
+from softctm.errors import MissingPackageError, ModelError, PartialResultError, SlideError, UsageError
 from softctm.jobs.cohort import run_cohort
 from softctm.jobs.nuclei_slides import merge
 from softctm.jobs.nuclei_slides import plan as nuclei_plan
@@ -27,6 +27,7 @@ from softctm.postprocessing.measured_nuclei import measured_nuclei
 from softctm.slides import open_slide
 from softctm.slides.mask import read_overview, tissue_mask
 from softctm.storage import files
+from softctm.writers import slide_formats
 
 RESULTS = ("nuclei.geojson", "nuclei.csv", "instances.tif", "overview.png")
 STEP = 31
@@ -340,7 +341,7 @@ def test_a_generator_gives_the_same_nuclei_field_by_field(slide_path, whole, mod
 
 
 def test_what_is_not_for_nuclei_is_refused_in_a_line(slide_path, model, tmp_path):
-    with pytest.raises(UsageError, match=r"--also parquet: .* task nuclei; there is geojson\.gz"):
+    with pytest.raises(UsageError, match=r"--also parquet: .* task nuclei; there is geojson\.gz, emb"):
         run(slide_path, tmp_path, model, also=("parquet",))
     with pytest.raises(UsageError, match="--views 2: models of the task nuclei take no more than 1"):
         run(slide_path, tmp_path, model, views=2)
@@ -352,3 +353,67 @@ def test_workers_give_the_same_bytes(slide_path, whole, model, tmp_path, monkeyp
     command = ["slides", slide_path, "--output", tmp_path, "--weights", model, "--workers", "2"]
     assert main([str(part) for part in command]) == 0
     assert contents(tmp_path / "slide") == contents(whole)
+
+
+@pytest.fixture(scope="module")
+def token_model(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("model") / "tokens", stage={"heads": [*heads(), token_head()]})
+
+
+EMBEDDINGS = ("embeddings.parquet", "embeddings.h5ad")
+
+
+def vectors(folder):
+    rows = pytest.importorskip("pyarrow.parquet").read_table(folder / "embeddings.parquet")
+    assert rows["id"].to_pylist() == [int(row["id"]) for row in table(folder)]
+    return np.array(rows["embedding"].to_pylist(), np.float16)
+
+
+def test_a_flat_image_has_the_embeddings_of_softctm_nuclei(slide_path, token_model, tmp_path):
+    anndata = pytest.importorskip("anndata")
+    save(tifffile.imread(slide_path), tmp_path / "in" / "slide.png")
+    command = ["nuclei", tmp_path / "in", "--output", tmp_path / "flat", "--weights", token_model]
+    command += ["--also", "embeddings.parquet", "--device", "cpu"]
+    assert main([str(part) for part in command]) == 0
+    run(slide_path, tmp_path, token_model, also=EMBEDDINGS)
+    found = vectors(tmp_path / "slide")
+    assert len(np.unique(found, axis=0)) > 300
+    # Nuclei that lost pixels to a neighbor's keep the vector of the field that they were taken from.
+    np.testing.assert_array_equal(found, vectors(tmp_path / "flat" / "slide"))
+    np.testing.assert_array_equal(anndata.read_h5ad(tmp_path / "slide" / "embeddings.h5ad").X, found)
+    with open_slide(slide_path) as slide:
+        detector = load_detector(token_model, device="cpu")
+        fields = list(find_nuclei_on_slide(slide, detector, tmp_path / "again", embeddings=True))
+    np.testing.assert_array_equal(np.concatenate([nuclei.embeddings for _, nuclei in fields]), found)
+
+
+def test_embeddings_are_asked_for_before_and_may_be_left_out_afterwards(
+    slide_path, token_model, tmp_path, monkeypatch
+):
+    run(slide_path, tmp_path / "without", token_model)
+    with pytest.raises(SlideError, match=r"another choice of embeddings; take another .*--overwrite"):
+        run(slide_path, tmp_path / "without", token_model, also=("embeddings.parquet",))
+    run(slide_path, tmp_path / "with", token_model, also=("embeddings.parquet",))
+    folder = tmp_path / "with" / "slide"
+    before = contents(folder, (*RESULTS, "slide.json"))
+    assert contents(folder) == contents(tmp_path / "without" / "slide")
+    with monkeypatch.context() as patched:
+        patched.setattr("softctm.jobs.nuclei_slides.fields.field_nuclei", None)  # nothing is computed again
+        run(slide_path, tmp_path / "with", token_model)
+        run(slide_path, tmp_path / "with", token_model, also=EMBEDDINGS)
+    assert (folder / "embeddings.h5ad").is_file()
+    assert contents(folder, (*RESULTS, "slide.json")) == before
+    run(slide_path, tmp_path / "with", token_model, overwrite=True)
+    assert not (folder / "embeddings.parquet").exists()
+    assert "choice_of_embeddings" not in json.loads((folder / "slide.json").read_text())["key"]
+
+
+def test_embeddings_that_cannot_be_made_of_slides_are_refused_first(
+    slide_path, model, token_model, tmp_path, monkeypatch
+):
+    with pytest.raises(ModelError, match="gives no tokens to make embeddings of"):
+        run(slide_path, tmp_path, model, also=("embeddings.parquet",))
+    monkeypatch.setitem(slide_formats._LIBRARIES, "h5ad", ("no_such_library",))
+    with pytest.raises(MissingPackageError, match="no_such_library is not installed"):
+        run(slide_path, tmp_path, token_model, also=("embeddings.h5ad",))
+    assert not (tmp_path / "slide").exists()

@@ -403,7 +403,7 @@ def test_options_that_cannot_be_are_refused(tmp_path):
         ({"workers": 0}, "--workers must be at least 1"),
         ({"workers": 2, "scheduler": "tcp://x"}, "give one of them"),
         ({"quality": "best"}, "--quality must be one of"),
-        ({"also": ("pdf",)}, r"--also must be one of geojson\.gz, parquet, h5ad, not pdf"),
+        ({"also": ("pdf",)}, r"--also must be one of geojson\.gz, parquet, h5ad, emb.*, not pdf"),
     ):
         with pytest.raises(UsageError, match=words):
             SlideOptions(**options)

@@ -1,20 +1,23 @@
 """Files of nuclei, read back by other programs' libraries where they are installed."""
 
 import csv
+import importlib
 import json
 import sys
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import tifffile
 
-from softctm.errors import MissingPackageError, OutputError, UsageError
+from softctm.errors import MissingPackageError, OutputError
 from softctm.nuclei_table import PANNUKE_TYPES, NucleiTable, types_named
 from softctm.postprocessing.embeddings import nuclei_embeddings
 from softctm.postprocessing.hover import classify_nuclei
-from softctm.postprocessing.measured_nuclei import measured_nuclei
-from softctm.writers.embedding_files import write_embeddings
+from softctm.postprocessing.measured_nuclei import MeasuredNuclei, measured_nuclei
+from softctm.writers import embedding_files
+from softctm.writers.embedding_files import AnnDataWriter, ParquetWriter
 from softctm.writers.label_image import write_label_image
 from softctm.writers.nuclei_files import CSV_COLUMNS, NUCLEI_WRITERS, CsvWriter, GeoJsonWriter
 
@@ -187,36 +190,76 @@ def test_embeddings_are_means_of_tokens():
         nuclei_embeddings(tokens, np.zeros((9, 12), int), table, stride=4)
 
 
-def test_parquet(tmp_path, squares):
+def with_vectors(nuclei, depth=8):
+    vectors = np.random.default_rng(0).standard_normal((len(nuclei), depth)).astype(np.float16)
+    return replace(nuclei, embeddings=vectors)
+
+
+def test_parquet(tmp_path, squares, monkeypatch):
     parquet = pytest.importorskip("pyarrow.parquet")
-    vectors = np.random.default_rng(0).standard_normal((2, 8)).astype(np.float16)
-    write_embeddings(tmp_path / "e.parquet", squares.table, vectors, PANNUKE_TYPES)
+    monkeypatch.setattr(embedding_files, "_ROWS_A_GROUP", 3)
+    nuclei = with_vectors(squares)
+    with ParquetWriter(tmp_path / "e.parquet", PANNUKE_TYPES) as file:
+        for x in range(3):
+            file.add(nuclei, origin=(100 * x, 0))
+    with parquet.ParquetFile(tmp_path / "e.parquet") as written_file:
+        groups = [written_file.metadata.row_group(i).num_rows for i in range(written_file.num_row_groups)]
+    assert groups == [4, 2]  # written as they come
     rows = parquet.read_table(tmp_path / "e.parquet")
-    assert rows["type"].to_pylist() == ["neoplastic", "connective"]
-    assert rows["x"].to_pylist() == [5, 12]
+    assert rows["type"].to_pylist() == ["neoplastic", "connective"] * 3
+    assert rows["x"].to_pylist() == [5, 12, 105, 112, 205, 212]
     assert str(rows["embedding"].type) == "fixed_size_list<element: halffloat>[8]"
-    assert np.array_equal(np.array(rows["embedding"].to_pylist(), np.float16), vectors)
+    expected = np.concatenate([nuclei.embeddings] * 3)
+    assert np.array_equal(np.array(rows["embedding"].to_pylist(), np.float16), expected)
 
 
 def test_anndata(tmp_path, squares):
     anndata = pytest.importorskip("anndata")
-    vectors = np.random.default_rng(0).standard_normal((2, 8)).astype(np.float16)
-    write_embeddings(tmp_path / "e.h5ad", squares.table, vectors, PANNUKE_TYPES, scale=(2, 2))
+    nuclei = with_vectors(squares)
+    with AnnDataWriter(tmp_path / "e.h5ad", PANNUKE_TYPES) as file:
+        file.add(nuclei, scale=(2, 2))
+        file.add(nuclei.moved(100, 0, np.array([3, 4], np.int32)), scale=(2, 2))
     data = anndata.read_h5ad(tmp_path / "e.h5ad")
     assert data.X.dtype == np.float16
-    assert np.array_equal(data.X, vectors)
-    assert data.obs["type"].tolist() == ["neoplastic", "connective"]
-    assert data.obsm["spatial"].tolist() == [[10, 8], [24, 20]]
+    assert np.array_equal(data.X, np.concatenate([nuclei.embeddings] * 2))
+    assert data.obs["id"].tolist() == [1, 2, 3, 4]
+    assert data.obs["type"].tolist() == ["neoplastic", "connective"] * 2
+    assert data.obsm["spatial"].tolist() == [[10, 8], [24, 20], [210, 8], [224, 20]]
     assert [entry.name for entry in tmp_path.iterdir()] == ["e.h5ad"]
 
 
+@pytest.mark.parametrize("writer", [ParquetWriter, AnnDataWriter])
+def test_embeddings_of_no_nuclei_are_a_table_without_rows(writer, tmp_path):
+    for module in ("pyarrow", "anndata"):
+        pytest.importorskip(module)
+    path = tmp_path / "e"
+    with writer(path, PANNUKE_TYPES):
+        pass
+    if writer is ParquetWriter:
+        rows = importlib.import_module("pyarrow.parquet").read_table(path)
+        assert (rows.num_rows, rows.column_names) == (0, ["id", "x", "y", "type", "embedding"])
+    else:
+        assert importlib.import_module("anndata").read_h5ad(path).n_obs == 0
+
+
+def test_embeddings_follow_their_nuclei(squares):
+    nuclei = with_vectors(squares)
+    second = nuclei.where(np.array([False, True]))
+    assert np.array_equal(second.embeddings, nuclei.embeddings[1:])
+    both = MeasuredNuclei.concatenated([second, nuclei.where(np.array([0]))])
+    assert np.array_equal(both.embeddings, nuclei.embeddings[::-1])
+    with pytest.raises(ValueError, match="the same rows"):
+        replace(nuclei, embeddings=nuclei.embeddings[:1])
+
+
 def test_missing_library_is_named(tmp_path, squares, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    vectors = np.zeros((2, 3), np.float16)
-    with pytest.raises(MissingPackageError, match=r"pip install 'softctm\[embeddings\]'"):
-        write_embeddings(tmp_path / "e.parquet", squares.table, vectors, PANNUKE_TYPES)
-    with pytest.raises(UsageError, match="parquet or h5ad"):
-        write_embeddings(tmp_path / "e.csv", squares.table, vectors, PANNUKE_TYPES)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with (
+        pytest.raises(MissingPackageError, match=r"pip install 'softctm\[embeddings\]'"),
+        ParquetWriter(tmp_path / "e.parquet", PANNUKE_TYPES) as file,
+    ):
+        file.add(with_vectors(squares))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_named_types_have_different_colors():

@@ -33,18 +33,15 @@ class ImageNuclei:
     instances : (H, W) int32
         0 background, else a nucleus' id, in the image's own pixels.
     nuclei : MeasuredNuclei
-        All of them, in pixels of the model's scale.
+        All of them, in pixels of the model's scale. A nucleus' embedding is that of the field that it was
+        taken from.
     scale : (float, float)
         The image's own pixels per such pixel, along x and y.
-    embeddings : (N, D) float16, or None where they were not asked for
-        Of the nuclei, in their order: the mean of the tokens that a nucleus covers, in the field that it was
-        taken from.
     """
 
     instances: NDArray[np.int32]
     nuclei: MeasuredNuclei
     scale: tuple[float, float]
-    embeddings: NDArray[np.float16] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,12 +95,12 @@ def token_stride(model: Model) -> int:
     if not strides:
         raise ModelError(
             f"{model.folder}: gives no tokens to make embeddings of, as CellViT does; take such a model with "
-            "--weights, or leave --embeddings out"
+            "--weights, or leave embeddings out"
         )
     if len(stage.networks) > 1:
         raise ModelError(
             f"{model.folder}: averages {len(stage.networks)} networks, whose tokens have nothing in common; "
-            "embeddings need a model of one network: leave --embeddings out, or export one"
+            "embeddings need a model of one network: leave them out, or export one"
         )
     return strides[0]
 
@@ -145,15 +142,15 @@ def find_nuclei(
     instances, (height, width) = found.instances, image.shape[:2]
     rows, columns = instances.shape
     nuclei = measured_nuclei(found.image, instances, found.table, mpp=model_mpp(detector.model))
-    vectors = found.embeddings
+    nuclei = replace(nuclei, embeddings=found.embeddings)
     if (rows, columns) != (height, width):
         instances = instances[_nearest(height, rows)[:, None], _nearest(width, columns)]
         # Of an image coarser than the model's scale, a nucleus may cover no pixel's center.
         stays = np.isin(nuclei.table.id, instances)
-        nuclei, vectors = nuclei.where(stays), None if vectors is None else vectors[stays]
+        nuclei = nuclei.where(stays)
     listed = np.zeros(int(instances.max(initial=0)) + 1, np.int32)
     listed[nuclei.table.id] = nuclei.table.id
-    return ImageNuclei(listed[instances], nuclei, found.scale, vectors)
+    return ImageNuclei(listed[instances], nuclei, found.scale)
 
 
 def locate_nuclei(

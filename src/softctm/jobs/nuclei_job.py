@@ -21,18 +21,19 @@ from softctm.progress import SILENT, Progress
 from softctm.readers.single_images import find_images, read_single_image
 from softctm.storage.files import prepare_folder, refuse_foreign_files, write_json_atomically
 from softctm.terminal.unexpected import as_expected
-from softctm.writers.embedding_files import EMBEDDING_FORMATS, check_embedding_format, write_embeddings
+from softctm.writers.embedding_files import need_embeddings
 from softctm.writers.label_image import write_label_image
-from softctm.writers.nuclei_files import NUCLEI_WRITERS
+from softctm.writers.nuclei_files import FURTHER_NUCLEI_WRITERS, NUCLEI_WRITERS
+from softctm.writers.slide_formats import require_libraries
 
 if TYPE_CHECKING:
     from softctm.inference.image_detector import ImageDetector
     from softctm.inference.nuclei_image import ImageNuclei
 
 LABEL_IMAGE = "instances.tif"
-EMBEDDINGS = {form: f"embeddings.{form}" for form in EMBEDDING_FORMATS}
-FILES = (*(name for name, _ in NUCLEI_WRITERS.values()), LABEL_IMAGE, *EMBEDDINGS.values())
-"""What is written of each image, in a folder of its name; embeddings on request."""
+WRITERS = NUCLEI_WRITERS | FURTHER_NUCLEI_WRITERS
+FILES = (LABEL_IMAGE, *(name for name, _ in WRITERS.values()))
+"""What is written of each image, in a folder of its name; some of it on request."""
 
 _logger = logging.getLogger(__name__)
 
@@ -54,11 +55,12 @@ class NucleiOptions(DetectorOptions):
     mpp: float | None = option(
         None, "the images' µm per pixel (default: what the model was trained at)", metavar="UM"
     )
-    embeddings: tuple[str, ...] = option(
+    also: tuple[str, ...] = option(
         (),
-        f"also write a vector a nucleus, formats separated by commas: {', '.join(EMBEDDINGS)} (CellViT only)",
+        f"further files an image, separated by commas: {', '.join(FURTHER_NUCLEI_WRITERS)} (embeddings: a "
+        "vector a nucleus, of CellViT only)",
         metavar="LIST",
-        choices=tuple(EMBEDDINGS),
+        choices=tuple(FURTHER_NUCLEI_WRITERS),
     )
     overwrite: bool = option(False, "replace results in the output folder that another program wrote")
 
@@ -66,6 +68,11 @@ class NucleiOptions(DetectorOptions):
         super().__post_init__()
         if self.mpp is not None and not 0 < self.mpp <= 100:
             raise UsageError(f"--mpp must be µm per pixel, above 0 and at most 100, not {self.mpp}")
+
+    @property
+    def embeddings(self) -> bool:
+        """Whether any of the files holds embeddings."""
+        return need_embeddings(self.also)
 
 
 @dataclass
@@ -136,7 +143,7 @@ def run_nuclei_job(
     PartialResultError
         If the result lacks an image.
     MissingPackageError
-        If a library is missing that writes embeddings.
+        If a library is missing that writes one of the files.
     KeyboardInterrupt
         If it was interrupted, after `run.json` has been written.
     """
@@ -144,8 +151,7 @@ def run_nuclei_job(
     record = RunRecord({**recorded(options), "views": 1}, unit="image")
     result = NucleiResult(output_dir, record)
     images = find_images(places)
-    for form in options.embeddings:
-        check_embedding_format(form)
+    require_libraries(options.also)
     prepare_folder(output_dir)
     record_file = output_dir / run_record.FILE_NAME
     refuse_foreign_files(
@@ -219,12 +225,12 @@ def _find(
                         detector,
                         image,
                         mpp=mpp,
-                        embeddings=bool(options.embeddings),
+                        embeddings=options.embeddings,
                         progress=progress,
                         name=name,
                     )
                 with record.timed("write"):
-                    _write(folder, found, types, mpp, options.embeddings)
+                    _write(folder, found, types, mpp, options.also)
             except ModelError:  # of the model, and so of every image
                 raise
             except Exception as error:
@@ -245,19 +251,14 @@ def _find(
 
 
 def _write(
-    folder: Path, found: ImageNuclei, types: Sequence[NucleusType], mpp: float, formats: Sequence[str]
+    folder: Path, found: ImageNuclei, types: Sequence[NucleusType], mpp: float, also: Sequence[str]
 ) -> None:
     prepare_folder(folder)
-    for name, writer in NUCLEI_WRITERS.values():
-        with writer(folder / name, types) as file:
+    _remove(folder, [file for name, (file, _) in FURTHER_NUCLEI_WRITERS.items() if name not in also])
+    for file_name, writer in (WRITERS[name] for name in (*NUCLEI_WRITERS, *also)):
+        with writer(folder / file_name, types) as file:
             file.add(found.nuclei, scale=found.scale)
     write_label_image(folder / LABEL_IMAGE, found.instances, mpp=mpp)
-    _remove(folder, [EMBEDDINGS[form] for form in EMBEDDINGS if form not in formats])
-    for form in formats:
-        assert found.embeddings is not None
-        write_embeddings(
-            folder / EMBEDDINGS[form], found.nuclei.table, found.embeddings, types, scale=found.scale
-        )
 
 
 def _remove(folder: Path, names: Sequence[str]) -> None:

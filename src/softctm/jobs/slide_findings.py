@@ -57,7 +57,12 @@ def find_cells_on_slide(
 
 
 def find_nuclei_on_slide(
-    slide: Slide, detector: ImageDetector, folder: Path, region: Region | None = None
+    slide: Slide,
+    detector: ImageDetector,
+    folder: Path,
+    region: Region | None = None,
+    *,
+    embeddings: bool = False,
 ) -> Iterator[tuple[FieldPlace, MeasuredNuclei]]:
     """The nuclei of a slide, field by field: the same that `softctm slides` writes.
 
@@ -67,6 +72,8 @@ def find_nuclei_on_slide(
         See `find_cells_on_slide`.
     detector : ImageDetector
         Of a model of nuclei; see `softctm.load_detector`.
+    embeddings : bool
+        Whether to make embeddings of the nuclei as well.
 
     Yields
     ------
@@ -77,9 +84,9 @@ def find_nuclei_on_slide(
 
     Raises
     ------
-    As `find_cells_on_slide`.
+    As `find_cells_on_slide`; ModelError if embeddings cannot be made.
     """
     from softctm.jobs.nuclei_slides.task import NucleiSlides  # slow to import
 
-    done = compute_slide(slide, detector, folder, region)
+    done = compute_slide(slide, detector, folder, region, embeddings=embeddings)
     yield from NucleiSlides(detector.model).nuclei(done)

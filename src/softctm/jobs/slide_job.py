@@ -24,7 +24,7 @@ from softctm.jobs.slide_engine import (
 )
 from softctm.jobs.slide_options import SlideOptions
 from softctm.jobs.slide_plan import SlidePlan
-from softctm.jobs.slide_state import SlideState
+from softctm.jobs.slide_state import SlideState, with_embeddings
 from softctm.jobs.slide_tasks import RESULT_PATTERNS, FinishedSlide, SlideTask
 from softctm.model.tasks import TASKS
 from softctm.options import recorded
@@ -35,6 +35,7 @@ from softctm.slides.opening import open_slide
 from softctm.slides.region import Region
 from softctm.slides.slide import Slide
 from softctm.storage.files import write_json_atomically
+from softctm.writers.embedding_files import need_embeddings
 
 RECORD_FILE = "slide.json"
 
@@ -98,7 +99,11 @@ def process_slide(
         region = Region.read(given.region) if given.region is not None else None
         if region is not None:
             region.check_on_slide(slide.width, slide.height)
-        state = SlideState(folder, slide_key(identity, slide, region, facts))
+        key = slide_key(identity, slide, region, facts)
+        # What was computed with embeddings serves a run that does not want them, not the other way round.
+        wanted = need_embeddings(options.also)
+        choices = (wanted,) if wanted or options.overwrite else (False, True)
+        state = SlideState.taken_up(folder, [with_embeddings(key, choice) for choice in choices])
         state.begin(options.overwrite, RESULT_PATTERNS)
         warnings = list(slide.warnings_at(task.mpp))
         for warning in warnings:
@@ -151,9 +156,9 @@ def process_slide(
 
 
 def compute_slide(
-    slide: Slide, detector: SlideDetector, folder: Path, region: Region | None
+    slide: Slide, detector: SlideDetector, folder: Path, region: Region | None, *, embeddings: bool = False
 ) -> FinishedSlide:
-    """Compute all stretches of a slide into a state in a folder, and write no results.
+    """Compute all stretches of a slide, on wish with embeddings, into a state in a folder; write no results.
 
     Raises
     ------
@@ -163,7 +168,7 @@ def compute_slide(
         If `folder` cannot be written to.
     """
     engine = LocalEngine(detector, DetectorOptions())
-    key = slide_key(slide_identity(slide.path), slide, region, engine.facts)
+    key = with_embeddings(slide_key(slide_identity(slide.path), slide, region, engine.facts), embeddings)
     state = SlideState(folder, key)
     state.begin()
     done = _look(slide, state, region, engine.facts.task)

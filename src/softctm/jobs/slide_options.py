@@ -9,9 +9,11 @@ from softctm.errors import UsageError
 from softctm.inference.detector_options import QUALITIES, DetectorOptions
 from softctm.options import option
 from softctm.ort.runtime import cuda_fault
+from softctm.writers.embedding_files import EMBEDDING_WRITERS
 from softctm.writers.slide_formats import FURTHER
 
 _AUTO = "auto"
+_FURTHER = (*FURTHER, *EMBEDDING_WRITERS)
 
 
 @dataclass(frozen=True)
@@ -29,9 +31,9 @@ class SlideOptions(DetectorOptions):
     )
     also: tuple[str, ...] = option(
         (),
-        f"further files a slide, separated by commas: {', '.join(FURTHER)}",
+        f"further files a slide, separated by commas: {', '.join(_FURTHER)}",
         metavar="LIST",
-        choices=FURTHER,
+        choices=_FURTHER,
     )
     workers: int | None = option(None, "compute in N processes (default: in this one)", metavar="N")
     scheduler: str | None = option(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from softctm.storage.files import (
 FOLDER = ".state"
 _KEY = "key.json"
 _STRETCH_SUFFIX = ".bin"
+_EMBEDDINGS = "choice_of_embeddings"
 
 
 class SlideState:
@@ -40,6 +41,17 @@ class SlideState:
     def __init__(self, folder: Path, key: Mapping[str, Any]) -> None:
         self.folder, self.key = folder, dict(key)
         self._files = folder / FOLDER
+
+    @classmethod
+    def taken_up(cls, folder: Path, keys: Sequence[Mapping[str, Any]]) -> SlideState:
+        """The state under that one of several keys which the folder holds; else under the first of them."""
+        states = [cls(folder, key) for key in keys]
+        return next((state for state in states if state._stored_key() == state.key), states[0])
+
+    @property
+    def has_embeddings(self) -> bool:
+        """Whether its key asks for embeddings."""
+        return _EMBEDDINGS in self.key
 
     def record(self) -> dict[str, Any] | None:
         """The `slide.json` of an earlier run that finished under this key; None without one."""
@@ -111,6 +123,11 @@ class SlideState:
         """The key of what the folder holds; None where it holds nothing of ours."""
         stored = _read_json(self._files / _KEY) or _read_json(self.folder / "slide.json").get("key")
         return stored or None
+
+
+def with_embeddings(key: Mapping[str, Any], wanted: bool) -> dict[str, Any]:
+    """The key of what is computed with embeddings, or without; only the first says so."""
+    return {**key, _EMBEDDINGS: True} if wanted else dict(key)
 
 
 def npy_bytes(array: NDArray[Any]) -> bytes:

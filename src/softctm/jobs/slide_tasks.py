@@ -22,6 +22,8 @@ from softctm.jobs.slide_stretches import FieldKind
 from softctm.slides.mask import Overview
 from softctm.slides.region import Region
 from softctm.slides.slide import Slide
+from softctm.writers.embedding_files import need_embeddings
+from softctm.writers.slide_formats import require_libraries
 
 if TYPE_CHECKING:
     from softctm.model import Model
@@ -88,7 +90,7 @@ class SlideTask(Protocol):
         """The fields of a slide; `mask` (H, W) says where tissue is, unless there is a region."""
 
     def kinds(self, slide: Slide, detector: Any, state: SlideState) -> dict[str, FieldKind]:
-        """How stretches are computed, by kind."""
+        """How stretches are computed, by kind, for a state; its key may ask for embeddings."""
 
     def write(self, done: FinishedSlide, formats: Sequence[str]) -> None:
         """Write what was found in several formats.
@@ -126,7 +128,9 @@ class _Entry:
 
 SLIDE_TASKS: dict[str, _Entry] = {
     "cell-points": _Entry("softctm.jobs.cell_slides.task:CellSlides", ("cells.*", "tissue.tif")),
-    "nuclei": _Entry("softctm.jobs.nuclei_slides.task:NucleiSlides", ("nuclei.*", "instances.tif")),
+    "nuclei": _Entry(
+        "softctm.jobs.nuclei_slides.task:NucleiSlides", ("nuclei.*", "instances.tif", "embeddings.*")
+    ),
 }
 """Name in `model.json` → what is done on slides."""
 
@@ -148,6 +152,10 @@ def check_formats(task: SlideTask, model: Model, also: Sequence[str]) -> None:
     ------
     UsageError
         If one cannot; it names those that can.
+    ModelError
+        If the model gives nothing to make embeddings of.
+    MissingPackageError
+        If a library is not installed.
     """
     further = [name for name in task.formats if name not in task.always]
     for name in also:
@@ -156,3 +164,8 @@ def check_formats(task: SlideTask, model: Model, also: Sequence[str]) -> None:
                 f"--also {name}: is not written for models of the task {model.manifest.task}; there is "
                 f"{', '.join(further)}"
             )
+    if need_embeddings(also):
+        from softctm.inference.nuclei_image import token_stride  # slow to import
+
+        token_stride(model)
+    require_libraries(also)

@@ -15,44 +15,53 @@ from softctm.postprocessing.outlines import Outlines, outlines
 
 @dataclass(frozen=True)
 class MeasuredNuclei:
-    """The nuclei of one map; the three parts have the same rows.
+    """The nuclei of one map; all parts have the same rows.
 
     Attributes
     ----------
     table : NucleiTable
     outlines : Outlines
     features : NucleiFeatures
+    embeddings : (N, D) float16, or None where they were not asked for
+        See `softctm.postprocessing.embeddings`.
     """
 
     table: NucleiTable
     outlines: Outlines
     features: NucleiFeatures
+    embeddings: NDArray[np.float16] | None = None
 
     def __post_init__(self) -> None:
-        if not len(self.table) == len(self.outlines) == len(self.features.area_um2):
-            raise ValueError("table, outlines and features must have the same rows")
+        rows = {len(self.table), len(self.outlines), len(self.features.area_um2)}
+        if self.embeddings is not None:
+            rows.add(len(self.embeddings))
+        if len(rows) > 1:
+            raise ValueError("table, outlines, features and embeddings must have the same rows")
 
     def __len__(self) -> int:
         return len(self.table)
 
     def where(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> MeasuredNuclei:
         """The nuclei that a mask (N,) or indices choose."""
+        vectors = None if self.embeddings is None else self.embeddings[chosen]
         return MeasuredNuclei(
-            self.table.where(chosen), self.outlines.where(chosen), self.features.where(chosen)
+            self.table.where(chosen), self.outlines.where(chosen), self.features.where(chosen), vectors
         )
 
     def moved(self, x: int, y: int, ids: NDArray[np.int32]) -> MeasuredNuclei:
         """The same nuclei with other ids, in a map whose origin lies x pixels to the left and y above."""
         outlines = Outlines(ids, self.outlines.start, self.outlines.corners + np.array([x, y]))
-        return MeasuredNuclei(self.table.moved(x, y, ids), outlines, self.features)
+        return MeasuredNuclei(self.table.moved(x, y, ids), outlines, self.features, self.embeddings)
 
     @classmethod
     def concatenated(cls, parts: Sequence[MeasuredNuclei]) -> MeasuredNuclei:
-        """The nuclei of several maps, one at least, in their order."""
+        """The nuclei of several maps, one at least, in their order; all of them with embeddings or none."""
+        vectors = [part.embeddings for part in parts if part.embeddings is not None]
         return cls(
             NucleiTable.concatenated([part.table for part in parts]),
             Outlines.concatenated([part.outlines for part in parts]),
             NucleiFeatures.concatenated([part.features for part in parts]),
+            np.concatenate(vectors) if vectors else None,
         )
 
 

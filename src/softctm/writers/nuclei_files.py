@@ -10,18 +10,18 @@ import csv
 import gzip
 import io
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Self, cast
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from softctm.nuclei_table import NucleusType
 from softctm.postprocessing.measured_nuclei import MeasuredNuclei
-from softctm.storage.files import AtomicFile, output_errors
+from softctm.writers.embedding_files import EMBEDDING_WRITERS
+from softctm.writers.nuclei_writer import NucleiWriter
 
 _DECIMALS = 2
 """Of positions, pixels: an outline's corners lie at halves."""
@@ -31,70 +31,24 @@ _MEASUREMENTS = ("area_um2", "perimeter_um", "eccentricity", "hematoxylin_od")
 CSV_COLUMNS = ("id", "x", "y", "type", "probability", *_MEASUREMENTS, "left", "top", "right", "bottom")
 
 
-class NucleiWriter(ABC):
-    """What the writers share: a file that is opened, added to, and closed.
+class _TextWriter(NucleiWriter):
+    """A file of text, compressed if its name ends in .gz."""
 
-    Parameters
-    ----------
-    path : Path
-        The file; its folder exists. It is compressed if the name ends in .gz.
-    types : sequence of NucleusType
-        By number, background first.
-
-    Raises
-    ------
-    OutputError
-        On opening, adding or closing, if the file cannot be written.
-    """
-
-    def __init__(self, path: Path, types: Sequence[NucleusType]) -> None:
-        self._path, self._types, self._atomic = path, types, AtomicFile(path)
-
-    def __enter__(self) -> Self:
-        self._file: IO[bytes] = self._atomic.__enter__()
+    def _begin(self) -> None:
         if self._path.suffix == ".gz":  # without the time of writing in it
             self._file = cast(IO[bytes], gzip.GzipFile("", "wb", 6, self._file, mtime=0))
         self._write(self._head())
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if kind is None:
-                self._write(self._tail())
-                if self._path.suffix == ".gz":
-                    with output_errors(self._path):
-                        self._file.close()
-        except BaseException as error:
-            self._atomic.__exit__(type(error), error, error.__traceback__)
-            raise
-        self._atomic.__exit__(kind, value, trace)
-
-    def add(
-        self,
-        nuclei: MeasuredNuclei,
-        *,
-        origin: tuple[float, float] = (0.0, 0.0),
-        scale: tuple[float, float] = (1.0, 1.0),
-    ) -> None:
-        """Write a batch.
-
-        Parameters
-        ----------
-        nuclei : MeasuredNuclei
-            Ids are written as they are: they should be the file's own.
-        origin : (float, float)
-            Where the map's top left corner lies, x and y, in the pixels that the user sees: level-0 pixels of
-            a slide.
-        scale : (float, float)
-            Such pixels per pixel of the map, along x and y.
-        """
+    def _add(self, nuclei: MeasuredNuclei, origin: tuple[float, float], scale: tuple[float, float]) -> None:
         self._write(self._encoded(nuclei, np.array(origin, float), np.array(scale, float)))
 
+    def _finish(self) -> None:
+        self._write(self._tail())
+        if self._path.suffix == ".gz":
+            self._file.close()
+
     def _write(self, text: str) -> None:
-        with output_errors(self._path):
-            self._file.write(text.encode())
+        self._file.write(text.encode())
 
     @abstractmethod
     def _head(self) -> str:
@@ -111,7 +65,7 @@ class NucleiWriter(ABC):
         return ""
 
 
-class GeoJsonWriter(NucleiWriter):
+class GeoJsonWriter(_TextWriter):
     """A feature collection of polygons, which QuPath reads as detections with classes and measurements.
 
     Coordinates are pixels, x first, with pixel centers at + 0.5; rings are closed and counterclockwise.
@@ -159,7 +113,7 @@ class GeoJsonWriter(NucleiWriter):
         return "\n]}\n"
 
 
-class CsvWriter(NucleiWriter):
+class CsvWriter(_TextWriter):
     """A row a nucleus: id, center, type, its probability, measurements, bounding box.
 
     x and y are pixels with centers at + 0.5, as in the GeoJSON file; the box's sides are pixel sides.
@@ -195,6 +149,7 @@ NUCLEI_WRITERS: dict[str, tuple[str, type[NucleiWriter]]] = {
 
 FURTHER_NUCLEI_WRITERS: dict[str, tuple[str, type[NucleiWriter]]] = {
     "geojson.gz": ("nuclei.geojson.gz", GeoJsonWriter),
+    **EMBEDDING_WRITERS,
 }
 """Those that are written where `--also` names them."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from softctm.extras import missing
+from softctm.extras import imported
 from softctm.points import CellClass
 from softctm.storage.files import AtomicFile, output_errors
+from softctm.writers.anndata_file import write_anndata
 from softctm.writers.slide_points import Add, SlideCells
 
 COLUMNS = (
@@ -45,7 +45,7 @@ def csv_writer(path: Path) -> Iterator[Add]:
 @contextmanager
 def parquet_writer(path: Path) -> Iterator[Add]:
     """Write the same columns as Parquet, unrounded; `class` is a dictionary column."""
-    pyarrow, parquet = _library("pyarrow"), _library("pyarrow.parquet")
+    pyarrow, parquet = imported("pyarrow"), imported("pyarrow.parquet")
     number, single = pyarrow.float64(), pyarrow.float32()
     kinds = (*[number] * 4, pyarrow.dictionary(pyarrow.int8(), pyarrow.string()), *[single] * 3)
     schema = pyarrow.schema(list(zip(COLUMNS, kinds, strict=True)))
@@ -77,7 +77,7 @@ def h5ad_writer(path: Path) -> Iterator[Add]:
 
     An AnnData is written as a whole: the cells are held in memory, some 50 bytes each.
     """
-    anndata, pandas, h5py = map(_library, ("anndata", "pandas", "h5py"))
+    anndata, pandas = imported("anndata"), imported("pandas")
     waiting: list[SlideCells] = []
     with AtomicFile(path) as file, output_errors(path):
         yield waiting.append
@@ -95,8 +95,7 @@ def h5ad_writer(path: Path) -> Iterator[Add]:
         spatial = np.column_stack((columns["x"], columns["y"]))
         micrometers = np.column_stack((columns["x_um"], columns["y_um"]))
         table = anndata.AnnData(obs=obs, obsm={"spatial": spatial, "spatial_um": micrometers})
-        with h5py.File(file, "w") as container:
-            anndata.io.write_elem(container, "/", table)
+        write_anndata(file, table)
 
 
 def _columns(cells: SlideCells) -> tuple[Any, ...]:
@@ -116,10 +115,3 @@ def _lists(cells: SlideCells) -> list[list[Any]]:
     lists = [column.tolist() for column in _columns(cells)]
     lists[4] = [_SHORT[label] for label in lists[4]]
     return lists
-
-
-def _library(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise missing(name) from error

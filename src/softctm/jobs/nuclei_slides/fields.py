@@ -29,10 +29,15 @@ class NucleiFields:
         Of the slide at `mpp`.
     mpp : float
         µm per pixel that the networks see.
+    stride : int, optional
+        Of the tokens that embeddings are made of, if they are.
     """
 
-    def __init__(self, slide: Slide, detector: ImageDetector, lattice: FieldLattice, mpp: float) -> None:
+    def __init__(
+        self, slide: Slide, detector: ImageDetector, lattice: FieldLattice, mpp: float, stride: int | None
+    ) -> None:
         self._slide, self._detector, self._lattice, self._mpp = slide, detector, lattice, mpp
+        self._stride = stride
 
     def read(self, field: FieldPlace) -> NDArray[np.uint8]:
         """See `FieldKind.read`; a field ends where the slide does."""
@@ -41,25 +46,29 @@ class NucleiFields:
 
     def begin(self, stretch: Stretch) -> _Nuclei:
         """See `FieldKind.begin`."""
-        return _Nuclei(self._detector, self._lattice, self._mpp)
+        return _Nuclei(self._detector, self._lattice, self._mpp, self._stride)
 
 
 class _Nuclei:
     """The nuclei that a stretch's fields see and do not leave to a neighbor."""
 
-    def __init__(self, detector: ImageDetector, lattice: FieldLattice, mpp: float) -> None:
-        self._detector, self._lattice, self._mpp = detector, lattice, mpp
+    def __init__(
+        self, detector: ImageDetector, lattice: FieldLattice, mpp: float, stride: int | None
+    ) -> None:
+        self._detector, self._lattice, self._mpp, self._stride = detector, lattice, mpp, stride
         self._fields: list[StoredField] = []
 
     def look(self, field: FieldPlace, image: NDArray[np.uint8]) -> StoredField:
         """What the field keeps."""
-        found, _ = field_nuclei(self._detector, self._lattice.field(*field), image)
-        table = found.table.where(~left_to_neighbor(found))
+        found, vectors = field_nuclei(self._detector, self._lattice.field(*field), image, self._stride)
+        stays = ~left_to_neighbor(found)
+        table, vectors = found.table.where(stays), None if vectors is None else vectors[stays]
         row = np.zeros(int(found.instances.max(initial=0)) + 1, np.min_scalar_type(len(table)))
         row[table.id] = np.arange(len(table)) + 1
         rows = row[found.instances]
         table = replace(table, id=np.arange(1, len(table) + 1, dtype=np.int32))
-        return StoredField(rows, measured_nuclei(image, rows, table, mpp=self._mpp))
+        nuclei = measured_nuclei(image, rows, table, mpp=self._mpp)
+        return StoredField(rows, replace(nuclei, embeddings=vectors))
 
     def add(self, field: FieldPlace, found: StoredField) -> None:
         self._fields.append(found)

@@ -7,6 +7,7 @@ measured again, as it is in the joined map.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,6 +116,8 @@ class SlideNuclei:
         is_changed = is_changed[1:]
         image = self._seen(field.box, nuclei.table.box[is_changed])
         changed = measured_nuclei(image, joined, as_in(joined, nuclei.table), mpp=self._mpp)
+        if nuclei.embeddings is not None:
+            changed = replace(changed, embeddings=nuclei.embeddings[changed.table.id - 1])
         both = MeasuredNuclei.concatenated([nuclei.where(kept & ~is_changed), changed])
         return both.where(np.argsort(both.table.id))
 

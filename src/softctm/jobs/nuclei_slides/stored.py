@@ -54,6 +54,8 @@ def packed(found: Sequence[StoredField]) -> bytes:
         }
         for part in (field.nuclei.table, field.nuclei.features):
             arrays |= {_name(index, name): column for name, column in vars(part).items()}
+        if field.nuclei.embeddings is not None:
+            arrays[_name(index, "embeddings")] = field.nuclei.embeddings
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
@@ -107,7 +109,8 @@ class StoredNuclei:
         table = self.table(place)
         start, corners = self._load(place, ("start", "corners"))
         features = NucleiFeatures(*self._load(place, _FEATURES))
-        return MeasuredNuclei(table, Outlines(table.id, start, corners / 2), features)
+        vectors = self._load(place, ("embeddings",))[0] if self._state.has_embeddings else None
+        return MeasuredNuclei(table, Outlines(table.id, start, corners / 2), features, vectors)
 
     def _load(self, place: FieldPlace, names: Sequence[str]) -> list[NDArray[Any]]:
         name, index = self._where[place]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from softctm.inference.nuclei_image import nucleus_types
+from softctm.inference.nuclei_image import nucleus_types, token_stride
 from softctm.jobs.nuclei_slides.columns import nuclei_columns
 from softctm.jobs.nuclei_slides.fields import NucleiFields
 from softctm.jobs.nuclei_slides.merge import SlideNuclei
@@ -66,7 +66,8 @@ class NucleiSlides:
 
     def kinds(self, slide: Slide, detector: ImageDetector, state: SlideState) -> dict[str, FieldKind]:
         """See `SlideTask.kinds`."""
-        return {KIND: NucleiFields(slide, detector, self._lattice(slide), self.mpp)}
+        stride = token_stride(detector.model) if state.has_embeddings else None
+        return {KIND: NucleiFields(slide, detector, self._lattice(slide), self.mpp, stride)}
 
     def write(self, done: FinishedSlide, formats: Sequence[str]) -> None:
         """See `SlideTask.write`."""
