@@ -17,6 +17,7 @@ from softctm.networks.fuse_batch_norm import fuse_batch_norm
 from softctm.networks.joint import PAIR_CHANNELS, JointNetwork, PairNetwork
 from softctm.networks.network_config import NetworkConfig
 from softctm.networks.network_table import ARCHITECTURES, build_network
+from softctm.networks.nuclei_unet import WHERE, NucleiUNet
 from softctm.networks.served import ServedNetwork
 from softctm.networks.weights import load_network, save_network
 from softctm.training.model_export import MAX_DIFFERENCE, export_network
@@ -29,6 +30,8 @@ def _small(name: str) -> NetworkConfig:
     kind = ARCHITECTURES[name]
     if issubclass(kind, PairNetwork):
         changes |= {"context_channels": PAIR_CHANNELS, "classes": 5 if issubclass(kind, JointNetwork) else 3}
+    if kind is NucleiUNet:
+        changes |= {"classes": WHERE + 3}
     return replace(_RESNET, architecture=name, **changes)
 
 
@@ -81,12 +84,13 @@ def test_logits_have_the_size_of_any_input_that_is_a_multiple(name: str) -> None
 )
 @pytest.mark.parametrize("context", [0, 3])
 def test_channels_and_classes_are_those_of_the_configuration(name: str, context: int) -> None:
-    config = replace(SMALL[name], context_channels=context, classes=4)
+    classes = SMALL[name].classes + 1
+    config = replace(SMALL[name], context_channels=context, classes=classes)
     network = build_network(config).eval()
     assert network.config == config
     side = 2 * network.multiple
     with torch.inference_mode():
-        assert network(torch.rand(1, 3 + context, side, side)).shape == (1, 4, side, side)
+        assert network(torch.rand(1, 3 + context, side, side)).shape == (1, classes, side, side)
 
 
 @by_name

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
-from PIL import Image
+from nuclei_cases import disks, drawn, write_dataset
 from safetensors.torch import load_file
 from scipy import ndimage
+from torch import nn
 
 from softctm.cli import main
 from softctm.errors import TrainingError
@@ -27,32 +27,9 @@ from softctm.training.nuclei_augment import NucleiAugmentationConfig, augment_nu
 from softctm.training.nuclei_config import NUCLEI_PRESETS, nuclei_config_from_json
 from softctm.training.nuclei_data import NucleiPatches, TrainingImage
 from softctm.training.nuclei_losses import LossWeights, dice, focal_tversky, gradient_error, nuclei_loss
-from softctm.training.nuclei_sampling import oversampling_weights
+from softctm.training.nuclei_sampling import oversampling_weights, type_weights
 from softctm.training.nuclei_targets import horizontal_vertical, nuclei_target
-from softctm.training.nuclei_task import train_nuclei_network
-
-
-def disks(seed: int = 0, side: int = 96, count: int = 9) -> NDArray[np.int32]:
-    """Round nuclei on a grid, some of which touch."""
-    rng = np.random.default_rng(seed)
-    down, right = np.indices((side, side))
-    instances = np.zeros((side, side), np.int32)
-    for number in range(count):
-        row, column = (side // 3 * np.array(divmod(number, 3)) + side // 6 + rng.integers(-6, 7, 2)).tolist()
-        instances[(down - row) ** 2 + (right - column) ** 2 < rng.integers(8, 13) ** 2] = number + 1
-    return instances
-
-
-def drawn(name: str, seed: int, typed: bool = True, tissue: int = -1) -> TrainingImage:
-    """An image of those nuclei: dark on light, even numbers redder."""
-    instances = disks(seed)
-    type_of = np.arange(10) % 2 + 1
-    type_of[0] = 0
-    color = np.array([[230, 220, 230], [90, 60, 150], [160, 60, 90]], np.float64)
-    noise = np.random.default_rng(seed).normal(0, 6, (*instances.shape, 3))
-    pixels = (color[type_of[instances]] + noise).clip(0, 255).astype(np.uint8)
-    known = type_of if typed else np.where(type_of > 0, -1, 0)
-    return TrainingImage(name, pixels, instances, known, tissue)
+from softctm.training.nuclei_task import build_nuclei_network, train_nuclei_network
 
 
 def test_distances_against_each_nucleus_by_itself() -> None:
@@ -124,6 +101,36 @@ def test_perfect_maps_cost_next_to_nothing_and_unknown_types_nothing() -> None:
     background = perfect.clone()
     background[:, 4:] = background[:, 4:].flip(1)
     assert nuclei_loss(background, untyped, LossWeights()).item() > 0.1  # where there is no nucleus is known
+
+
+def test_pixels_of_types_weigh_as_given_and_absent_types_pull_nothing() -> None:
+    """Logits that say the same everywhere: what they cost can be worked out by hand."""
+    target = torch.zeros(1, 5, 10, 10)
+    target[:, 0, :3], target[:, 3, :2], target[:, 3, 2] = 1, 1, 2  # 70 of background, 20 of 1, 10 of 2
+    maps = torch.zeros(1, 8, 10, 10)
+    only = LossWeights(0, 0, 0, 0, 0, 0, 0, 1)
+    maps[:, 4:] = torch.tensor([0.5, 0.3, 0.1, 0.1]).log()[:, None, None]
+    plain = -(70 * np.log(0.5) + 20 * np.log(0.3) + 10 * np.log(0.1)) / 100
+    assert nuclei_loss(maps, target, only).item() == pytest.approx(plain, rel=1e-5)
+    weighted = -(70 * np.log(0.5) + 2 * 20 * np.log(0.3) + 5 * 10 * np.log(0.1)) / (70 + 40 + 50)
+    given = nuclei_loss(maps, target, only, type_weights=torch.tensor([1.0, 2.0, 5.0, 9.0]))
+    assert given.item() == pytest.approx(weighted, rel=1e-5)
+    overlap = LossWeights(0, 0, 0, 0, 0, 0, 1, 0)
+    by_type = [1 - (2 * n * p + 1) / (100 * p + n + 1) for n, p in ((70, 0.5), (20, 0.3), (10, 0.1))]
+    assert nuclei_loss(maps, target, overlap).item() == pytest.approx(np.mean(by_type), rel=1e-5)
+
+
+def test_weights_of_types_by_hand() -> None:
+    instances = np.zeros((10, 10), np.int32)
+    instances[:2], instances[2] = 1, 2  # 70, 20 and 10 pixels
+    image = TrainingImage("a", np.zeros((10, 10, 3), np.uint8), instances, np.array([0, 1, 2]))
+    untyped = replace(image, type_of=np.array([0, -1, -1]))
+    weights = type_weights([image, untyped], 4, 0.5)
+    share = np.array([0.7, 0.2, 0.1])
+    expected = share**-0.5 / (share * share**-0.5).sum()
+    np.testing.assert_allclose(weights, [*expected, 1], rtol=1e-5)
+    np.testing.assert_allclose(type_weights([image], 3, 1.0) * share, 1 / 3, rtol=1e-5)
+    np.testing.assert_array_equal(type_weights([image], 3, 0.0), 1)
 
 
 def test_tissue_counts_where_it_is_known() -> None:
@@ -272,7 +279,11 @@ def test_a_network_learns_and_resumes(tmp_path: Path) -> None:
 
     images = [drawn(str(i), i, typed=i % 3 > 0) for i in range(6)]
     loop = LoopConfig(checkpoint_minutes=0, validate_epochs=5, bfloat16=False)
-    network = train_nuclei_network(TINY, images[:5], images[5:], 3, 0, loop, tmp_path)
+
+    def made(_: object) -> nn.Module:
+        return build_nuclei_network(TINY, 3, 0)
+
+    network = train_nuclei_network(TINY, images[:5], images[5:], 3, 0, loop, tmp_path, made)
     rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
     assert float(rows[-1]["validation_dice"]) > 0.85
     with torch.inference_mode():
@@ -281,11 +292,11 @@ def test_a_network_learns_and_resumes(tmp_path: Path) -> None:
     inside = images[5].instances > 0
     right = maps[0, 4:].argmax(0).numpy() == images[5].type_of[images[5].instances]
     assert right[inside].mean() > 0.8
-    again = train_nuclei_network(TINY, images[:5], images[5:], 3, 0, loop, tmp_path)
+    again = train_nuclei_network(TINY, images[:5], images[5:], 3, 0, loop, tmp_path, made)
     with torch.inference_mode():
         torch.testing.assert_close(stacked(again(pixels))[0], maps, atol=1e-4, rtol=1e-4)
     with pytest.raises(TrainingError, match="another configuration"):
-        train_nuclei_network(TINY, images[:5], images[5:], 4, 0, loop, tmp_path)
+        train_nuclei_network(TINY, images[:5], images[5:], 4, 0, loop, tmp_path, made)
 
 
 @pytest.mark.slow
@@ -304,7 +315,10 @@ def test_cellvit_learns_with_its_encoder_frozen_first(tmp_path: Path) -> None:
     torch.save(start, tmp_path / "encoder.pth")
     loop = LoopConfig(bfloat16=False)
     run = tmp_path / "run"
-    train_nuclei_network(config, [image], [], 3, 1, loop, run, str(tmp_path / "encoder.pth"))
+    encoder = str(tmp_path / "encoder.pth")
+    train_nuclei_network(
+        config, [image], [], 3, 1, loop, run, lambda _: build_nuclei_network(config, 3, 1, encoder)
+    )
     frozen = torch.load(run / "frozen_encoder" / "checkpoint.pt", weights_only=True)["network"]
     trained = load_file(run / "network.safetensors")
     name = "blocks.0.attn.qkv.weight"
@@ -312,20 +326,6 @@ def test_cellvit_learns_with_its_encoder_frozen_first(tmp_path: Path) -> None:
     assert not torch.equal(trained[f"network.encoder.{name}"], start[name])
     head = "network.hv_map_decoder.decoder0_header.2.weight"
     assert not torch.equal(trained[head], frozen[head])
-
-
-def write_dataset(folder: Path, images: list[TrainingImage], typed: bool) -> None:
-    """In the layout of label images and tables."""
-    for part in ("images", "instances", *(["types"] if typed else [])):
-        (folder / part).mkdir(parents=True)
-    for image in images:
-        Image.fromarray(image.image).save(folder / "images" / f"{image.name}.png")
-        Image.fromarray(image.instances.astype(np.uint16)).save(folder / "instances" / f"{image.name}.png")
-        if typed:
-            rows = [
-                f"{i},{'ab'[k - 1]}" for i, k in enumerate(image.type_of) if k > 0 and i in image.instances
-            ]
-            (folder / "types" / f"{image.name}.csv").write_text("id,type\n" + "\n".join(rows) + "\n")
 
 
 @pytest.mark.slow

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from softctm.commands.fold_training import add_fold_training, loop_config, train_folds
 from softctm.commands.nuclei_run_options import add_nuclei_run, open_all
+from softctm.errors import UsageError
 from softctm.extras import require_extra
 
 _PRESETS = ("cellvit-256", "compact")
@@ -26,6 +28,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "DINO or SAM (default: random)",
     )  # fmt: skip
     parser.add_argument(
+        "--start", type=Path, metavar="RUN|MODEL",
+        help="begin with the networks of another run, fold by fold, or with the one of a model that `softctm "
+        "export nuclei` wrote; types are matched by name",
+    )  # fmt: skip
+    parser.add_argument(
         "--validate-epochs", type=int, default=2, help="between validations; 0: never (default: 2)"
     )
 
@@ -36,8 +43,15 @@ def run(args: argparse.Namespace) -> int:
     from softctm.training.config import with_settings
     from softctm.training.nuclei_config import NUCLEI_PRESETS
     from softctm.training.nuclei_run import NucleiRun
+    from softctm.training.nuclei_starts import NucleiStart
+
+    if args.start and args.encoder_weights:
+        raise UsageError("--start brings the encoder's weights along; leave --encoder-weights out")
 
     loop = loop_config(args, args.validate_epochs)
     config, data = with_settings(NUCLEI_PRESETS[args.preset], args.settings), open_all(args.data)
-    train_folds(args, NucleiRun(args.run_folder, data, args.preset, config, loop, args.encoder_weights))
+    start = NucleiStart(args.start) if args.start else None
+    train_folds(
+        args, NucleiRun(args.run_folder, data, args.preset, config, loop, args.encoder_weights, start)
+    )
     return 0

@@ -21,6 +21,7 @@ from softctm.networks.vit import TOKEN
 from softctm.storage.files import prepare_folder
 from softctm.training.image_folds import ALL
 from softctm.training.nuclei_run import NucleiRun
+from softctm.training.nuclei_starts import KNOWN_IMAGES
 from softctm.training.nuclei_task import NETWORK
 from softctm.training.run_folder import CONFIG, read_run_file
 
@@ -79,6 +80,7 @@ def export_nuclei(
             "postprocessing": {"method": "hover", "magnification": 40},
             "training": {
                 **read_run_file(run.folder / CONFIG),
+                KNOWN_IMAGES: sorted(image.name for image in run.images),
                 "largest_difference_from_pytorch": max(differences),
                 "storage": "float16 weights, float32 arithmetic",
             },

@@ -53,10 +53,10 @@ def load_exported(config: NetworkConfig, file: Network, images: Iterable[Tensor]
         )
     graph = onnx.load_model_from_string(file.read()).graph
     stored = {tensor.name.removesuffix(_HALF): numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    nodes = {node.input[1]: node for node in graph.node if node.op_type == "Conv"}
+    nodes = {_own_name(node.input[1]): node for node in graph.node if node.op_type == "Conv"}
     norms = {}
     for name, convolution, norm in convolutions(network):
-        node = nodes.get(f"{_PREFIX}{name}.weight", onnx.NodeProto())
+        node = nodes.get(_own_name(f"{name}.weight"), onnx.NodeProto())
         weight, bias = (*(stored.get(value) for value in node.input[1:]), None, None)[:2]
         _fill(convolution.weight, weight, f"{name}.weight", file)
         if bias is None:  # the exporter leaves zeros out
@@ -71,6 +71,13 @@ def load_exported(config: NetworkConfig, file: Network, images: Iterable[Tensor]
                 stride_early(encoder)
     _measure(network, norms, images)
     return network.eval()
+
+
+def _own_name(name: str) -> str:
+    """A weight's name without those of the modules that an export wraps the network in."""
+    while name.startswith(_PREFIX):
+        name = name.removeprefix(_PREFIX)
+    return name
 
 
 def _strides(node: onnx.NodeProto) -> bool:

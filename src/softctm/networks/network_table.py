@@ -9,6 +9,7 @@ from softctm.networks.feature_sharing import FeatureSharing
 from softctm.networks.injection import DeepLabAfterASPP, DeepLabAfterDecoder, DeepLabAfterEncoder
 from softctm.networks.joint import injected
 from softctm.networks.network_config import NetworkConfig
+from softctm.networks.nuclei_unet import NucleiUNet
 from softctm.networks.second_encoder import SecondEncoder
 from softctm.networks.segformer import SegFormer
 from softctm.networks.unet import UNet
@@ -26,6 +27,7 @@ ARCHITECTURES: dict[str, type[SegmentationNetwork]] = {
     "joint-segformer": injected(SegFormer, SegFormer),
     "joint-unet": injected(UNet, UNet),
     "mfovce-net": SecondEncoder,
+    "nuclei-unet": NucleiUNet,
     "segformer": SegFormer,
     "unet": UNet,
 }

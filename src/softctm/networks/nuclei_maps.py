@@ -12,9 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from softctm.networks.cellvit import CellViT, CellViTOutput
+from softctm.networks.nuclei_unet import WHERE
 from softctm.networks.vit import ENCODERS, TOKEN
 
 MAPS = ("nuclei_binary_map", "hv_map", "nuclei_type_map")
+
+_TYPED = {"nuclei_type_maps_decoder.decoder0_header.2.": 0, "type_head.3.": 0, "segmentation_head.": WHERE}
+"""Part of the names of the weights that give the types' logits → their row of the first type."""
 
 
 def stacked(output: Tensor | CellViTOutput) -> tuple[Tensor, Tensor | None]:
@@ -23,6 +27,11 @@ def stacked(output: Tensor | CellViTOutput) -> tuple[Tensor, Tensor | None]:
         maps = (output.nuclei_binary_map, output.hv_map, output.nuclei_type_map)
         return torch.cat([each.float() for each in maps], 1), output.tissue_types
     return output, None
+
+
+def first_type_row(name: str) -> int | None:
+    """Which row of a weight or bias gives the first type's logit; None if none does."""
+    return next((row for part, row in _TYPED.items() if part in name), None)
 
 
 class NamedMaps(nn.Module):

@@ -18,17 +18,21 @@ class UNet(SmpNetwork):
 
     multiple = 32
 
+    @staticmethod
+    def _widths(config: NetworkConfig) -> list[int]:
+        """Channels of the decoder's stages, from coarse to fine."""
+        return [max(config.decoder_channels >> stage, _NARROWEST) for stage in range(config.depth)]
+
     def _build(self, config: NetworkConfig, encoder_weights: str | None) -> nn.Module:
         import segmentation_models_pytorch as smp
 
-        widths = [max(config.decoder_channels >> stage, _NARROWEST) for stage in range(config.depth)]
         return cast(
             nn.Module,
             smp.Unet(
                 config.encoder,
                 encoder_weights=encoder_weights,
                 encoder_depth=config.depth,
-                decoder_channels=widths,
+                decoder_channels=self._widths(config),
                 in_channels=3 + config.context_channels,
                 classes=config.classes,
             ),

@@ -15,6 +15,7 @@ from softctm.training.run_folder import read_run_file
 
 ALL = "all"
 """Instead of a fold: hold out nothing."""
+FOLDS = "folds.json"
 
 _TCGA_PATIENT = 12
 """Characters of a TCGA slide's name that tell the patient."""
@@ -52,16 +53,26 @@ def split_by_fold(
     return learned, held_out
 
 
-def nuclei_folds(images: Sequence[TrainingImage], types: int, count: int, seed: int) -> dict[str, int]:
+def nuclei_folds(
+    images: Sequence[TrainingImage],
+    types: int,
+    count: int,
+    seed: int,
+    known: Mapping[str, int] | None = None,
+) -> dict[str, int]:
     """Assign images to folds that are alike in nuclei of each type and images of each data set.
 
-    Images of one TCGA patient stay together; of other images the patient is not known.
+    Images of one TCGA patient stay together; of other images the patient is not known. `known` images keep
+    their folds.
 
     Raises
     ------
     UsageError
-        If there are fewer patients than folds.
+        If there are fewer patients than folds, or a known image is in a fold that is none of these.
     """
+    known = known or {}
+    if known and max(known.values()) >= count:
+        raise UsageError(f"--folds {count}: the networks to start from have {max(known.values()) + 1} folds")
     groups: dict[str, list[TrainingImage]] = {}
     for image in images:
         name = image.name.split("/")[-1]
@@ -73,7 +84,8 @@ def nuclei_folds(images: Sequence[TrainingImage], types: int, count: int, seed: 
         name: np.sum([_traits(image, types, sources) for image in part], axis=0)
         for name, part in groups.items()
     }
-    fold_of: Mapping[str, int] = assign_evenly(traits, count, seed)
+    kept = {name: known[image.name] for name, part in groups.items() for image in part if image.name in known}
+    fold_of: Mapping[str, int] = assign_evenly(traits, count, seed, kept)
     return {image.name: fold_of[name] for name, part in groups.items() for image in part}
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from softctm.networks.network_config import NetworkConfig
+from softctm.networks.nuclei_unet import WHERE
 from softctm.training.config import OptimizerConfig
 from softctm.training.nuclei_augment import NucleiAugmentationConfig
 from softctm.training.nuclei_losses import LossWeights
@@ -43,6 +44,17 @@ class NucleiConfig:
         """Of what the network sees against the images."""
         return 1 if isinstance(self.network, str) else self.network.downsampling
 
+    def has_weights_of(self, other: NucleiConfig) -> bool:
+        """Whether its networks have the weights of another configuration's, apart from those of types."""
+        if isinstance(self.network, str) or isinstance(other.network, str):
+            return self.network == other.network
+        return replace(self.network, downsampling=other.network.downsampling) == other.network
+
+    def with_maps(self, types: int) -> NetworkConfig:
+        """The network of the table with the channels of all maps, for so many types (background included)."""
+        assert not isinstance(self.network, str)
+        return replace(self.network, classes=WHERE + types)
+
 
 NUCLEI_PRESETS = {
     # Modeled on CellViT's recipe (arXiv 2306.15350); no number has been checked against the paper's text.
@@ -57,10 +69,10 @@ NUCLEI_PRESETS = {
     ),
     # A ResNet18, for processors: half an hour a network on one core.
     "compact": NucleiConfig(
-        NetworkConfig("resnet18", depth=4, decoder_channels=128, downsampling=1, architecture="unet"),
-        OptimizerConfig("adamw", 3e-3, 1e-2, "one-cycle", epochs=12, batch=8, encoder_factor=0.1, ema=0.99),
+        NetworkConfig("resnet18", depth=4, decoder_channels=128, downsampling=1, architecture="nuclei-unet"),
+        OptimizerConfig("adamw", 3e-3, 1e-2, "one-cycle", epochs=10, batch=8, encoder_factor=0.1, ema=0.99),
         NucleiAugmentationConfig(),
-        LossWeights(np_cross_entropy=1.0, nt_cross_entropy=1.0, hv_gradient_error=2.0),
+        LossWeights(np_cross_entropy=1.0, nt_cross_entropy=2.0, hv_gradient_error=2.0, nt_balance=0.5),
     ),
 }
 

@@ -14,7 +14,11 @@ ALPHA, BETA, GAMMA = 0.7, 0.3, 4 / 3
 
 @dataclass(frozen=True)
 class LossWeights:
-    """One weight a term; the defaults are modeled on CellViT's, not checked against its paper's text."""
+    """One weight a term; the defaults are modeled on CellViT's, not checked against its paper's text.
+
+    `nt_balance` says how much the cross-entropy of types favors rare ones: each type's pixels weigh as its
+    share of all pixels to the power of minus this.
+    """
 
     np_focal_tversky: float = 1.0
     np_dice: float = 1.0
@@ -25,9 +29,16 @@ class LossWeights:
     nt_dice: float = 0.2
     nt_cross_entropy: float = 0.5
     tissue_cross_entropy: float = 0.1
+    nt_balance: float = 0.0
 
 
-def nuclei_loss(maps: Tensor, target: Tensor, weights: LossWeights, tissue: Tensor | None = None) -> Tensor:
+def nuclei_loss(
+    maps: Tensor,
+    target: Tensor,
+    weights: LossWeights,
+    tissue: Tensor | None = None,
+    type_weights: Tensor | None = None,
+) -> Tensor:
     """The sum over all branches.
 
     Parameters
@@ -39,6 +50,8 @@ def nuclei_loss(maps: Tensor, target: Tensor, weights: LossWeights, tissue: Tens
     weights : LossWeights
     tissue : (B, C), optional
         Tissue logits; images of unknown tissue have no part in their loss.
+    type_weights : (T,), optional
+        What a pixel of each type weighs in the cross-entropy; see `softctm.training.nuclei_sampling`.
 
     Returns
     -------
@@ -54,7 +67,8 @@ def nuclei_loss(maps: Tensor, target: Tensor, weights: LossWeights, tissue: Tens
     total = total + weights.hv_square_error * functional.mse_loss(hv, true_hv)
     total = total + weights.hv_gradient_error * gradient_error(hv, true_hv, nucleus)
     known = target[:, 3] >= 0
-    overlap, cross_entropy = _segmentation_terms(maps[:, 4:], target[:, 3].long().clamp(min=0), known.float())
+    kind = target[:, 3].long().clamp(min=0)
+    overlap, cross_entropy = _segmentation_terms(maps[:, 4:], kind, known.float(), type_weights)
     total = total + weights.nt_focal_tversky * overlap[0] + weights.nt_dice * overlap[1]
     total = total + weights.nt_cross_entropy * cross_entropy
     if tissue is not None:
@@ -64,13 +78,27 @@ def nuclei_loss(maps: Tensor, target: Tensor, weights: LossWeights, tissue: Tens
     return total
 
 
-def _segmentation_terms(logits: Tensor, labels: Tensor, mask: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
-    """Focal Tversky and Dice loss (means over the classes), and cross-entropy, over the mask's pixels."""
+def _segmentation_terms(
+    logits: Tensor, labels: Tensor, mask: Tensor, class_weights: Tensor | None = None
+) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """Focal Tversky and Dice loss (means over the classes), and cross-entropy, over the mask's pixels.
+
+    Of overlap, classes that the batch does not hold have no part: it is 0 whatever a network says of them, so
+    that it would teach never to name what is rare.
+    """
     log_probability = logits.log_softmax(1)
-    probability = log_probability.exp() * mask[:, None]
     truth = functional.one_hot(labels, logits.shape[1]).movedim(-1, 1) * mask[:, None]
-    overlap = focal_tversky(probability, truth), dice(probability, truth)
-    cross_entropy = -(log_probability * truth).sum() / mask.sum().clamp(min=1)
+    held = truth.sum((0, 2, 3)) > 0
+    probability = (log_probability.exp() * mask[:, None])[:, held]
+    nothing = logits.new_zeros(())
+    overlap = (
+        (focal_tversky(probability, truth[:, held]), dice(probability, truth[:, held]))
+        if held.any()
+        else (nothing, nothing)
+    )
+    if class_weights is not None:
+        truth = truth * class_weights.to(truth)[:, None, None]
+    cross_entropy = -(log_probability * truth).sum() / truth.sum().clamp(min=1)
     return overlap, cross_entropy
 
 

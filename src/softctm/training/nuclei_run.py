@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from softctm.datasets.nuclei.base import NucleiDataset
 from softctm.errors import TrainingError
 from softctm.storage.files import write_json_atomically
-from softctm.training.image_folds import ALL, nuclei_folds, read_image_folds, split_by_fold
+from softctm.training.image_folds import ALL, FOLDS, nuclei_folds, read_image_folds, split_by_fold
 from softctm.training.loop import LoopConfig
 from softctm.training.nuclei_config import NucleiConfig
 from softctm.training.nuclei_data import TrainingImage, load_training_images
-from softctm.training.nuclei_task import NETWORK, load_nuclei_network, train_nuclei_network
+from softctm.training.nuclei_starts import NucleiStart
+from softctm.training.nuclei_task import (
+    NETWORK,
+    build_nuclei_network,
+    load_nuclei_network,
+    train_nuclei_network,
+)
 from softctm.training.run_folder import CONFIG, read_run_file, source_commit
 
 
@@ -36,6 +42,8 @@ class NucleiRun:
     config : NucleiConfig
     loop : LoopConfig
     encoder_weights : str or None
+    start : NucleiStart or None
+        Networks to begin with, instead of random ones.
     """
 
     folder: Path
@@ -44,6 +52,7 @@ class NucleiRun:
     config: NucleiConfig
     loop: LoopConfig
     encoder_weights: str | None = None
+    start: NucleiStart | None = None
 
     @cached_property
     def _loaded(self) -> tuple[list[TrainingImage], tuple[str, ...], tuple[str, ...]]:
@@ -83,14 +92,15 @@ class NucleiRun:
         path = self.folder / CONFIG
         if path.exists():
             stored = read_run_file(path)
-            if any(stored.get(name) != config[name] for name in ("preset", "config", "types")):
+            if any(stored.get(name) != config.get(name) for name in ("preset", "config", "types", "start")):
                 raise TrainingError(
-                    f"{path}: of a run with another preset or data; choose another --run folder"
+                    f"{path}: of a run with another preset, start or data; choose another --run folder"
                 )
         else:
             write_json_atomically(path, config, indent=1)
         if not self.folds_path.exists():
-            folds = nuclei_folds(self.images, len(self.types), count, seed)
+            known = self.start.folds if self.start else None
+            folds = nuclei_folds(self.images, len(self.types), count, seed, known)
             document = {
                 "folds": count,
                 "split_by": "image; patient where known",
@@ -103,7 +113,7 @@ class NucleiRun:
     @property
     def folds_path(self) -> Path:
         """The file that says which image is in which fold."""
-        return self.folder / "folds.json"
+        return self.folder / FOLDS
 
     def fold_of(self) -> list[int]:
         """The fold of every image, in the order of `images`."""
@@ -112,9 +122,18 @@ class NucleiRun:
     def train(self, fold: int | None) -> nn.Module:
         """Train the network that holds out a fold, or nothing, or load it; errors as training's."""
         learned, held_out = split_by_fold(self.images, self.fold_of(), fold)
+        if self.start:
+            self.start.check([image.name for image in self.images if fold is not None], self.config)
+
+        def initialize(batches: Iterable[Tensor]) -> nn.Module:
+            if self.start:
+                return self.start.network(self.config, fold, self.types, len(self.tissues), batches)
+            counts = len(self.types), len(self.tissues)
+            return build_nuclei_network(self.config, *counts, self.encoder_weights)
+
         return train_nuclei_network(
             self.config, learned, held_out, len(self.types), len(self.tissues),
-            self.loop, self.place(fold), self.encoder_weights,
+            self.loop, self.place(fold), initialize,
         )  # fmt: skip
 
     def network(self, fold: int | None) -> nn.Module:
@@ -140,5 +159,6 @@ class NucleiRun:
             "seed": self.loop.seed,
             "precision": "bfloat16" if self.loop.bfloat16 else "float32",
             "encoder_weights": Path(self.encoder_weights).name if self.encoder_weights else None,
+            **({"start": self.start.facts} if self.start else {}),
             "commit": source_commit(),
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,14 @@ from softctm.training.loop import LoopConfig, is_first_process, train, wait_for_
 from softctm.training.nuclei_config import NucleiConfig
 from softctm.training.nuclei_data import NucleiPatches, TrainingImage
 from softctm.training.nuclei_losses import nuclei_loss
-from softctm.training.nuclei_sampling import oversampling_weights
+from softctm.training.nuclei_sampling import oversampling_weights, type_weights
 from softctm.training.sampling import draw
 
 NETWORK = "network.safetensors"
 _VALIDATED = 64
 """Crops that a validation looks at, at most."""
+_MEASURED = 16
+"""Batches of which the first batch statistics of an exported network are made."""
 
 
 def build_nuclei_network(
@@ -47,7 +49,7 @@ def build_nuclei_network(
         if encoder_weights:
             load_vit(network.encoder, Path(encoder_weights))
         return NormalizedCellViT(network)
-    return build_network(replace(config.network, classes=4 + types), encoder_weights)
+    return build_network(config.with_maps(types), encoder_weights)
 
 
 def load_nuclei_network(config: NucleiConfig, types: int, tissues: int, path: Path) -> nn.Module:
@@ -75,7 +77,7 @@ def train_nuclei_network(
     tissues: int,
     loop: LoopConfig,
     folder: Path,
-    encoder_weights: str | None = None,
+    initialize: Callable[[Iterable[Tensor]], nn.Module],
 ) -> nn.Module:
     """Train one network, or load it where the folder has it already.
 
@@ -90,15 +92,15 @@ def train_nuclei_network(
     loop : LoopConfig
     folder : Path
         Gets checkpoints, metrics and `network.safetensors`.
-    encoder_weights : str, optional
-        See `build_nuclei_network`.
+    initialize : callable
+        Makes the network to begin with; is given batches of images as in training.
 
     Raises
     ------
     TrainingError
         As `softctm.training.loop.train`.
-    ModelError
-        As `build_nuclei_network`.
+    TrainingError, ModelError
+        As `initialize`.
     """
     path = folder / NETWORK
     if path.exists():
@@ -109,19 +111,21 @@ def train_nuclei_network(
     )
     weights = oversampling_weights(patches.present, patches.tissue, config.oversampling)
     steps = -(-len(patches) // config.optimizer.batch)
+    balance = config.losses.nt_balance
+    by_type = torch.from_numpy(type_weights(images, types, balance)) if balance else None
 
     def choose(step: int) -> NDArray[np.int64]:
         return draw(weights, config.optimizer.batch, loop.seed, step)
 
     def loss(output: Any, target: Tensor) -> Tensor:
         maps, tissue = stacked(output)
-        return nuclei_loss(maps, target, config.losses, tissue)
+        return nuclei_loss(maps, target, config.losses, tissue, by_type)
 
     def validate(current: nn.Module) -> dict[str, float]:
         return _validated(current, validation, loss, config.optimizer.batch, loop.bfloat16)
 
     torch.manual_seed(loop.seed)
-    network = build_nuclei_network(config, types, tissues, encoder_weights)
+    network = initialize(_some_batches(patches, choose))
     if not torch.cuda.is_available():
         # Twice as fast on processors; no dilated convolutions here, whose gradients this layout spoils.
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -149,6 +153,13 @@ def train_nuclei_network(
         write_bytes_atomically(path, save(state))
     wait_for_all()
     return network
+
+
+def _some_batches(patches: NucleiPatches, choose: Callable[[int], NDArray[np.int64]]) -> Iterator[Tensor]:
+    """Images of the first steps."""
+    for step in range(_MEASURED):
+        drawn = [patches[Draw(step, place, patch)][0] for place, patch in enumerate(choose(step).tolist())]
+        yield torch.stack(drawn)
 
 
 def _validated(
