@@ -14,6 +14,7 @@ trained or counted is kept in RUN/recipes, so that the command resumes where it 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import time
@@ -47,8 +48,7 @@ def counts_of(job: tuple[str, int], args: argparse.Namespace) -> NDArray[np.int6
     """Train one experiment on one fold and count its cells: (pairs of the fold, rules, 2, 3) int64."""
     torch.set_num_threads(1)
     name, fold = job
-    short = name.replace(", ", "-").replace(" ", "-").lower()
-    folder = args.run / "recipes" / f"{short}-{args.epochs}" / f"fold{fold}"
+    folder = folder_of(name, args) / f"fold{fold}"
     stored = folder / "counts.npy"
     if stored.exists():
         counted: NDArray[np.int64] = np.load(stored)
@@ -81,6 +81,22 @@ def counts_of(job: tuple[str, int], args: argparse.Namespace) -> NDArray[np.int6
     np.save(stored, np.stack(counts))
     (folder / "seconds.txt").write_text(f"{time.process_time() - began:.0f}\n")
     return np.stack(counts)
+
+
+def folder_of(name: str, args: argparse.Namespace) -> Path:
+    """Where an experiment keeps what it trains and counts: elsewhere with another segmenter or start."""
+    experiment = EXPERIMENTS[name]
+    parts = [name.replace(", ", "-").replace(" ", "-").lower(), str(args.epochs)]
+    if experiment.guided:
+        parts.append(_digest(repr(open_segmenter(args.segmenter)).encode()))
+    if experiment.pretrained:
+        parts.append(_digest((args.pretrained / "cells" / "network.safetensors").read_bytes()))
+    folder: Path = args.run / "recipes" / "-".join(parts)
+    return folder
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:8]
 
 
 def scores(

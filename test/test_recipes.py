@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.experiments import EXPERIMENTS, RECIPE
-from benchmarks.recipes import row, runnable, scores
+from benchmarks.recipes import folder_of, row, runnable, scores
 from softctm.evaluation.bootstrap import Bootstrap
 from softctm.evaluation.out_of_fold import RULES
 from softctm.networks.network_table import ARCHITECTURES
@@ -29,6 +30,21 @@ def test_experiments_run_where_what_they_need_is_given() -> None:
     assert runnable(both) == list(EXPERIMENTS)
     only = runnable(SimpleNamespace(pretrained=None, segmenter="points"))
     assert set(only) - set(runnable(nothing)) == {"guided masks", "hard, Dice, guided masks"}
+
+
+def test_what_was_counted_with_one_network_is_not_taken_for_anothers(tmp_path: Path) -> None:
+    def given(content: bytes, segmenter: str) -> Any:
+        path = tmp_path / "cells" / "network.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+        return SimpleNamespace(run=tmp_path, epochs=2, pretrained=tmp_path, segmenter=segmenter)
+
+    first, other = given(b"1", "points"), given(b"2", "classical")
+    for name, experiment in EXPERIMENTS.items():
+        given(b"1", "points")
+        before = folder_of(name, first)
+        given(b"2", "classical")
+        assert (folder_of(name, other) == before) == (not experiment.guided and not experiment.pretrained)
 
 
 def run_of(patients: list[str], folds: list[int]) -> Any:
