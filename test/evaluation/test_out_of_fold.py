@@ -155,3 +155,12 @@ def test_map_without_cells_counts_only_misses() -> None:
     blank[0] = 1
     counts = count_by_rule(blank, cells((5, 5, 1), (500, 500, 2), (700, 20, 2)))
     assert (counts == [[0, 0, 1], [0, 0, 2]]).all()
+
+
+def test_of_a_model_without_tissue_map_nothing_is_said_about_tissue() -> None:
+    outcome = out_of_fold(random_counts(3), np.zeros_like(tissue_counts()), FOLDS, ORGANS)
+    figures = outcome.to_json()
+    assert figures["all"]["tissue_mean_f1"] is figures["tissue_mean_f1_over_folds"] is None
+    lines = table({**figures, "views": 1}).splitlines()
+    assert lines[1].endswith("none")
+    assert not any("tissue" in line for line in lines[1:])

@@ -195,7 +195,7 @@ def test_networks_of_pairs_go_the_same_way(release: Path, tmp_path: Path, name: 
     assert main([*words, "--update"]) == 0
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures["all"]["pairs"] == 4
-    assert (figures["all"]["tissue_mean_f1"] > 0) == (name == "sharing")
+    assert (figures["all"]["tissue_mean_f1"] is not None) == (name == "sharing")
     words = ["predict", "--input", str(release), "--subset", "train", "--output", str(tmp_path / "out")]
     assert main([*words, *weights]) == 0
     assert json.loads((tmp_path / "out/cell_classification.json").read_text())["type"] == "Multiple points"

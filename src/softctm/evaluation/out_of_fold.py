@@ -77,7 +77,7 @@ class OutOfFold:
     authors_counts : (pairs, 2, 3) int64
         The same under the authors' rule.
     tissue_counts : (pairs, 2, 3) int64
-        TP, FP, FN in pixels of background and cancer area.
+        TP, FP, FN in pixels of background and cancer area; zeros of a model without tissue map.
     fold_of : (pairs,) int64
     organ_of : tuple of str
     """
@@ -95,10 +95,10 @@ class OutOfFold:
         counts = self.counts if chosen is None else self.counts[chosen]
         return Bootstrap(len(counts)).estimates(counts, named_scores)
 
-    def tissue_f1(self, chosen: NDArray[np.bool_] | None = None) -> float:
-        """Mean of both classes' F1 over the known pixels."""
+    def tissue_f1(self, chosen: NDArray[np.bool_] | None = None) -> float | None:
+        """Mean of both classes' F1 over the known pixels; None where no tissue was looked for."""
         counts = self.tissue_counts if chosen is None else self.tissue_counts[chosen]
-        return float(precision_recall_f1(counts.sum(0))[2].mean())
+        return float(precision_recall_f1(counts.sum(0))[2].mean()) if counts.any() else None
 
     def to_json(self) -> dict[str, Any]:
         """Every figure, for `model.json` and for the table."""
@@ -109,22 +109,18 @@ class OutOfFold:
                 name: [round(e.value, 4), round(e.low, 4), round(e.high, 4)]
                 for name, e in self.estimates(chosen).items()
             }
-            return {"pairs": number, **figures, "tissue_mean_f1": round(self.tissue_f1(chosen), 4)}
+            tissue = self.tissue_f1(chosen)
+            return {"pairs": number, **figures, "tissue_mean_f1": tissue and round(tissue, 4)}
 
         folds = {int(fold): group(self.fold_of == fold) for fold in np.unique(self.fold_of)}
         organs = np.array(self.organ_of)
         by_fold = [entry["mean_f1"][0] for entry in folds.values()]
         tissue_by_fold = [entry["tissue_mean_f1"] for entry in folds.values()]
+        has_tissue = None not in tissue_by_fold
         return {
             "all": group(None),
-            "mean_f1_over_folds": [
-                round(float(np.mean(by_fold)), 4),
-                round(float(np.std(by_fold, ddof=1)), 4),
-            ],
-            "tissue_mean_f1_over_folds": [
-                round(float(np.mean(tissue_by_fold)), 4),
-                round(float(np.std(tissue_by_fold, ddof=1)), 4),
-            ],
+            "mean_f1_over_folds": _mean_and_deviation(by_fold),
+            "tissue_mean_f1_over_folds": _mean_and_deviation(tissue_by_fold) if has_tissue else None,
             "mean_f1_with_the_authors_rule": round(
                 float(named_scores(self.authors_counts.sum(0))["mean_f1"]), 4
             ),
@@ -133,6 +129,10 @@ class OutOfFold:
             "rules": {fold: vars(rule) for fold, rule in self.rules.items()},
             "rule": vars(self.rule),
         }
+
+
+def _mean_and_deviation(values: Sequence[float]) -> list[float]:
+    return [round(float(np.mean(values)), 4), round(float(np.std(values, ddof=1)), 4)]
 
 
 def out_of_fold(

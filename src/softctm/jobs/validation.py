@@ -196,11 +196,13 @@ def table(figures: Mapping[str, Any]) -> str:
         for figure in ("mean_f1", "f1_bc", "f1_tc"):
             value, low, high = entry[figure]
             cells.append(f"{value:.4f} [{low:.3f}, {high:.3f}]")
-        return "  ".join([*cells, f"{entry['tissue_mean_f1']:.4f}"])
+        tissue = entry["tissue_mean_f1"]
+        return "  ".join([*cells, "none" if tissue is None else f"{tissue:.4f}"])
 
     head = f"{'':<16}{'pairs':>6}  {'mean F1':<22}  {'F1 BC':<22}  {'F1 TC':<22}  tissue F1"
     mean, deviation = figures["mean_f1_over_folds"]
-    tissue_mean, tissue_deviation = figures["tissue_mean_f1_over_folds"]
+    tissue = figures["tissue_mean_f1_over_folds"]
+    of_tissue = f"; tissue {tissue[0]:.4f} ± {tissue[1]:.4f}" if tissue else ""
     rule = figures["rule"]
     return "\n".join(
         [
@@ -208,8 +210,7 @@ def table(figures: Mapping[str, Any]) -> str:
             line("all", figures["all"]),
             *(line(f"fold {fold}", entry) for fold, entry in figures["folds"].items()),
             *(line(organ, entry) for organ, entry in figures["organs"].items()),
-            f"mean ± standard deviation over folds: {mean:.4f} ± {deviation:.4f}; "
-            f"tissue {tissue_mean:.4f} ± {tissue_deviation:.4f}",
+            f"mean ± standard deviation over folds: {mean:.4f} ± {deviation:.4f}{of_tissue}",
             f"with the authors' rule instead: {figures['mean_f1_with_the_authors_rule']:.4f}",
             f"best rule over all folds: σ {rule['sigma_px']} px, distance {rule['distance_px']} px, "
             f"threshold {rule['threshold']}; views: {figures['views']}",
