@@ -1,8 +1,8 @@
 """A U-Net for nuclei, whose maps are read at the resolution at which they are decided.
 
-Where a nucleus is and where it ends asks for pixels; what it is asks for channels and surroundings. So the
-decoder ends at half the resolution, where two logits and two distances are read, and the types are read one
-stage earlier, at a quarter, by a head of their own; all are enlarged.
+Where a nucleus is and where it ends asks for pixels; what it is asks for channels and surroundings. So types
+are read at a quarter of the resolution, by a head of their own, and enlarged. Two logits and two distances
+are read one stage later, at half the resolution, for each of the four pixels that a place stands for.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class NucleiUNet(UNet):
             )
         super().__init__(config, encoder_weights)
         coarse, fine = self._widths(config)[-3:-1]
-        self.where_head = nn.Conv2d(fine, WHERE, 3, padding=1)
+        self.where_head = nn.Sequential(nn.Conv2d(fine, 4 * WHERE, 3, padding=1), nn.PixelShuffle(2))
         self.type_head = nn.Sequential(
             nn.Conv2d(coarse, coarse, 3, padding=1, bias=False),
             nn.BatchNorm2d(coarse),
@@ -55,6 +55,5 @@ class NucleiUNet(UNet):
             skip = skips[index] if index < len(skips) else None
             rows, columns = (2 * side for side in stages[-1].shape[-2:])
             stages.append(block(stages[-1], rows, columns, skip_connection=skip))
-        maps = (self.where_head(stages[-1]), self.type_head(stages[-2]))
-        size = x.shape[-2:]
-        return torch.cat([functional.interpolate(each, size=size, mode="bilinear") for each in maps], 1)
+        types = functional.interpolate(self.type_head(stages[-2]), size=x.shape[-2:], mode="bilinear")
+        return torch.cat([self.where_head(stages[-1]), types], 1)
