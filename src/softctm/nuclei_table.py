@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -25,32 +26,34 @@ class NucleusType:
     color: tuple[int, int, int]
 
 
+_RED, _GREEN, _BLUE, _YELLOW = (230, 25, 40), (30, 200, 80), (35, 100, 240), (250, 235, 30)
+_ORANGE, _PURPLE, _CYAN, _BROWN = (255, 150, 50), (170, 60, 220), (0, 200, 220), (160, 95, 40)
+_PALETTE = (_RED, _GREEN, _BLUE, _YELLOW, _ORANGE, _PURPLE, _CYAN, _BROWN)
+
 PANNUKE_TYPES = (
     NucleusType("background", (128, 128, 128)),
-    NucleusType("neoplastic", (230, 25, 40)),
-    NucleusType("inflammatory", (30, 200, 80)),
-    NucleusType("connective", (35, 100, 240)),
-    NucleusType("dead", (250, 235, 30)),
-    NucleusType("epithelial", (255, 150, 50)),
+    NucleusType("neoplastic", _RED),
+    NucleusType("inflammatory", _GREEN),
+    NucleusType("connective", _BLUE),
+    NucleusType("dead", _YELLOW),
+    NucleusType("epithelial", _ORANGE),
 )
 """PanNuke's types in its order, with background first: the default."""
 
-_PALETTE = (
-    (230, 25, 40),
-    (30, 200, 80),
-    (35, 100, 240),
-    (250, 235, 30),
-    (255, 150, 50),
-    (170, 60, 220),
-    (0, 200, 220),
-    (160, 95, 40),
-)
+_KNOWN = {kind.name: kind.color for kind in PANNUKE_TYPES} | {
+    "malignant_epithelial": _RED,
+    "fibroblast": _BLUE,
+    "healthy_epithelial": _ORANGE,
+}
+"""Name → color; what PanNuke and CoNSeP call differently and means the same looks the same."""
 
 
 def types_named(names: Sequence[str]) -> tuple[NucleusType, ...]:
-    """Types 1, 2, … of these names, with background first and colors that differ."""
-    colors = [_PALETTE[i % len(_PALETTE)] for i in range(len(names))]
-    return PANNUKE_TYPES[0], *map(NucleusType, names, colors)
+    """Types 1, 2, … of these names, with background first; colors are known by name, or differ from those."""
+    taken = {_KNOWN[name] for name in names if name in _KNOWN}
+    free = itertools.cycle([color for color in _PALETTE if color not in taken] or _PALETTE)
+    kinds = [NucleusType(name, _KNOWN[name] if name in _KNOWN else next(free)) for name in names]
+    return PANNUKE_TYPES[0], *kinds
 
 
 @dataclass(frozen=True)

@@ -265,3 +265,18 @@ def test_missing_library_is_named(tmp_path, squares, monkeypatch):
 def test_named_types_have_different_colors():
     types = types_named([str(number) for number in range(8)])
     assert len({kind.color for kind in types}) == 9
+    names = [
+        "endothelial",
+        "fibroblast",
+        "healthy_epithelial",
+        "inflammatory",
+        "malignant_epithelial",
+        "muscle",
+        "other",
+    ]
+    color = {kind.name: kind.color for kind in types_named(names)}
+    assert len(set(color.values())) == 8  # background's too
+    of_pannuke = {kind.name: kind.color for kind in PANNUKE_TYPES}
+    assert color["inflammatory"] == of_pannuke["inflammatory"]
+    assert color["malignant_epithelial"] == of_pannuke["neoplastic"]
+    assert len(types_named([str(number) for number in range(30)])) == 31

@@ -12,7 +12,7 @@ from PIL import Image
 from softctm.errors import InputError, ModelError
 from softctm.inference.image_detector import ImageDetector
 from softctm.model.model import Model
-from softctm.nuclei_table import PANNUKE_TYPES, NucleiTable, NucleusType, tabulate, types_named
+from softctm.nuclei_table import NucleiTable, NucleusType, tabulate, types_named
 from softctm.postprocessing.embeddings import nuclei_embeddings
 from softctm.postprocessing.field_lattice import Field, FieldLattice
 from softctm.postprocessing.fields import FieldNuclei, join_fields
@@ -69,11 +69,10 @@ class LocatedNuclei:
 
 
 def nucleus_types(model: Model) -> tuple[NucleusType, ...]:
-    """The types of a model of nuclei, by number; those that PanNuke has too get its colors."""
+    """The types of a model of nuclei, by number."""
     (stage,) = model.stages.values()
     (head,) = (head for head in stage.heads if head.name == TYPE_HEAD)
-    known = {kind.name: kind for kind in PANNUKE_TYPES}
-    return tuple(known.get(kind.name, kind) for kind in types_named(head.classes[1:]))
+    return types_named(head.classes[1:])
 
 
 def model_mpp(model: Model) -> float:
