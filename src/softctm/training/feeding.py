@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from softctm.errors import TrainingError
@@ -115,6 +116,27 @@ def feed_from(dataset: Dataset[Any], choose: Callable[[int], NDArray[np.int64]],
             ) from error
 
     return batches
+
+
+def fixed_batches(dataset: Dataset[Any], most: int, batch: int) -> Iterator[list[Tensor]]:
+    """Batches of at most so many items of a dataset as `feed_from` takes, the same ones every time.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        With a length; its items are tuples of tensors.
+    most, batch : int
+
+    Yields
+    ------
+    list of Tensor
+        The items' parts, each stacked.
+    """
+    chosen = np.random.default_rng(0).permutation(len(dataset))[:most]  # type: ignore[arg-type]
+    for first in range(0, len(chosen), batch):
+        numbers = range(first, min(first + batch, len(chosen)))
+        items = [dataset[Draw(0, number, int(chosen[number]))] for number in numbers]
+        yield [torch.stack(part) for part in zip(*items, strict=True)]
 
 
 def can_share_memory(size: int = 0) -> bool:

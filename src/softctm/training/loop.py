@@ -158,6 +158,15 @@ def train(
     return averaged.eval()
 
 
+def lay_out_for_processors(network: nn.Module) -> None:
+    """Put channels last, in place, where there is no graphics card: up to twice as fast.
+
+    Only for networks without dilated convolutions, whose gradients in bfloat16 this layout spoils.
+    """
+    if not torch.cuda.is_available():
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
 def is_first_process() -> bool:
     """Whether this process writes what all have learned; without torchrun the only one does."""
     return os.environ.get("RANK", "0") == "0"

@@ -19,8 +19,8 @@ from softctm.networks.network_table import build_network
 from softctm.networks.point_guided import GUIDES, PointGuided
 from softctm.networks.weights import load_network, save_network
 from softctm.training.config import OptimizerConfig
-from softctm.training.feeding import Draw, feed_from
-from softctm.training.loop import LoopConfig, is_first_process, train, wait_for_all
+from softctm.training.feeding import feed_from, fixed_batches
+from softctm.training.loop import LoopConfig, is_first_process, lay_out_for_processors, train, wait_for_all
 from softctm.training.nuclei_augment import NucleiAugmentationConfig
 from softctm.training.nuclei_data import TrainingImage
 from softctm.training.point_guided_data import GuidedCrops
@@ -119,9 +119,7 @@ def train_point_guided(
 
     torch.manual_seed(loop.seed)
     network = PointGuided(build_network(config.network, encoder_weights))
-    if not torch.cuda.is_available():
-        # Faster on processors; no dilated convolutions here, whose gradients this layout spoils.
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    lay_out_for_processors(network)
     trained = train(
         network,
         feed_from(crops, choose, loop.workers),
@@ -144,12 +142,9 @@ def train_point_guided(
 def _validated(network: nn.Module, crops: GuidedCrops, batch: int, bfloat16: bool) -> dict[str, float]:
     """Loss and mean IoU over crops of held-out images, the same ones every time."""
     device = next(network.parameters()).device
-    chosen = np.random.default_rng(0).permutation(len(crops))[:_VALIDATED]
     losses, overlaps = [], []
-    for first in range(0, len(chosen), batch):
-        numbers = range(first, min(first + batch, len(chosen)))
-        drawn = [crops[Draw(0, number, int(chosen[number]))] for number in numbers]
-        images, masks = (torch.stack(part).to(device) for part in zip(*drawn, strict=True))
+    for images, masks in fixed_batches(crops, _VALIDATED, batch):
+        images, masks = images.to(device), masks.to(device)
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
             logits = network(images)
         losses.append(mask_loss(logits, masks).item())
