@@ -17,13 +17,11 @@ from softctm.errors import InputError, OutputError
 from softctm.storage.files import (
     files_below,
     prepare_folder,
-    read_csv_numbers,
-    read_json,
-    read_text,
     refuse_foreign_files,
     write_bytes_atomically,
     write_json_atomically,
 )
+from softctm.storage.text_files import read_csv_numbers, read_json, read_text
 
 
 def test_json_is_written_and_replaced(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from softctm.evaluation.result import Evaluation
 from softctm.evaluation.summary import ranking, summary
 from softctm.evaluation.tissue import find_tissue_maps
 from softctm.report.tables import write_comparison, write_evaluation
-from softctm.storage.files import prepare_folder, read_json, refuse_foreign_files
+from softctm.storage.files import prepare_folder, refuse_foreign_files
+from softctm.storage.text_files import read_json
 from softctm.terminal.console import show
 
 

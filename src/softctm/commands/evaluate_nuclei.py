@@ -15,7 +15,8 @@ from softctm.evaluation.nuclei_scores import evaluate_nuclei
 from softctm.evaluation.nuclei_summary import summary
 from softctm.extras import require
 from softctm.report.nuclei_tables import FILES, SUMMARY, write_nuclei_evaluation
-from softctm.storage.files import prepare_folder, read_json, refuse_foreign_files
+from softctm.storage.files import prepare_folder, refuse_foreign_files
+from softctm.storage.text_files import read_json
 from softctm.terminal.console import show
 
 

@@ -11,7 +11,7 @@ from softctm.errors import UsageError
 from softctm.evaluation.predictions import FormatError, load_predictions
 from softctm.evaluation.truth import SUBSETS, GroundTruth, load_truth
 from softctm.points import CellPoints
-from softctm.storage.files import read_text
+from softctm.storage.text_files import read_text
 
 _logger = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from softctm.pair import PATCH_SIZE, CellTissuePair
 from softctm.points import CellPoints
 from softctm.readers.geometry import tissue_window
 from softctm.readers.images import list_images, read_patch
-from softctm.storage.files import read_csv_numbers, read_json
+from softctm.storage.text_files import read_csv_numbers, read_json
 
 TISSUE_BACKGROUND, TISSUE_CANCER, TISSUE_UNKNOWN = 1, 2, 255
 """Values of the tissue annotation's pixels."""

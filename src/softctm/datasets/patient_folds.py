@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from softctm.datasets.ocelot import AnnotatedPair
 from softctm.datasets.patients import DEFAULT_RULE, odd_slide_names
 from softctm.errors import InputError, UsageError
-from softctm.storage.files import read_json, write_json_atomically
+from softctm.storage.files import write_json_atomically
+from softctm.storage.text_files import read_json
 
 logger = logging.getLogger(__name__)
 

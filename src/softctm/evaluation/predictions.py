@@ -13,7 +13,7 @@ import numpy as np
 from softctm.errors import InputError
 from softctm.pair import PATCH_SIZE
 from softctm.points import CellClass, CellPoints
-from softctm.storage.files import read_json
+from softctm.storage.text_files import read_json
 
 _NAME = re.compile(r"image_([0-9]+)")
 _KEYS = {"name", "point", "probability"}

@@ -13,7 +13,7 @@ from softctm.errors import InputError, UsageError
 from softctm.evaluation.predictions import points_by_pair
 from softctm.points import CellPoints
 from softctm.readers.images import list_images
-from softctm.storage.files import read_json
+from softctm.storage.text_files import read_json
 
 SUBSETS = ("train", "val", "test")
 """The subsets of an OCELOT release."""

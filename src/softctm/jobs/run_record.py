@@ -17,7 +17,7 @@ from softctm import __version__
 from softctm.errors import InputError, SoftCTMError
 from softctm.inference.stage_times import timed
 from softctm.points import CellClass, CellPoints
-from softctm.storage.files import read_json
+from softctm.storage.text_files import read_json
 
 if TYPE_CHECKING:
     from softctm.model import Model

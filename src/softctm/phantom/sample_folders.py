@@ -15,7 +15,8 @@ from PIL import Image
 from softctm.errors import InputError, UsageError
 from softctm.pair import CELL_MPP, PATCH_SIZE, TISSUE_MPP, WINDOW_SIZE, CellTissuePair
 from softctm.phantom import DrawnTruth, draw_pair
-from softctm.storage.files import prepare_folder, read_json, write_bytes_atomically, write_json_atomically
+from softctm.storage.files import prepare_folder, write_bytes_atomically, write_json_atomically
+from softctm.storage.text_files import read_json
 from softctm.writers import points_document
 
 PAIRS_PER_PATIENT = 2

@@ -14,7 +14,7 @@ from softctm.readers.images import STACK_SUFFIXES, SUFFIXES, RowImage, list_imag
 from softctm.readers.metadata import Metadata
 from softctm.readers.sockets import find_sockets
 from softctm.readers.source import PairSource, PatchFiles
-from softctm.storage.files import read_json
+from softctm.storage.text_files import read_json
 
 CELL_FOLDER, TISSUE_FOLDER = "images/cell_patches", "images/tissue_patches"
 

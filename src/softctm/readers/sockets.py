@@ -10,7 +10,7 @@ from typing import Any
 
 from softctm.errors import InputError
 from softctm.readers.metadata import Metadata
-from softctm.storage.files import read_json
+from softctm.storage.text_files import read_json
 
 WORDS = ("cell", "tissue", "metadata")
 """What the slugs of the three sockets must contain."""

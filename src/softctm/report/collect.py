@@ -16,7 +16,7 @@ from softctm.evaluation.truth import GroundTruth, GroundTruthPair
 from softctm.points import CellPoints
 from softctm.readers import PairSource, open_pairs
 from softctm.report.build import ReportInput
-from softctm.storage.files import read_json
+from softctm.storage.text_files import read_json
 
 
 def open_images(images: Path | None, truth: Path | None, subset: str | None) -> PairSource | None:

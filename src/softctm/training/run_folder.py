@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from softctm.errors import InputError, TrainingError
-from softctm.storage.files import prepare_folder, read_json, write_json_atomically
+from softctm.storage.files import prepare_folder, write_json_atomically
+from softctm.storage.text_files import read_json
 
 CONFIG = "config.json"
 

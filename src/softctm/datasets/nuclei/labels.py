@@ -24,7 +24,7 @@ from softctm.datasets.nuclei.base import (
 )
 from softctm.errors import InputError
 from softctm.nuclei_table import tabulate, types_named
-from softctm.storage.files import read_text
+from softctm.storage.text_files import read_text
 
 _ENDINGS = (".png", ".tif", ".tiff")
 

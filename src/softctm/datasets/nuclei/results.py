@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from softctm.datasets.nuclei.base import NucleiDataset, NucleiLabels, whole_numbers
 from softctm.errors import InputError
 from softctm.nuclei_table import PANNUKE_TYPES, NucleiTable, tabulate, types_named
-from softctm.storage.files import read_text
+from softctm.storage.text_files import read_text
 
 
 class Results(NucleiDataset):
