@@ -24,6 +24,7 @@ lint: .venv-test/.done
 	.venv-test/bin/ruff check .
 	.venv-test/bin/ruff format --check .
 	.venv-test/bin/mypy
+	.venv-test/bin/lint-imports --no-logo
 
 lock: .venv-lock/.done
 	UV=.venv-lock/bin/uv scripts/lock.sh

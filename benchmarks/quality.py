@@ -113,7 +113,7 @@ def main() -> None:
     model = load_model(find_weights(args.weights)).held_out(args.fold)
     cells = replace(model.cells, networks=networks)
     rows = measure(replace(model, stages={**model.stages, "cells": cells}), args)
-    print("| views | cell networks | mean F1 | s a pair |\n| --- | --- | --- | --- |")
+    print("| views | cell networks | mean F1 | s per pair |\n| --- | --- | --- | --- |")
     for row in rows:
         print(f"| {row['views']} | {row['networks']} | {row['mean_f1']:.4f} | {row['seconds_a_pair']:.2f} |")
     (args.run / "quality" / f"fold{args.fold}-epochs{args.epochs}.json").write_text(

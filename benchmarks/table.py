@@ -14,7 +14,7 @@ _HEAD = (
     "way",
     "views",
     "precision",
-    "s a pair",
+    "s per pair",
     "times baseline",
     "without peaks",
     "in networks",

@@ -58,7 +58,7 @@ def one(way: str, path: Path, options: SlideOptions) -> dict[str, Any]:
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown."""
     lines = [
-        "| way | mm² | seconds | seconds a mm² | in networks | peak memory, MB | cells reported |",
+        "| way | mm² | seconds | seconds per mm² | in networks | peak memory, MB | cells reported |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:

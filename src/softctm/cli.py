@@ -104,7 +104,9 @@ def add_log_options(parser: argparse.ArgumentParser, *, again: bool = False) -> 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     """The parser of all subcommands, with the options of the one that is called."""
-    parser = argparse.ArgumentParser(prog="softctm", description="Find and name cells in H&E tissue.")
+    parser = argparse.ArgumentParser(
+        prog="softctm", description="Detect and classify cells and nuclei in H&E tissue."
+    )
     add_log_options(parser)
     parser.add_argument("--version", action="version", version=f"softctm {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -138,7 +138,7 @@ def test_assignment_is_the_best_of_all(seed, count, other):
 
 
 def test_weights_of_types_by_hand():
-    """Three nuclei found, one of them misnamed; one invented, one overlooked."""
+    """Three nuclei found, one of them misclassified; one invented, one overlooked."""
     true, predicted = np.zeros((4, 60), int), np.zeros((4, 60), int)
     for number, column in enumerate((0, 15, 30, 45), 1):
         true[:, column : column + 4] = number

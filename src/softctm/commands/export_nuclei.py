@@ -16,7 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, required=True, help="the model folder to write")
     parser.add_argument("--name", required=True, help="the model's name")
     parser.add_argument(
-        "--size", type=int, default=1024, help="pixels a side of the fields it will see (default: 1024)"
+        "--size", type=int, default=1024, help="pixels per side of the fields it will see (default: 1024)"
     )
     parser.add_argument(
         "--license", action="append", required=True, metavar="TEXT",

@@ -1,4 +1,4 @@
-"""What the commands share that train a network a fold on images with nuclei."""
+"""What the commands share that train one network per fold on images with nuclei."""
 
 from __future__ import annotations
 

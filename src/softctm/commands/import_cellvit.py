@@ -19,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", type=Path, required=True, help="the model folder to write")
     parser.add_argument(
-        "--size", type=int, default=1024, help="pixels a side of the fields it will see (default: 1024)"
+        "--size", type=int, default=1024, help="pixels per side of the fields it will see (default: 1024)"
     )
     parser.add_argument(
         "--license", "--licence", metavar="TEXT", help="of the weights (default: as the authors state it)"

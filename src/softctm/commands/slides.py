@@ -22,7 +22,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="slides, folders of slides, or CSV files with a column path and, where wanted, mpp and region",
     )
     parser.add_argument(
-        "--output", type=Path, required=True, metavar="DIR", help="where a folder a slide and the tables go"
+        "--output",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="where one folder per slide and the tables go",
     )
     add_options(parser, SlideOptions)
 

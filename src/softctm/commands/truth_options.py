@@ -32,7 +32,7 @@ def add_truth_options(parser: argparse.ArgumentParser, *, required: bool = True)
         "--ids",
         type=Path,
         metavar="FILE",
-        help="text file with the release's IDs that image_0, image_1, … stand for, one a line "
+        help="text file with the release's IDs that image_0, image_1, … stand for, one per line "
         "(default: all of the subset, sorted)",
     )
 

@@ -16,7 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_nuclei_run(parser, "a run whose folds are trained")
     parser.add_argument(
         "--output", type=Path, required=True,
-        help="gets the nuclei, a folder a data set and image, and the scores",
+        help="gets the nuclei, one folder per data set and image, and the scores",
     )  # fmt: skip
     parser.add_argument(
         "--fold",

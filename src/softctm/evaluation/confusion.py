@@ -1,4 +1,4 @@
-"""Finding against naming: detection regardless of class, and which class is taken for which."""
+"""Detection and classification apart: detection regardless of class, and which class is taken for which."""
 
 from __future__ import annotations
 

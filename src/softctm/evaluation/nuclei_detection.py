@@ -88,8 +88,8 @@ def detection_scores(
     precision, recall, f1 : (…) float64
         Each 0 … 1; NaN where there is nothing to divide by.
     """
-    hits, claims, misnamed, alarms, misses = np.moveaxis(np.asarray(counts, np.float64), -1, 0)
-    wrong, lost = 2 * claims + alarms, 2 * misnamed + misses
+    hits, claims, misclassified, alarms, misses = np.moveaxis(np.asarray(counts, np.float64), -1, 0)
+    wrong, lost = 2 * claims + alarms, 2 * misclassified + misses
     return (
         ratio(hits, hits + wrong, np.nan),
         ratio(hits, hits + lost, np.nan),

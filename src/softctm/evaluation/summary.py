@@ -19,7 +19,7 @@ def summary(evaluation: Evaluation) -> Iterator[str]:
         yield f"{name:<7} {value:.4f}{_range(figure)}"
     where = {
         "finding cells of any class: F1": evaluation.confusion.figures["detection_f1"],
-        "naming those found: accuracy": evaluation.confusion.figures["class_accuracy"],
+        "classifying those found: accuracy": evaluation.confusion.figures["class_accuracy"],
         "tumor purity of a pair: mean error": evaluation.purity.figures["mean_absolute_error"],
         "expected calibration error": evaluation.calibration["all"].figures["expected_calibration_error"],
     }

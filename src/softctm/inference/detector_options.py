@@ -78,7 +78,7 @@ def tumor_types(as_cells: Sequence[str]) -> list[str]:
     Parameters
     ----------
     as_cells : sequence of str
-        "TYPE=tumor", one a type.
+        "TYPE=tumor", one per type.
 
     Raises
     ------

@@ -224,7 +224,7 @@ def as_in(instances: NDArray[np.integer], table: NucleiTable) -> NucleiTable:
 
 
 def _resampled(image: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
-    """The image with `factor` times as many pixels a side."""
+    """The image with `factor` times as many pixels per side."""
     height, width = image.shape[:2]
     size = max(1, round(width * factor)), max(1, round(height * factor))
     if size == (width, height):

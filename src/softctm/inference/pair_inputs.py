@@ -16,7 +16,7 @@ class PairInputs:
     ----------
     runtime : Runtime
     pooling : int
-        Inputs are averages over blocks of so many pixels a side; see `Ensemble.pooling`.
+        Inputs are averages over blocks of so many pixels per side; see `Ensemble.pooling`.
     """
 
     def __init__(self, runtime: Runtime, pooling: int = 1) -> None:

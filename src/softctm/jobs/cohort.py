@@ -71,7 +71,7 @@ def run_cohort(
     make_engine: Callable[[SlideOptions], Engine] = open_engine,
     progress: Progress = SILENT,
 ) -> CohortResult:
-    """Look at all slides that `inputs` name, and write a folder a slide, a table and a page.
+    """Look at all slides that `inputs` name, and write one folder per slide, a table and a page.
 
     What is done is kept whatever happens: the same call goes on where another one ended.
 

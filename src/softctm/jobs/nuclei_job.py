@@ -49,7 +49,10 @@ class NucleiOptions(DetectorOptions):
         choices=("fast", "balanced", "full"),
     )
     weights: Path | None = option(
-        None, "model folder (default: $SOFTCTM_WEIGHTS, else model_weights/nuclei)", metavar="DIR"
+        None,
+        "model folder (default: $SOFTCTM_WEIGHTS, else /opt/ml/model if it is one, else "
+        "model_weights/nuclei)",
+        metavar="DIR",
     )
     views: int | None = None  # no option: distances to a center have a direction, so there is one view
     mpp: float | None = option(

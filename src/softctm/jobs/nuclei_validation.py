@@ -36,7 +36,7 @@ def predict_out_of_fold(
     ----------
     run : NucleiRun
     folder : Path
-        Gets a folder a data set, and in it one an image.
+        Gets one folder per data set, and in it one an image.
     folds : sequence of int, optional
         By default all.
 

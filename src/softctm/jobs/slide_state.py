@@ -1,4 +1,4 @@
-"""What is done of a slide, on disk: one file a stretch, whole or absent, under the key of what made it."""
+"""What is done of a slide, on disk: one file per stretch, whole or absent, under the key of what made it."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class NetworkEntry(_Part):
 class StageInput(_Part):
     """What a stage's networks are given: (N, channels, size, size) float32, colors / 255, RGB first."""
 
-    size: int = Field(ge=16, description="pixels a side")
+    size: int = Field(ge=16, description="pixels per side")
     mpp: float = Field(gt=0, le=100, description="µm per pixel")
     channels: tuple[Name, ...] = Field(
         min_length=1,
@@ -80,7 +80,7 @@ class Head(_Part):
     name: Name = Field(description="name of the ONNX output; free where a network has just one")
     classes: tuple[Name, ...] = Field(default=(), description="of a map: what each channel stands for")
     width: int | None = Field(default=None, ge=1, description="of vectors: how many numbers each has")
-    stride: int = Field(default=1, ge=1, description="of vectors: pixels a side that each stands for")
+    stride: int = Field(default=1, ge=1, description="of vectors: pixels per side that each stands for")
     activation: Activation
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""What kinds of model there are: a table by name, a line a task.
+"""What kinds of model there are: a table by name, one line per task.
 
 A task says what its manifests must hold, and which detector runs such a model. A new one is a file of its own
 and a line here; nothing else in the program asks for a task's name.

@@ -1,1 +1,1 @@
-"""From probability maps to cells: one file a method."""
+"""From probability maps to cells: one file per method."""

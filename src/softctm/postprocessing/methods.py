@@ -1,4 +1,4 @@
-"""Post-processing methods by name: a line a method, a file of its own each.
+"""Post-processing methods by name: one line per method, a file of its own each.
 
 A model's manifest names a method and its settings; here the settings are checked and the method is made ready
 to run where the maps lie.

@@ -16,7 +16,7 @@ FILES = (SUMMARY, FIGURES, IMAGES)
 
 
 def write_nuclei_evaluation(evaluation: NucleiEvaluation, folder: Path) -> None:
-    """Write `evaluation.json`, `figures.csv` (a row a figure) and `images.csv` (a row an image).
+    """Write `evaluation.json`, `figures.csv` (one row per figure) and `images.csv` (a row an image).
 
     Raises
     ------

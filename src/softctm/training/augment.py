@@ -66,7 +66,7 @@ def random_side(config: AugmentationConfig, usual: int, largest: int, rng: np.ra
 
 
 def cut(planes: Tensor, top: int, left: int, side: int, crop: int) -> Tensor:
-    """The square of `side` pixels from (top, left) on, resampled to `crop` pixels a side.
+    """The square of `side` pixels from (top, left) on, resampled to `crop` pixels per side.
 
     Maps (C, H, W) float32 are resampled bilinearly, labels (H, W) int64 by nearest neighbor.
     """

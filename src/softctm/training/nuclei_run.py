@@ -36,7 +36,7 @@ class NucleiRun:
     Attributes
     ----------
     folder : Path
-        `config.json`, `folds.json`, and a folder a network: `fold0`, …, `all`.
+        `config.json`, `folds.json`, and one folder per network: `fold0`, …, `all`.
     datasets : sequence of (name, NucleiDataset)
     preset : str
     config : NucleiConfig

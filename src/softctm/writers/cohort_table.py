@@ -1,4 +1,4 @@
-"""`cohort.csv`: a line a slide, failures with their reason."""
+"""`cohort.csv`: one line per slide, failures with their reason."""
 
 from __future__ import annotations
 

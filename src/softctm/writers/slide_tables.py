@@ -32,7 +32,7 @@ _ROWS_A_GROUP = 65536
 
 @contextmanager
 def csv_writer(path: Path) -> Iterator[Add]:
-    """Write a line a cell: `COLUMNS`; the class as the challenge abbreviates it, BC or TC."""
+    """Write one line per cell: `COLUMNS`; the class as the challenge abbreviates it, BC or TC."""
     with AtomicFile(path) as file, output_errors(path):
         file.write((",".join(COLUMNS) + "\n").encode())
 
@@ -73,7 +73,7 @@ def parquet_writer(path: Path) -> Iterator[Add]:
 
 @contextmanager
 def h5ad_writer(path: Path) -> Iterator[Add]:
-    """Write an AnnData, a row a cell: `obs` has class and probabilities, `obsm["spatial"]` level-0 pixels.
+    """Write an AnnData, one row per cell: class and probabilities in `obs`, level-0 pixels in `obsm["spatial"]`.
 
     An AnnData is written as a whole: the cells are held in memory, some 50 bytes each.
     """

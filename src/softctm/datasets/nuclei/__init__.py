@@ -1,4 +1,4 @@
-"""Data sets of annotated nuclei: one file a layout, and a table of them."""
+"""Data sets of annotated nuclei: one file per layout, and a table of them."""
 
 from __future__ import annotations
 

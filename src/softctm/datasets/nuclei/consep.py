@@ -1,7 +1,7 @@
 """CoNSeP as it is published: `Images/NAME.png` and `Labels/NAME.mat`.
 
-A MATLAB file holds `inst_map` (H, W), and `inst_type` (n, 1) and `inst_centroid` (n, 2), a row a nucleus by
-rising number. The published parts `Train` and `Test` may be given together or each by itself.
+A MATLAB file holds `inst_map` (H, W), and `inst_type` (n, 1) and `inst_centroid` (n, 2), one row per nucleus
+by rising number. The published parts `Train` and `Test` may be given together or each by itself.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Label images and tables: `images/NAME.*`, `instances/NAME.png`, `types/NAME.csv`, and `organs.csv`.
 
 An instance map is a PNG or TIFF of 8, 16 or 32 bits, 0 where there is no nucleus. A table has a header
-`id,type` and a row a nucleus, with the type's name; without the folder `types`, nuclei have no types.
+`id,type` and one row per nucleus, with the type's name; without the folder `types`, nuclei have no types.
 `organs.csv`, with a header `name,organ`, may be missing too.
 """
 

@@ -1,10 +1,10 @@
-"""Where cells are named wrongly out of fold, and whether the annotations there contradict each other.
+"""Where cells get the wrong class out of fold, and whether the annotations there contradict each other.
 
-    python -m benchmarks.misnamed --data DATA --weights MODEL [--views 1] [--json FILE]
+    python -m benchmarks.misclassified --data DATA --weights MODEL [--views 1] [--json FILE]
 
 Every pair is predicted by the networks that held out its fold. A found cell is compared with the nearest
 annotated one within 3 µm. A pair is doubtful where more than half of at least 20 found cells have another
-name than annotated. There, either the networks are wrong or the annotation is: the annotated tissue, drawn
+class than annotated. There, either the networks are wrong or the annotation is: the annotated tissue, drawn
 by itself, is the third opinion. It agrees with an annotated tumor cell where it is cancer area, and with a
 background cell where it is not.
 """
@@ -34,14 +34,14 @@ DOUBTFUL_SHARE = 0.5
 
 
 @dataclass(frozen=True)
-class Naming:
-    """One pair's names.
+class PairClasses:
+    """One pair's classes, found and annotated.
 
     Attributes
     ----------
     pair, patient, organ : str
-    compared, misnamed : int
-        Found cells that have an annotated one beside them, and those of them with another name.
+    compared, misclassified : int
+        Found cells that have an annotated one beside them, and those of them with another class.
     agreement : float
         Share of annotated cells on known tissue that the annotated tissue agrees with; NaN where none is.
     """
@@ -50,17 +50,17 @@ class Naming:
     patient: str
     organ: str
     compared: int
-    misnamed: int
+    misclassified: int
     agreement: float
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether most of enough cells have another name."""
-        return self.compared >= MIN_CELLS and self.misnamed > DOUBTFUL_SHARE * self.compared
+        """Whether most of enough cells have another class."""
+        return self.compared >= MIN_CELLS and self.misclassified > DOUBTFUL_SHARE * self.compared
 
 
-def compare_names(found: CellPoints, true: CellPoints) -> tuple[int, int]:
-    """How many found cells have an annotated one within reach, and how many of those another name than it."""
+def compare_classes(found: CellPoints, true: CellPoints) -> tuple[int, int]:
+    """How many found cells have an annotated one within reach, and how many of those another class."""
     if not len(found) or not len(true):
         return 0, 0
     tree = KDTree(np.stack([true.x, true.y], 1))
@@ -70,7 +70,7 @@ def compare_names(found: CellPoints, true: CellPoints) -> tuple[int, int]:
 
 
 def tissue_agreement(true: CellPoints, window: NDArray[np.uint8]) -> float:
-    """Share of annotated cells whose class is that of the annotated tissue around them; see `Naming`.
+    """Share of annotated cells whose class is that of the annotated tissue around them; see `PairClasses`.
 
     Parameters
     ----------
@@ -86,37 +86,38 @@ def tissue_agreement(true: CellPoints, window: NDArray[np.uint8]) -> float:
     return float(agrees[known].mean())
 
 
-def naming_of(detector: Detector, pair: AnnotatedPair) -> Naming:
-    """Predict one pair and compare its names."""
+def classes_of(detector: Detector, pair: AnnotatedPair) -> PairClasses:
+    """Predict one pair and compare its classes."""
     true, place = pair.cells(), tissue_window(pair.metadata, pair.id)
     window = pair.tissue_labels()[place.y : place.y + WINDOW_SIZE, place.x : place.x + WINDOW_SIZE]
-    compared, misnamed = compare_names(detector(pair.read()), true)
+    compared, misclassified = compare_classes(detector(pair.read()), true)
     agreement = tissue_agreement(true, window)
-    return Naming(pair.id, pair.patient, pair.organ, compared, misnamed, agreement)
+    return PairClasses(pair.id, pair.patient, pair.organ, compared, misclassified, agreement)
 
 
-def summary(namings: list[Naming]) -> str:
+def summary(pairs: list[PairClasses]) -> str:
     """The findings as text."""
-    compared, misnamed = (sum(getattr(n, name) for n in namings) for name in ("compared", "misnamed"))
-    doubtful = [naming for naming in namings if naming.is_doubtful]
-    held = sum(naming.misnamed for naming in doubtful)
-    agreeing = sum(naming.agreement >= DOUBTFUL_SHARE for naming in doubtful)
+    compared, misclassified = (sum(getattr(n, name) for n in pairs) for name in ("compared", "misclassified"))
+    doubtful = [pair for pair in pairs if pair.is_doubtful]
+    held = sum(pair.misclassified for pair in doubtful)
+    agreeing = sum(pair.agreement >= DOUBTFUL_SHARE for pair in doubtful)
     lines = [
-        f"{misnamed} of {compared} found cells are misnamed ({misnamed / max(compared, 1):.3f})",
-        f"{len(doubtful)} of {len(namings)} pairs, of {len({n.patient for n in doubtful})} patients, "
-        f"are doubtful and hold {held / max(misnamed, 1):.2f} of the misnamed cells",
+        f"{misclassified} of {compared} found cells are misclassified "
+        f"({misclassified / max(compared, 1):.3f})",
+        f"{len(doubtful)} of {len(pairs)} pairs, of {len({n.patient for n in doubtful})} patients, "
+        f"are doubtful and hold {held / max(misclassified, 1):.2f} of the misclassified cells",
         f"in {agreeing} of these pairs the annotated tissue agrees with most annotated cells",
     ]
-    for naming in sorted(doubtful, key=lambda one: -one.misnamed):
+    for pair in sorted(doubtful, key=lambda one: -one.misclassified):
         lines.append(
-            f"{naming.pair}  {naming.patient}  {naming.organ:<14}{naming.misnamed:>4} of "
-            f"{naming.compared:<4} misnamed; tissue agrees with {naming.agreement:.2f}"
+            f"{pair.pair}  {pair.patient}  {pair.organ:<14}{pair.misclassified:>4} of "
+            f"{pair.compared:<4} misclassified; tissue agrees with {pair.agreement:.2f}"
         )
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Predict all pairs out of fold and print where names are wrong."""
+    """Predict all pairs out of fold and print where classes are wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--weights", type=Path, required=True)
@@ -124,15 +125,15 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     validation = prepare_validation(load_model(args.weights), load_release(args.data), args.data, args.views)
-    namings = []
+    pairs = []
     for fold in sorted(set(validation.fold_of)):
         detector = Detector(validation.model.held_out(fold), views=args.views)
         chosen = [pair for pair, own in zip(validation.pairs, validation.fold_of, strict=True) if own == fold]
-        namings += [naming_of(detector, pair) for pair in chosen]
+        pairs += [classes_of(detector, pair) for pair in chosen]
         print(f"fold {fold} is counted", flush=True)
-    print(summary(namings))
+    print(summary(pairs))
     if args.json:
-        args.json.write_text(json.dumps([asdict(naming) for naming in namings], indent=1) + "\n")
+        args.json.write_text(json.dumps([asdict(pair) for pair in pairs], indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Names that contradict the annotation, by hand."""
+"""Classes that contradict the annotation, by hand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.misnamed import Naming, compare_names, summary, tissue_agreement
+from benchmarks.misclassified import PairClasses, compare_classes, summary, tissue_agreement
 from softctm.points import CellPoints
 
 
@@ -20,9 +20,9 @@ def test_found_cells_are_compared_with_the_nearest_annotated_one_within_reach() 
     true = cells((100, 100, 1), (110, 100, 2), (500, 500, 2))
     # Nearer to the tumor cell; 15 px away, which still counts; 16 px away, which does not.
     found = cells((107, 100, 1), (500, 515, 2), (516, 500, 1))
-    assert compare_names(found, true) == (2, 1)
-    assert compare_names(found, cells()) == (0, 0)
-    assert compare_names(cells(), true) == (0, 0)
+    assert compare_classes(found, true) == (2, 1)
+    assert compare_classes(found, cells()) == (0, 0)
+    assert compare_classes(cells(), true) == (0, 0)
 
 
 def test_the_annotated_tissue_agrees_with_tumor_cells_in_cancer_area() -> None:
@@ -36,20 +36,20 @@ def test_the_annotated_tissue_agrees_with_tumor_cells_in_cancer_area() -> None:
     assert math.isnan(tissue_agreement(cells(), window))
 
 
-def test_pairs_are_doubtful_where_most_of_enough_cells_have_another_name() -> None:
-    namings = [
-        Naming("001", "a", "kidney", 20, 11, 0.9),
-        Naming("002", "a", "kidney", 20, 10, 0.1),
-        Naming("003", "b", "bladder", 19, 19, 0.2),
-        Naming("004", "b", "bladder", 40, 30, 0.2),
+def test_pairs_are_doubtful_where_most_of_enough_cells_have_another_class() -> None:
+    pairs = [
+        PairClasses("001", "a", "kidney", 20, 11, 0.9),
+        PairClasses("002", "a", "kidney", 20, 10, 0.1),
+        PairClasses("003", "b", "bladder", 19, 19, 0.2),
+        PairClasses("004", "b", "bladder", 40, 30, 0.2),
     ]
-    assert [naming.is_doubtful for naming in namings] == [True, False, False, True]
-    first, second, third, *listed = summary(namings).splitlines()
-    assert first == "70 of 99 found cells are misnamed (0.707)"
-    assert second == "2 of 4 pairs, of 2 patients, are doubtful and hold 0.59 of the misnamed cells"
+    assert [pair.is_doubtful for pair in pairs] == [True, False, False, True]
+    first, second, third, *listed = summary(pairs).splitlines()
+    assert first == "70 of 99 found cells are misclassified (0.707)"
+    assert second == "2 of 4 pairs, of 2 patients, are doubtful and hold 0.59 of the misclassified cells"
     assert third == "in 1 of these pairs the annotated tissue agrees with most annotated cells"
     assert [line[:3] for line in listed] == ["004", "001"]
 
 
-def test_nothing_found_is_nothing_misnamed() -> None:
-    assert summary([Naming("001", "a", "kidney", 0, 0, math.nan)]).startswith("0 of 0 found cells")
+def test_nothing_found_is_nothing_misclassified() -> None:
+    assert summary([PairClasses("001", "a", "kidney", 0, 0, math.nan)]).startswith("0 of 0 found cells")
