@@ -34,7 +34,9 @@ from softctm.datasets.ocelot import load_release
 from softctm.evaluation.bootstrap import Bootstrap, percentile_interval
 from softctm.evaluation.out_of_fold import count_by_rule, out_of_fold
 from softctm.evaluation.scores import named_scores
+from softctm.jobs.slide_state import npy_bytes
 from softctm.model.tasks import CELL_CLASSES
+from softctm.storage.files import write_bytes_atomically
 from softctm.training.config import preset_from_json, with_settings
 from softctm.training.cross_validation import EnsembleRun
 from softctm.training.fold_training import FoldJob
@@ -78,15 +80,17 @@ def counts_of(job: tuple[str, int], args: argparse.Namespace) -> NDArray[np.int6
             )
         cells = logits[0, : len(CELL_CLASSES)].softmax(0)
         counts.append(count_by_rule(cells.numpy(), points[index]))
-    np.save(stored, np.stack(counts))
+    write_bytes_atomically(stored, npy_bytes(np.stack(counts)))
     (folder / "seconds.txt").write_text(f"{time.process_time() - began:.0f}\n")
     return np.stack(counts)
 
 
 def folder_of(name: str, args: argparse.Namespace) -> Path:
-    """Where an experiment keeps what it trains and counts: elsewhere with another segmenter or start."""
+    """Where an experiment keeps what it counts: elsewhere for another encoder, segmenter or start."""
     experiment = EXPERIMENTS[name]
     parts = [name.replace(", ", "-").replace(" ", "-").lower(), str(args.epochs)]
+    if Path(args.encoder_weights).is_file():
+        parts.append(_digest(Path(args.encoder_weights).read_bytes()))
     if experiment.guided:
         parts.append(_digest(repr(open_segmenter(args.segmenter)).encode()))
     if experiment.pretrained:

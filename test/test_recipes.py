@@ -37,7 +37,9 @@ def test_what_was_counted_with_one_network_is_not_taken_for_anothers(tmp_path: P
         path = tmp_path / "cells" / "network.safetensors"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
-        return SimpleNamespace(run=tmp_path, epochs=2, pretrained=tmp_path, segmenter=segmenter)
+        return SimpleNamespace(
+            run=tmp_path, epochs=2, encoder_weights="imagenet", pretrained=tmp_path, segmenter=segmenter
+        )
 
     first, other = given(b"1", "points"), given(b"2", "classical")
     for name, experiment in EXPERIMENTS.items():

@@ -18,7 +18,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +169,7 @@ def _in_patch(cells: Cells) -> CellPoints:
 
 def shift(args: argparse.Namespace) -> None:
     """White added above and left: which cells stay; and what another lattice says of the seams."""
-    options = replace(_slide_options(args), mpp=None)
+    options = _slide_options(args)
     with open_slide(args.slide, args.mpp) as slide, tempfile.TemporaryDirectory() as folder:
         mpp = slide.mpp[0]
         image = slide.read(0, 0, *slide.size_at(mpp), mpp)
@@ -212,6 +211,7 @@ def main() -> None:
             command.add_argument("--workers", type=int)
         else:
             command.add_argument("--data", type=Path, required=True)
+        if run in (speed, memory, workers, area, glass):
             command.add_argument("--side", type=int, default=12000)
         if run in (pair, scores):
             command.add_argument("--subset", default="train")

@@ -17,8 +17,8 @@ _logger = logging.getLogger(__name__)
 
 COMMANDS = {
     "predict": "find cells in paired patches and write the challenge's JSON",
-    "slides": "find cells on whole slides: GeoJSON, tables, tissue maps and pictures",
-    "nuclei": "find, outline and name the nuclei of images",
+    "slides": "find cells, or nuclei, on whole slides: GeoJSON, tables, maps and pictures",
+    "nuclei": "find, outline and classify the nuclei of images",
     "serve": "answer Grand Challenge's invoke calls, with networks loaded once",
     "phantom": "draw synthetic H&E-like pairs with known cells",
     "folds": "split an OCELOT release into folds by patient",

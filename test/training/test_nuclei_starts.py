@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -116,7 +117,79 @@ def test_a_model_goes_on_with_images_that_it_does_not_know(
         expected, found = (network(pixels).numpy() for network in networks)
     assert np.abs(found - expected).max() < 0.02 * np.abs(expected).max()  # weights were stored in 16 bits
     assert train(data, tmp_path / "leaking", UNTRAINED, "--start", str(model), "--fold", "0") == 9
+    assert not (tmp_path / "leaking").exists()
     assert train(data, tmp_path / "leaking", UNTRAINED, "--start", str(model), "--all-images") == 0
+
+
+def test_what_was_known_before_is_not_forgotten_in_a_chain(
+    data: Path, first: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run on other images, begun with a run and with a model of the first ones; then these again."""
+    others = tmp_path / "others"
+    write_dataset(others, [drawn(f"new{i}", 10 + i) for i in range(4)], typed=True)
+    by_fold, of_all = tmp_path / "by_fold", tmp_path / "of_all"
+    assert train(others, by_fold, UNTRAINED, "--start", str(first)) == 0
+    assert train(others, of_all, UNTRAINED, "--start", str(model)) == 0
+    # From the run: the first images go back into the folds that never learned from them.
+    assert train(data, tmp_path / "again", UNTRAINED, "--start", str(by_fold), "--fold", "0") == 0
+    folds = [json.loads((run / "folds.json").read_text())["images"] for run in (first, tmp_path / "again")]
+    assert folds[0] == folds[1]
+    # From the model: no fold can hold them out, and neither can one of a model that is exported on the way.
+    assert train(data, tmp_path / "leak", UNTRAINED, "--start", str(of_all), "--fold", "0") == 9
+    assert "discs/0 and 3 others" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert train(others, of_all, UNTRAINED, "--start", str(model), "--all-images") == 0
+    command = ["export", "nuclei", "--data", str(others), "--run", str(of_all), "--name", "n"]
+    assert main([*command, "--output", str(tmp_path / "m"), "--license", "mine", "--size", "128"]) == 0
+    known = json.loads((tmp_path / "m" / "model.json").read_text())["training"]["known_images"]
+    assert known == [*(f"discs/{i}" for i in range(4)), *(f"others/new{i}" for i in range(4))]
+    assert main([*command, "--output", str(tmp_path / "n"), "--license", "mine", "--size", "100"]) == 2
+    assert "--size 100: must be a multiple of 32" in capsys.readouterr().err
+
+
+def test_a_model_that_does_not_say_what_it_knows_starts_no_folds(
+    data: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    silent = tmp_path / "silent"
+    shutil.copytree(model, silent)
+    document = json.loads((silent / "model.json").read_text())
+    del document["training"]["known_images"]
+    (silent / "model.json").write_text(json.dumps(document))
+    assert train(data, tmp_path / "run", UNTRAINED, "--start", str(silent), "--fold", "0") == 9
+    assert "does not say which images it learned from" in capsys.readouterr().err
+    assert train(data, tmp_path / "run", UNTRAINED, "--start", str(silent), "--all-images") == 0
+
+
+def test_the_same_folder_is_gone_on_with_by_the_same_recipe_only(
+    data: Path, first: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(first, tmp_path / "run")
+    for more, match in (
+        (["--seed", "1"], "another seed"),
+        (["--precision", "float32"], "another precision"),
+        (["--set", "oversampling=0.5"], "another value of --set"),
+    ):
+        assert train(data, tmp_path / "run", TINY, "--fold", "0", *more) == 9
+        assert match in capsys.readouterr().err.strip().splitlines()[-1]
+    # A configuration that was written before a setting existed has the setting's default.
+    path = tmp_path / "run" / "config.json"
+    document = json.loads(path.read_text())
+    del document["config"]["network"]["dropout"]
+    path.write_text(json.dumps(document))
+    assert train(data, tmp_path / "run", TINY, "--fold", "0") == 0
+
+
+def test_settings_that_do_not_fit_each_other_are_refused_before_anything_is_written(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for settings, match in (
+        (["optimizer.epochs=20"], "frozen_epochs=25: more than optimizer.epochs=20"),
+        (["network=SAM-X"], "no encoder of CellViT"),
+        (["optimizer.frozen_stages=2"], "is for ResNets"),
+        (["augmentation.crop=100"], "must be a multiple of 16"),
+    ):
+        assert train(data, tmp_path / "run", settings, "--preset", "cellvit-256") == 2
+        assert match in capsys.readouterr().err.strip().splitlines()[-1]
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_cannot_start_is_refused_in_a_line(

@@ -154,6 +154,10 @@ def test_oversampling_by_the_papers_formula() -> None:
     np.testing.assert_allclose(weights, expected / expected.sum())
     np.testing.assert_allclose(oversampling_weights(present, tissue, 0.0), 0.25)
     assert np.isfinite(oversampling_weights(np.zeros((3, 2), bool), tissue[:3], 1.0)).all()
+    absent = np.column_stack((present, np.zeros(4, bool)))
+    np.testing.assert_allclose(
+        oversampling_weights(absent, tissue, 1.0), oversampling_weights(present, tissue, 1.0)
+    )
 
 
 def test_geometry_moves_image_and_nuclei_alike() -> None:

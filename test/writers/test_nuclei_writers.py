@@ -1,6 +1,7 @@
 """Files of nuclei, read back by other programs' libraries where they are installed."""
 
 import csv
+import gc
 import importlib
 import json
 import sys
@@ -19,7 +20,15 @@ from softctm.postprocessing.measured_nuclei import MeasuredNuclei, measured_nucl
 from softctm.writers import embedding_files
 from softctm.writers.embedding_files import AnnDataWriter, ParquetWriter
 from softctm.writers.label_image import write_label_image
-from softctm.writers.nuclei_files import CSV_COLUMNS, NUCLEI_WRITERS, CsvWriter, GeoJsonWriter
+from softctm.writers.nuclei_files import (
+    CSV_COLUMNS,
+    FURTHER_NUCLEI_WRITERS,
+    NUCLEI_WRITERS,
+    CsvWriter,
+    GeoJsonWriter,
+)
+
+WRITERS = tuple(FURTHER_NUCLEI_WRITERS.values())
 
 
 @pytest.fixture
@@ -240,6 +249,25 @@ def test_embeddings_of_no_nuclei_are_a_table_without_rows(writer, tmp_path):
         assert (rows.num_rows, rows.column_names) == (0, ["id", "x", "y", "type", "embedding"])
     else:
         assert importlib.import_module("anndata").read_h5ad(path).n_obs == 0
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["e.parquet", "e.h5ad", "e.geojson.gz"])
+def test_a_file_that_is_given_up_leaves_nothing(name, tmp_path, squares, monkeypatch):
+    monkeypatch.setattr(embedding_files, "_ROWS_A_GROUP", 1)
+    writers = {file.replace("embeddings", "e").replace("nuclei", "e"): kind for file, kind in WRITERS}
+    for module in ("pyarrow", "anndata"):
+        pytest.importorskip(module)
+
+    def fill():
+        with writers[name](tmp_path / name, PANNUKE_TYPES) as file:
+            file.add(with_vectors(squares))
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fill()
+    gc.collect()  # a writer that is still open would try to write its end now
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_embeddings_follow_their_nuclei(squares):

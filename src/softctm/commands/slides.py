@@ -1,4 +1,4 @@
-"""`softctm slides`: find cells on whole slides."""
+"""`softctm slides`: find cells, or nuclei, on whole slides."""
 
 from __future__ import annotations
 

@@ -51,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
     loop = loop_config(args, args.validate_epochs)
     config, data = with_settings(NUCLEI_PRESETS[args.preset], args.settings), open_all(args.data)
     start = NucleiStart(args.start) if args.start else None
-    train_folds(
-        args, NucleiRun(args.run_folder, data, args.preset, config, loop, args.encoder_weights, start)
-    )
+    nuclei = NucleiRun(args.run_folder, data, args.preset, config, loop, args.encoder_weights, start)
+    if not args.all_images:
+        nuclei.check_held_out()
+    train_folds(args, nuclei)
     return 0

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     from softctm.datasets.nuclei.base import SomeImages
     from softctm.evaluation.nuclei_scores import evaluate_nuclei
     from softctm.evaluation.nuclei_summary import summary
-    from softctm.jobs.nuclei_validation import MAGNIFICATION, predict_out_of_fold
+    from softctm.jobs.nuclei_validation import predict_out_of_fold
     from softctm.report.nuclei_tables import write_nuclei_evaluation
 
     nuclei = finished_run(args)
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
             SomeImages(truth[name], images),
             open_nuclei(args.output / name),
             name=name,
-            magnification=MAGNIFICATION,
+            magnification=nuclei.config.magnification,
         )
         show("\n".join(summary(evaluation)))
         scores = args.output / f"{name}_scores"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -118,14 +117,6 @@ class Evaluation:
         """(pairs, 2, 3) Counts of every pair."""
         return np.stack([pair.counts for pair in self.pairs])
 
-    def by_mean_f1(self) -> list[PairResult]:
-        """Pairs from worst to best mean F1; those where a class is absent are ranked by the other.
-
-        Pairs without any true or predicted cell have no score and are left out.
-        """
-        scored = [(pair_mean_f1(pair), pair) for pair in self.pairs]
-        return [pair for value, pair in sorted(scored, key=lambda item: item[0]) if not math.isnan(value)]
-
     def to_json(self) -> dict[str, Any]:
         """The evaluation as JSON's types: the challenge's names and the unrounded ones side by side on top.
 
@@ -158,12 +149,6 @@ class Evaluation:
         document["tissue"] = self.tissue
         document["pairs"] = [_pair_json(pair) for pair in self.pairs]
         return {key: jsonable(value) for key, value in document.items()}
-
-
-def pair_mean_f1(pair: PairResult) -> float:
-    """Mean of the F1s that a pair has; NaN where it has none."""
-    known = [value for name in ("f1_bc", "f1_tc") if not math.isnan(value := pair.scores[name])]
-    return sum(known) / len(known) if known else math.nan
 
 
 def _pair_json(pair: PairResult) -> dict[str, Any]:

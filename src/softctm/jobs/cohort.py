@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from softctm.errors import (
-    InputError,
     MissingPackageError,
     OutputError,
     PartialResultError,
     SoftCTMError,
     UsageError,
 )
+from softctm.jobs.failures import nothing_done, some
 from softctm.jobs.output_lock import output_lock
 from softctm.jobs.slide_engine import Engine, open_engine
 from softctm.jobs.slide_job import SlideWatcher, process_slide
@@ -55,7 +55,7 @@ class CohortResult:
     folder: Path
     task: SlideTask
     rows: list[CohortRow]
-    failures: list[type[Exception]] = field(default_factory=list)
+    failures: list[type[SoftCTMError]] = field(default_factory=list)
 
     @property
     def summary(self) -> str:
@@ -149,7 +149,7 @@ def _run_all(
                 raise
             except Exception as error:
                 row.error, words = _failure_message(row.path, error), "failed"
-                result.failures.append(type(error))
+                result.failures.append(type(as_expected(error)))
                 _logger.warning("%s", row.error, exc_info=error)
             task.step(f"{row.name}: {words}")
             write_bytes_atomically(result.folder / TABLE_FILE, cohort_csv(result.rows, result.task.columns))
@@ -230,17 +230,12 @@ def _judged(result: CohortResult) -> CohortResult:
     if not result.failures:
         return result
     if len(result.failures) == len(result.rows):
-        kinds = set(result.failures)
-        kind = kinds.pop() if len(kinds) == 1 else InputError
-        others = f" (and {len(result.rows) - 1} more, see {TABLE_FILE})" if len(result.rows) > 1 else ""
         first = next(row.error for row in result.rows if row.error)
-        raise (kind if issubclass(kind, SoftCTMError) else SoftCTMError)(
-            f"no slide could be processed: {first}{others}"
-        )
+        raise nothing_done("slide", result.failures, first, TABLE_FILE)
     failed = [row.name for row in result.rows if row.error]
-    shown = ", ".join(failed[:5]) + (f" and {len(failed) - 5} more" if len(failed) > 5 else "")
     raise PartialResultError(
-        f"{len(failed)} of {len(result.rows)} slides failed: {shown}; {result.folder / TABLE_FILE} says why"
+        f"{len(failed)} of {len(result.rows)} slides failed: {some(failed)}; "
+        f"{result.folder / TABLE_FILE} says why"
     )
 
 

@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from softctm import __version__
-from softctm.errors import ModelError
+from softctm.errors import ModelError, UsageError
 from softctm.model.manifest import Manifest
 from softctm.networks.architecture import SegmentationNetwork
 from softctm.networks.cellvit import CellViTOutput
 from softctm.networks.fuse_batch_norm import fuse_batch_norm
+from softctm.networks.network_table import architecture_of
 from softctm.networks.nuclei_maps import MAPS, NamedMaps, NormalizedCellViT, nuclei_stage
 from softctm.networks.onnx_export import export_onnx, largest_difference
 from softctm.networks.served import ServedNetwork
@@ -22,8 +23,7 @@ from softctm.storage.files import prepare_folder
 from softctm.training.image_folds import ALL
 from softctm.training.nuclei_run import NucleiRun
 from softctm.training.nuclei_starts import KNOWN_IMAGES
-from softctm.training.nuclei_task import NETWORK
-from softctm.training.run_folder import CONFIG, read_run_file
+from softctm.training.run_folder import CONFIG, NETWORK, read_run_file
 
 MAX_DIFFERENCE = 2e-2
 """Largest difference from PyTorch that is accepted of 16-bit weights, over the largest value of a map."""
@@ -49,6 +49,8 @@ def export_nuclei(
 
     Raises
     ------
+    UsageError
+        If the size does not fit the network.
     TrainingError
         If a network is not there yet.
     ModelError
@@ -56,6 +58,10 @@ def export_nuclei(
     OutputError
         If the folder cannot be written to.
     """
+    network = run.config.network
+    multiple = TOKEN if isinstance(network, str) else architecture_of(network).multiple * network.downsampling
+    if size < multiple or size % multiple:
+        raise UsageError(f"--size {size}: must be a multiple of {multiple}")
     prepare_folder(folder)
     has_all = (run.place(None) / NETWORK).exists()
     folds = [None] if has_all else sorted(set(run.fold_of()))
@@ -77,10 +83,10 @@ def export_nuclei(
             "licenses": licenses,
             "attributions": attributions,
             "stages": {"nuclei": stage | {"networks": entries}},
-            "postprocessing": {"method": "hover", "magnification": 40},
+            "postprocessing": {"method": "hover", "magnification": run.config.magnification},
             "training": {
                 **read_run_file(run.folder / CONFIG),
-                KNOWN_IMAGES: sorted(image.name for image in run.images),
+                KNOWN_IMAGES: run.known_images(),
                 "largest_difference_from_pytorch": max(differences),
                 "storage": "float16 weights, float32 arithmetic",
             },

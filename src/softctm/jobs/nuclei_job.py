@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from softctm.errors import InputError, ModelError, PartialResultError, SoftCTMError, UsageError
+from softctm.errors import ModelError, PartialResultError, SoftCTMError, UsageError
 from softctm.inference.detector_options import DetectorOptions
 from softctm.jobs import run_record
+from softctm.jobs.failures import nothing_done, some
 from softctm.jobs.run_record import RunRecord
 from softctm.nuclei_table import NucleusType
 from softctm.options import option, recorded
@@ -111,10 +112,8 @@ class NucleiResult:
             return None
         failed = self.record.failures
         if len(failed) == len(self.record.items):
-            kind = self.failures[0] if len(set(self.failures)) == 1 else InputError
-            others = f" (and {len(failed) - 1} more, see run.json)" if len(failed) > 1 else ""
-            return kind(f"no image could be processed: {failed[0]['error']}{others}")
-        names = ", ".join(item["name"] for item in failed[:5]) + (" …" if len(failed) > 5 else "")
+            return nothing_done("image", self.failures, str(failed[0]["error"]), run_record.FILE_NAME)
+        names = some([str(item["name"]) for item in failed])
         return PartialResultError(
             f"{len(failed)} of {len(self.record.items)} images failed and are missing from {self.folder}: "
             f"{names}; run.json says why"

@@ -24,8 +24,6 @@ from softctm.training.nuclei_run import NucleiRun
 from softctm.writers.label_image import write_label_image
 from softctm.writers.nuclei_files import CsvWriter
 
-MAGNIFICATION = 40
-
 
 def predict_out_of_fold(
     run: NucleiRun, folder: Path, folds: Sequence[int] | None = None
@@ -60,7 +58,7 @@ def predict_out_of_fold(
         chosen = [image for image, own in zip(run.images, fold_of, strict=True) if own == fold]
         for image in tqdm(chosen, desc=f"fold {fold}", unit="image"):
             binary, hv, kinds = nuclei_maps(network, image.image)
-            instances = separate_nuclei(binary, hv[0], hv[1], magnification=MAGNIFICATION)
+            instances = separate_nuclei(binary, hv[0], hv[1], magnification=run.config.magnification)
             table = classify_nuclei(instances, kinds)
             place = folder / image.name
             prepare_folder(place)

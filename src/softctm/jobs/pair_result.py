@@ -6,8 +6,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from softctm.errors import InputError, OutputError, PartialResultError, SoftCTMError
+from softctm.errors import OutputError, PartialResultError, SoftCTMError
 from softctm.jobs import run_record
+from softctm.jobs.failures import nothing_done, some
 from softctm.jobs.run_record import RunRecord
 from softctm.points import CellClass, CellPoints
 from softctm.storage.files import write_json_atomically
@@ -85,28 +86,17 @@ class JobResult:
         if not self.failures:
             return None
         if all(points is None for points in self.points):
-            return self._nothing_done()
+            first = str(self.record.failures[0]["error"])
+            return nothing_done("pair", self.failures, first, run_record.FILE_NAME)
         failed = self.record.failures
         # A pair without counts was not done; one with counts lacks files that `--also` asked for.
         absent = [str(pair["name"]) for pair in failed if "tumor_cells" not in pair]
         unwritten = [str(pair["name"]) for pair in failed if "tumor_cells" in pair]
         parts = []
         if absent:
-            parts.append(f"pairs failed and are missing from {self.result_file}: {_some(absent)}")
+            parts.append(f"pairs failed and are missing from {self.result_file}: {some(absent)}")
         if unwritten:
-            parts.append(f"pairs lack a file that --also asked for: {_some(unwritten)}")
+            parts.append(f"pairs lack a file that --also asked for: {some(unwritten)}")
         numbers = [len(names) for names in (absent, unwritten) if names]
         told = ", ".join(f"{n} of {len(self.points)} {p}" for n, p in zip(numbers, parts, strict=True))
         return PartialResultError(f"{told}; run.json says why (--allow-partial accepts this)")
-
-    def _nothing_done(self) -> SoftCTMError:
-        """The error of a job in which every pair failed: of the pairs' own kind where they agree."""
-        kinds = set(self.failures)
-        kind = kinds.pop() if len(kinds) == 1 else InputError
-        first = self.record.failures[0]["error"]
-        others = f" (and {len(self.failures) - 1} more, see run.json)" if len(self.failures) > 1 else ""
-        return kind(f"no pair could be processed: {first}{others}")
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import threading
 import uuid
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import distributed
@@ -63,9 +63,13 @@ class ClusterEngine:
             else:
                 self._client = distributed.Client(options.scheduler, timeout="30s")
         except (OSError, TimeoutError, ValueError) as error:
+            if self._cluster is not None:
+                self._cluster.close()
+            reason = str(error) or type(error).__name__
+            if options.workers is not None:
+                raise DeviceError(f"--workers {options.workers}: could not be started ({reason})") from error
             raise UsageError(
-                f"--scheduler {options.scheduler}: does not answer ({error or type(error).__name__}); "
-                "check the address"
+                f"--scheduler {options.scheduler}: does not answer ({reason}); check the address"
             ) from error
         try:
             self._client.wait_for_workers(1, timeout=_PATIENCE_S)
@@ -145,13 +149,15 @@ class _Setup:
 _lock = threading.Lock()
 """Detectors are not to be called from several threads at once, and a worker may have several."""
 _loaded: dict[_Setup, SlideDetector] = {}
-_open: dict[tuple[Path, float | None], Slide] = {}
+_open: dict[str, Slide] = {}
+"""By what identifies the file and how it is read: one that replaced another is opened anew."""
 
 
 def _probe(options: SlideOptions) -> EngineFacts:
     """What a worker computes with; it has the device that decides on quality and precision."""
     chosen = options.for_this_machine()
     with _lock:
+        _loaded.clear()  # the model's folder may have changed since an earlier run
         return measured_facts(_detector(_Setup(chosen, options.workers)), chosen)
 
 
@@ -166,6 +172,9 @@ def _compute(
     """Compute a stretch and store it; `before` only says that what it needs is stored."""
     with _lock:
         detector = _detector(setup)
+        if detector.model.hashes != hashes:
+            _loaded.clear()
+            detector = _detector(setup)
         if detector.model.hashes != hashes:
             raise ModelError(
                 f"{detector.model.folder}: holds another model on {os.uname().nodename}; update it"
@@ -192,11 +201,11 @@ def _detector(setup: _Setup) -> SlideDetector:
 
 
 def _slide(work: SlideWork) -> Slide:
-    place = (work.path, work.mpp)
+    place = json.dumps([str(work.path), work.mpp, work.key["slide"]], sort_keys=True)
     if place not in _open:
         while len(_open) > 1:  # a cohort's slides come one after the other, two at a time
             _open.pop(next(iter(_open))).close()
-        _open[place] = open_slide(*place)
+        _open[place] = open_slide(work.path, work.mpp)
     return _open[place]
 
 

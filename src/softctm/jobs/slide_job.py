@@ -230,6 +230,9 @@ def _completed(
     missing = [name for name in formats if not (done.state.folder / task.formats[name]).is_file()]
     if missing:
         task.write(done, missing)
+        also = record["options"]["also"]
+        record["options"]["also"] = [*also, *(name for name in missing if name not in also)]
+        write_json_atomically(done.state.folder / RECORD_FILE, record, indent=1)
     watcher.planned(done.plan, 0.0)
     for kind, count in done.plan.field_counts.items():
         for _ in range(count):

@@ -40,7 +40,6 @@ class SlideOptions(DetectorOptions):
         None, "compute on the workers of a Dask scheduler, tcp://…", metavar="ADDRESS"
     )
     overwrite: bool = option(False, "begin anew where results are, instead of going on with them")
-    debug: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -99,7 +99,7 @@ class SlideTask(Protocol):
         ------
         OutputError
             If a file cannot be written.
-        UsageError
+        MissingPackageError
             If a format's library is not installed.
         """
 

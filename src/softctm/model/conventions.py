@@ -41,7 +41,7 @@ def implied_manifest(folder: Path) -> Manifest:
                 "name a folder with a model by --weights"
             )
         contents = [read_file(path) for path in paths]
-        shapes[kind] = _channels_and_classes(paths[0], contents[0])
+        shapes[kind] = _channels_and_classes(contents[0])
         entries[kind] = tuple(
             NetworkEntry(files={"float32": NetworkFile(path=path.name, sha256=_sha256(content))})
             for path, content in zip(paths, contents, strict=True)
@@ -78,7 +78,7 @@ def implied_manifest(folder: Path) -> Manifest:
     )
 
 
-def _channels_and_classes(path: Path, content: bytes) -> tuple[int | None, int | None]:
+def _channels_and_classes(content: bytes) -> tuple[int | None, int | None]:
     """Second axis of a network's first input and output; None where it is left open or unreadable.
 
     Files that are no networks are refused when they are opened, by a message of their own.

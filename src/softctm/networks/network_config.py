@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,11 @@ class NetworkConfig:
     # A preset sets these two: they follow from its task and coupling.
     context_channels: int = field(default=0, metadata={"follows": True})
     classes: int = field(default=2, metadata={"follows": True})
+
+    def has_weights_of(self, other: NetworkConfig) -> bool:
+        """Whether its network has the weights of the other; how they are used may differ."""
+        used = {name: getattr(other, name) for name in ("downsampling", "scales", "dropout")}
+        return replace(self, **used) == other
 
     def __post_init__(self) -> None:
         if not self.scales or not all(0 < scale <= 4 for scale in self.scales):

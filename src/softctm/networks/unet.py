@@ -10,7 +10,7 @@ from softctm.networks.network_config import NetworkConfig
 from softctm.networks.smp_network import SmpNetwork
 
 _NARROWEST = 24
-"""Channels of the finest stage at least: nuclei's twelve maps are all read from them."""
+"""Channels of the finest stages at least."""
 
 
 class UNet(SmpNetwork):

@@ -123,11 +123,11 @@ class Scene:
             draw_lymphocytes(rng, scatter(rng, stroma * regions.inflammation, 1 / 75)),
             draw_lymphocytes(rng, scatter(rng, stroma, 1 / 1500)),
             draw_lymphocytes(rng, scatter(rng, epithelium, 1 / 3500)),
-            draw_spindles(rng, scatter(rng, stroma, 1 / 330), self._directions(rng)),
+            draw_spindles(rng, scatter(rng, stroma, 1 / 330), self._directions()),
         ]
         return without_overlap(Nuclei.join(drawn))
 
-    def _directions(self, rng: np.random.Generator) -> NDArray[np.float64]:
+    def _directions(self) -> NDArray[np.float64]:
         """Fibre direction on the tissue grid, radians, (1024, 1024)."""
         pixels = grid(0, PATCH_SIZE, TISSUE_MPP)
         _, across = self._fibre_coordinates(pixels, pixels)

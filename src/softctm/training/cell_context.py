@@ -18,6 +18,7 @@ from softctm.readers.geometry import tissue_window
 from softctm.storage.derived import derived_array
 from softctm.training.arrays import key, tissue_context
 from softctm.training.fold_training import predict_tissue
+from softctm.training.run_folder import NETWORK
 
 if TYPE_CHECKING:
     from softctm.training.cross_validation import EnsembleRun
@@ -89,7 +90,7 @@ def _tissue_maps(run: EnsembleRun, folds: Sequence[int]) -> Iterator[tuple[int, 
 
 def _tissue_files(run: EnsembleRun, folds: Sequence[int]) -> list[Path]:
     """The weights of every fold's tissue network."""
-    paths = [run.folder / "tissue" / f"fold{fold}" / "network.safetensors" for fold in folds]
+    paths = [run.folder / "tissue" / f"fold{fold}" / NETWORK for fold in folds]
     missing = [fold for fold, path in zip(folds, paths, strict=True) if not path.exists()]
     if missing:
         raise TrainingError(

@@ -35,7 +35,7 @@ from softctm.training.initialization import from_encoder
 from softctm.training.loop import LoopConfig
 from softctm.training.pair_arrays import PairArrays
 from softctm.training.pair_training import train_pairs
-from softctm.training.run_folder import CONFIG, read_run_file, source_commit
+from softctm.training.run_folder import CONFIG, FOLDS, NETWORK, read_run_file, source_commit
 from softctm.training.segmenters import ClassicalSegmenter, NucleusSegmenter
 from softctm.training.starts import AnyStart
 
@@ -165,7 +165,7 @@ class EnsembleRun:
     @property
     def folds_path(self) -> Path:
         """The file that says who is in which fold."""
-        return self.folder / "folds.json"
+        return self.folder / FOLDS
 
     @property
     def cache(self) -> Path:
@@ -217,7 +217,7 @@ class EnsembleRun:
         return self._load("cells", fold)
 
     def _load(self, task: Task, fold: int) -> SegmentationNetwork:
-        path = self.folder / task / f"fold{fold}" / "network.safetensors"
+        path = self.folder / task / f"fold{fold}" / NETWORK
         if not path.exists():
             raise TrainingError(f"{path}: is not there yet; run `softctm train {task} --fold {fold}` first")
         return load_network(self.preset.of(task).network, path)

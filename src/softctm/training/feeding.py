@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 SHARED_MEMORY = Path("/dev/shm")
 """Where worker processes hand over their batches."""
 
+_FIRST_BATCHES = 16
+
 PREFETCHED = 2
 """Batches that each worker prepares ahead."""
 
@@ -116,6 +118,23 @@ def feed_from(dataset: Dataset[Any], choose: Callable[[int], NDArray[np.int64]],
             ) from error
 
     return batches
+
+
+def first_batches(
+    dataset: Dataset[Any], choose: Callable[[int], NDArray[np.int64]], batch: int
+) -> Iterator[Tensor]:
+    """Images of the first steps: what the batch statistics of an exported network are measured on.
+
+    Parameters
+    ----------
+    dataset, choose
+        As `feed_from` takes them.
+    batch : int
+        Images of a step, the first ones of its batch.
+    """
+    for step in range(_FIRST_BATCHES):
+        chosen = choose(step)[:batch].tolist()
+        yield torch.stack([dataset[Draw(step, place, patch)][0] for place, patch in enumerate(chosen)])
 
 
 def fixed_batches(dataset: Dataset[Any], most: int, batch: int) -> Iterator[list[Tensor]]:

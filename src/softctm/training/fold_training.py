@@ -31,11 +31,12 @@ from softctm.postprocessing.peaks import Peaks
 from softctm.training.arrays import TrainingArrays
 from softctm.training.config import Task, TaskConfig
 from softctm.training.crops import CropDataset
-from softctm.training.feeding import Draw, feed_from
+from softctm.training.feeding import feed_from, first_batches
 from softctm.training.initialization import Initializer
 from softctm.training.learnable import check_learnable
 from softctm.training.loop import LoopConfig, is_first_process, train, wait_for_all
 from softctm.training.losses import LossFunction, cell_loss, tissue_cross_entropy
+from softctm.training.run_folder import NETWORK
 from softctm.training.sampling import balanced_weights, draw
 
 logger = logging.getLogger(__name__)
@@ -51,9 +52,6 @@ _LEARNED = {
 
 _DATA = "trained_on"
 """A weights file's fact: the digest of the arrays."""
-
-_FIRST_BATCHES = 16
-"""Batches that an exported network's batch statistics are measured on."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +144,7 @@ def train_network(
             "needs at least two patches at a time; lower accumulation or raise batch"
         )
     folder, loop, training, validation = job.folder, job.loop, job.training, job.validation
-    path = folder / "network.safetensors"
+    path = folder / NETWORK
     if path.exists():
         return _finished(config, path, arrays.digest)
     classes, unit = _LEARNED[task]
@@ -157,12 +155,8 @@ def train_network(
     def choose(step: int) -> NDArray[np.int64]:
         return training[draw(weights, config.optimizer.batch, loop.seed, step)]
 
-    first_batches = (
-        torch.stack([crops[Draw(step, i, int(choose(step)[i]))][0] for i in range(micro_batch)])
-        for step in range(_FIRST_BATCHES)
-    )
     torch.manual_seed(loop.seed)
-    network = job.initialize(config.network, first_batches).train()
+    network = job.initialize(config.network, first_batches(crops, choose, micro_batch)).train()
     freeze_stages(network, config.optimizer.frozen_stages)
     if not torch.cuda.is_available():
         for encoder in network.encoders:

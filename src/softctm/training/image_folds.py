@@ -15,7 +15,6 @@ from softctm.training.run_folder import read_run_file
 
 ALL = "all"
 """Instead of a fold: hold out nothing."""
-FOLDS = "folds.json"
 
 _TCGA_PATIENT = 12
 """Characters of a TCGA slide's name that tell the patient."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from softctm.networks.network_config import NetworkConfig
 from softctm.networks.network_table import build_network
 from softctm.networks.weights import load_network
 from softctm.training.config import OPTIONAL_FACTS, Task, preset_from_json, with_defaults
-from softctm.training.run_folder import CONFIG
+from softctm.training.run_folder import CONFIG, FOLDS, NETWORK
 
 Initializer = Callable[[NetworkConfig, Iterable[Tensor]], SegmentationNetwork]
 """(what to build, batches of training images) → the initialized network."""
@@ -73,7 +72,7 @@ class Start:
         self.folds = self._read_folds()
 
     def _read_folds(self) -> Folds:
-        name = "folds.json"
+        name = FOLDS
         if self._model:
             if self._model.precision == "int8":
                 raise TrainingError(
@@ -91,9 +90,7 @@ class Start:
         """Whether the task's networks have the weights of this one; how they are used may differ."""
         if task not in self._preset.tasks:
             return False
-        own = self._preset.of(task).network
-        used = {name: getattr(config, name) for name in ("downsampling", "scales", "dropout")}
-        return replace(own, **used) == config
+        return self._preset.of(task).network.has_weights_of(config)
 
     def network(self, task: Task, fold: int) -> Initializer:
         """The task's network that never saw the fold.
@@ -105,7 +102,7 @@ class Start:
         def initialize(config: NetworkConfig, images: Iterable[Tensor]) -> SegmentationNetwork:
             if self._model:
                 return load_exported(config, self._file(self._model, task, fold), images)
-            path = self.folder / task / f"fold{fold}" / "network.safetensors"
+            path = self.folder / task / f"fold{fold}" / NETWORK
             if not path.exists():
                 raise TrainingError(f"{path}: is not there; --start takes a finished run")
             return load_network(config, path)

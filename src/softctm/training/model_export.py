@@ -33,6 +33,7 @@ from softctm.networks.served import ServedHeads
 from softctm.networks.window import window_plane
 from softctm.pair import CELL_MPP, PATCH_SIZE, TISSUE_MPP, ZOOM
 from softctm.training.cross_validation import EnsembleRun
+from softctm.training.run_folder import FOLDS
 
 _log = logging.getLogger(__name__)
 
@@ -121,7 +122,7 @@ def export_ensemble(
             stored = NetworkFile(path=file, sha256=_sha256(folder / file))
             entries[group].append(NetworkEntry(fold=fold, files={"float32": stored}))
     (folder / "validation").mkdir(exist_ok=True)
-    (folder / "validation" / "folds.json").write_bytes(ensemble.folds_path.read_bytes())
+    (folder / "validation" / FOLDS).write_bytes(ensemble.folds_path.read_bytes())
     cells, tissue = (
         Head(name=name, classes=classes, activation="logits")
         for name, classes in (("cells", CELL_CLASSES), ("tissue", TISSUE_CLASSES))

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from softctm.errors import UsageError
 from softctm.networks.network_config import NetworkConfig
 from softctm.networks.nuclei_unet import WHERE
+from softctm.networks.vit import ENCODERS, TOKEN
 from softctm.training.config import OptimizerConfig
 from softctm.training.nuclei_augment import NucleiAugmentationConfig
 from softctm.training.nuclei_losses import LossWeights
@@ -44,17 +46,41 @@ class NucleiConfig:
         """Of what the network sees against the images."""
         return 1 if isinstance(self.network, str) else self.network.downsampling
 
+    def check(self) -> None:
+        """Make sure that values fit each other; UsageError names those that do not."""
+        if isinstance(self.network, str) and self.network not in ENCODERS:
+            raise UsageError(
+                f"network={self.network}: no encoder of CellViT; there are {', '.join(ENCODERS)}"
+            )
+        if isinstance(self.network, str) and self.optimizer.frozen_stages:
+            raise UsageError("optimizer.frozen_stages: is for ResNets; CellViT has frozen_epochs")
+        if self.frozen_epochs > self.optimizer.epochs:
+            raise UsageError(
+                f"frozen_epochs={self.frozen_epochs}: more than optimizer.epochs={self.optimizer.epochs}; "
+                "the encoder would never learn"
+            )
+        if self.augmentation.crop % TOKEN:
+            raise UsageError(f"augmentation.crop={self.augmentation.crop}: must be a multiple of {TOKEN}")
+
+    @property
+    def magnification(self) -> int:
+        """What images of its µm per pixel are called, 40 or 20: decoding and scores depend on it."""
+        return 40 if self.mpp < _BETWEEN_20_AND_40 else 20
+
     def has_weights_of(self, other: NucleiConfig) -> bool:
         """Whether its networks have the weights of another configuration's, apart from those of types."""
         if isinstance(self.network, str) or isinstance(other.network, str):
             return self.network == other.network
-        return replace(self.network, downsampling=other.network.downsampling) == other.network
+        return self.network.has_weights_of(other.network)
 
     def with_maps(self, types: int) -> NetworkConfig:
         """The network of the table with the channels of all maps, for so many types (background included)."""
         assert not isinstance(self.network, str)
         return replace(self.network, classes=WHERE + types)
 
+
+_BETWEEN_20_AND_40 = 0.375
+"""µm per pixel, half way from 0.25 to 0.5."""
 
 NUCLEI_PRESETS = {
     # Modeled on CellViT's recipe (arXiv 2306.15350); no number has been checked against the paper's text.

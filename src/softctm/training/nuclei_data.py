@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -148,6 +149,15 @@ class NucleiPatches(Dataset[tuple[Tensor, Tensor]]):
         ]
         numbers = np.unique(groups, return_inverse=True)[1]
         return np.array([numbers[index] for index, _, _ in self.corners], np.int64)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all images and what is known of their nuclei."""
+        found = hashlib.sha256()
+        for image in self.images:
+            for part in (image.image, image.instances, image.type_of):
+                found.update(np.ascontiguousarray(part).data)
+        return found.hexdigest()
 
     def __len__(self) -> int:
         return len(self.corners)

@@ -14,7 +14,7 @@ ALPHA, BETA, GAMMA = 0.7, 0.3, 4 / 3
 
 @dataclass(frozen=True)
 class LossWeights:
-    """One weight a term; the defaults are modeled on CellViT's, not checked against its paper's text.
+    """One weight per term; the defaults are modeled on CellViT's, not checked against its paper's text.
 
     `nt_balance` says how much the cross-entropy of types favors rare ones: each type's pixels weigh as its
     share of all pixels to the power of minus this.

@@ -14,19 +14,18 @@ from torch import Tensor, nn
 
 from softctm.datasets.nuclei.base import NucleiDataset
 from softctm.errors import TrainingError
-from softctm.storage.files import write_json_atomically
-from softctm.training.image_folds import ALL, FOLDS, nuclei_folds, read_image_folds, split_by_fold
+from softctm.storage.files import prepare_folder, write_json_atomically
+from softctm.training.image_folds import ALL, nuclei_folds, read_image_folds, split_by_fold
 from softctm.training.loop import LoopConfig
-from softctm.training.nuclei_config import NucleiConfig
+from softctm.training.nuclei_config import NucleiConfig, nuclei_config_from_json
 from softctm.training.nuclei_data import TrainingImage, load_training_images
-from softctm.training.nuclei_starts import NucleiStart
+from softctm.training.nuclei_starts import KNOWN_BEFORE, KNOWN_IMAGES, NucleiStart
 from softctm.training.nuclei_task import (
-    NETWORK,
     build_nuclei_network,
     load_nuclei_network,
     train_nuclei_network,
 )
-from softctm.training.run_folder import CONFIG, read_run_file, source_commit
+from softctm.training.run_folder import CONFIG, FOLDS, NETWORK, read_run_file, source_commit
 
 
 @dataclass(frozen=True)
@@ -79,36 +78,62 @@ class NucleiRun:
         Raises
         ------
         UsageError
-            If there are fewer patients than folds.
+            If values of the configuration do not fit each other, or there are fewer patients than folds.
         TrainingError
-            If the folder holds a run of another configuration.
+            If the folder holds a run of another configuration, or what it starts from does not fit.
         InputError
             If its folds cannot be read, or lack an image.
         OutputError
             If the folder cannot be written to.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        config = json.loads(json.dumps(self._config()))
+        self.config.check()
+        if self.start:
+            self.start.check(self.config)
         path = self.folder / CONFIG
+        document: dict[str, Any] = json.loads(json.dumps(self._config()))
         if path.exists():
-            stored = read_run_file(path)
-            if any(stored.get(name) != config.get(name) for name in ("preset", "config", "types", "start")):
-                raise TrainingError(
-                    f"{path}: of a run with another preset, start or data; choose another --run folder"
-                )
-        else:
-            write_json_atomically(path, config, indent=1)
+            self._check_same(read_run_file(path), document)
+        prepare_folder(self.folder)
+        if not path.exists():
+            write_json_atomically(path, document, indent=1)
         if not self.folds_path.exists():
-            known = self.start.folds if self.start else None
+            known = self.start.folds if self.start else {}
             folds = nuclei_folds(self.images, len(self.types), count, seed, known)
-            document = {
-                "folds": count,
-                "split_by": "image; patient where known",
-                "seed": seed,
-                "images": folds,
-            }
-            write_json_atomically(self.folds_path, document, indent=1)
+            others = {name: fold for name, fold in known.items() if name not in folds}
+            split = {"folds": count, "split_by": "image; patient where known", "seed": seed, "images": folds}
+            write_json_atomically(self.folds_path, {**split, KNOWN_BEFORE: others}, indent=1)
         self.fold_of()
+
+    def _check_same(self, stored: dict[str, Any], document: dict[str, Any]) -> None:
+        """Refuse a folder whose networks were trained otherwise than these would be."""
+        try:
+            differs = nuclei_config_from_json(stored["config"]) != self.config
+        except (KeyError, TypeError):
+            differs = True
+        names = ("preset", "types", "seed", "precision", "encoder_weights", "start")
+        differing = [name for name in names if stored.get(name) != document.get(name)]
+        if differs or differing:
+            raise TrainingError(
+                f"{self.folder / CONFIG}: of a run with another {', '.join(differing) or 'value of --set'}; "
+                "choose another --run folder"
+            )
+
+    def check_held_out(self) -> None:
+        """Refuse a start that learned from images which the folds of this run hold out.
+
+        Raises
+        ------
+        TrainingError
+            If it did.
+        """
+        if self.start:
+            self.start.check_unknown([image.name for image in self.images])
+
+    def known_images(self) -> list[str]:
+        """All images that its networks learned from, or what they started from did."""
+        before = read_run_file(self.folds_path).get(KNOWN_BEFORE, {})
+        of_all = read_run_file(self.folder / CONFIG).get(KNOWN_IMAGES) or []
+        return sorted({*before, *of_all, *(image.name for image in self.images)})
 
     @property
     def folds_path(self) -> Path:
@@ -122,8 +147,8 @@ class NucleiRun:
     def train(self, fold: int | None) -> nn.Module:
         """Train the network that holds out a fold, or nothing, or load it; errors as training's."""
         learned, held_out = split_by_fold(self.images, self.fold_of(), fold)
-        if self.start:
-            self.start.check([image.name for image in self.images if fold is not None], self.config)
+        if fold is not None:
+            self.check_held_out()
 
         def initialize(batches: Iterable[Tensor]) -> nn.Module:
             if self.start:
@@ -159,6 +184,6 @@ class NucleiRun:
             "seed": self.loop.seed,
             "precision": "bfloat16" if self.loop.bfloat16 else "float32",
             "encoder_weights": Path(self.encoder_weights).name if self.encoder_weights else None,
-            **({"start": self.start.facts} if self.start else {}),
+            **({"start": self.start.facts, KNOWN_IMAGES: self.start.known} if self.start else {}),
             "commit": source_commit(),
         }

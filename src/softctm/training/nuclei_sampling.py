@@ -34,7 +34,8 @@ def oversampling_weights(
     by_tissue = number / (strength * count[label] + (1 - strength) * number)
     of_type = present.sum(0)
     total = of_type.sum()
-    share = total / (strength * of_type + (1 - strength) * total) if total else np.zeros(present.shape[1])
+    common = strength * of_type + (1 - strength) * total
+    share = np.divide(total, common, out=np.zeros(len(of_type)), where=of_type > 0)
     by_type = (1 - strength) + strength * (present * share).sum(1)
     weights = by_tissue / by_tissue.max() + by_type / max(by_type.max(), 1e-12)
     return np.asarray(weights / weights.sum(), np.float64)

@@ -11,20 +11,25 @@ from torch import Tensor, nn
 
 from softctm.errors import InputError, TrainingError
 from softctm.model import Model, load_model
-from softctm.model.network_file import MANIFEST
+from softctm.model.network_file import MANIFEST, Network
+from softctm.networks.architecture import SegmentationNetwork
 from softctm.networks.exported import load_exported
 from softctm.networks.nuclei_maps import first_type_row
-from softctm.training.image_folds import ALL, FOLDS
+from softctm.training.image_folds import ALL
 from softctm.training.nuclei_config import NucleiConfig, nuclei_config_from_json
-from softctm.training.nuclei_task import NETWORK, build_nuclei_network, load_nuclei_network
-from softctm.training.run_folder import CONFIG, read_run_file
+from softctm.training.nuclei_task import build_nuclei_network, load_nuclei_network
+from softctm.training.run_folder import CONFIG, FOLDS, NETWORK, read_run_file
 
 KNOWN_IMAGES = "known_images"
-"""Where a model says which images its network learned from."""
+"""Where a model says which images its network learned from, and a run which ones all its networks know."""
+KNOWN_BEFORE = "known_before"
+"""Where a run's folds.json says the folds of images that its networks know by what they started from."""
 
 
 class NucleiStart:
     """Networks of nuclei that were trained before.
+
+    Images are known by the name of their data set's folder and their own.
 
     Parameters
     ----------
@@ -38,12 +43,15 @@ class NucleiStart:
     facts : dict
         What the networks were trained with, as a run's config.json says it.
     folds : dict of str to int
-        Image → fold, of all images that a run knows; none of a model.
+        Image → fold, of all images that a run's networks learned from fold by fold; none of a model.
+    known : list of str or None
+        The images that all its networks learned from, which no fold can hold out; None where a model does
+        not say.
 
     Raises
     ------
     TrainingError
-        If it is neither, or a model of several networks.
+        If it is neither, or a model of several networks, or of CellViT.
     ModelError
         If the model cannot be loaded.
     """
@@ -57,36 +65,44 @@ class NucleiStart:
             self._config = nuclei_config_from_json(self.facts["config"])
             self._types: list[str] = list(self.facts["types"])
             self._tissues: list[str] = list(self.facts["tissues"])
+            self.known: list[str] | None = self.facts.get(KNOWN_IMAGES, None if self._model else [])
             if self._model is None:
-                self.folds = dict(read_run_file(folder / FOLDS)["images"])
+                folds = read_run_file(folder / FOLDS)
+                self.folds = {**folds.get(KNOWN_BEFORE, {}), **folds["images"]}
         except (InputError, KeyError, TypeError) as error:
             raise TrainingError(
                 f"{path}: does not say which networks of nuclei were trained; --start takes the folder of a "
                 "run of `softctm train nuclei`, or of a model that `softctm export nuclei` wrote "
                 f"({type(error).__name__}: {error})"
             ) from None
+        if self._model and (isinstance(self._config.network, str) or len(self._networks(self._model)) > 1):
+            raise TrainingError(
+                f"{folder}: --start takes a model of one network of a preset such as compact; start from the "
+                "run that it was exported from"
+            )
 
-    def check(self, names: Sequence[str], config: NucleiConfig) -> None:
-        """Make sure that networks of a configuration can start here, and that held-out images are unknown.
+    def check(self, config: NucleiConfig) -> None:
+        """Make sure that networks of a configuration can start here; TrainingError if their shape differs."""
+        if not self._config.has_weights_of(config):
+            raise TrainingError(f"{self.folder}: its networks are of another shape than the preset's")
 
-        Parameters
-        ----------
-        names : sequence of str
-            All images of the run, unless its network holds out none.
-        config : NucleiConfig
+    def check_unknown(self, names: Sequence[str]) -> None:
+        """Make sure that a fold could hold out each of some images.
 
         Raises
         ------
         TrainingError
-            If the networks are of another shape, or a model learned from one of the images.
+            If all networks learned from one of them, or it is not known from which they did.
         """
-        if not self._config.has_weights_of(config):
-            raise TrainingError(f"{self.folder}: its networks are of another shape than the preset's")
-        known = sorted(set(names) & set(self.facts.get(KNOWN_IMAGES, ()))) if self._model else []
-        if known:
+        if self.known is None:
             raise TrainingError(
-                f"{self.folder}: learned from {known[0]} and {len(known) - 1} others of these images, so "
-                "that no fold would be held out; train with --all-images, or start from its run"
+                f"{self.folder}: does not say which images it learned from, so that no fold is surely held "
+                "out; train with --all-images, or export it anew"
+            )
+        if known := sorted(set(names) & set(self.known)):
+            raise TrainingError(
+                f"{self.folder}: learned from {known[0]} and {len(known) - 1} others of these images, "
+                "so that no fold would be held out; train with --all-images, or start from its run"
             )
 
     def network(
@@ -119,6 +135,8 @@ class NucleiStart:
         """
         trained = self._trained(fold, batches)
         network = build_nuclei_network(config, len(types), tissues)
+        if isinstance(network, SegmentationNetwork) and isinstance(trained, SegmentationNetwork):
+            network.apply_facts(trained.facts())
         hand_on(trained.state_dict(), network, self._types, types)
         return network
 
@@ -129,13 +147,12 @@ class NucleiStart:
             if not path.exists():
                 raise TrainingError(f"{path}: is not there; --start takes a run that has trained it")
             return load_nuclei_network(self._config, *counts, path)
-        (stage,) = self._model.stages.values()
-        if len(stage.networks) > 1 or isinstance(self._config.network, str):
-            raise TrainingError(
-                f"{self.folder}: --start takes a model of one network of a preset such as compact; "
-                "start from the run that it was exported from"
-            )
-        return load_exported(self._config.with_maps(counts[0]), stage.networks[0], batches)
+        return load_exported(self._config.with_maps(counts[0]), self._networks(self._model)[0], batches)
+
+    @staticmethod
+    def _networks(model: Model) -> Sequence[Network]:
+        (stage,) = model.stages.values()
+        return stage.networks
 
 
 @torch.no_grad()

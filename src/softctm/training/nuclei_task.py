@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from softctm.errors import TrainingError
+from softctm.networks.architecture import SegmentationNetwork
 from softctm.networks.cellvit import CellViT, CellViTSpec
+from softctm.networks.freezing import freeze_stages
 from softctm.networks.network_table import build_network
 from softctm.networks.nuclei_maps import NormalizedCellViT, stacked
 from softctm.networks.vit_weights import load_vit
+from softctm.networks.weights import load_network, save_network
 from softctm.storage.files import write_bytes_atomically
-from softctm.training.feeding import Draw, feed_from, fixed_batches
+from softctm.training.feeding import feed_from, first_batches, fixed_batches
 from softctm.training.loop import (
     LoopConfig,
     is_first_process,
@@ -31,13 +34,12 @@ from softctm.training.nuclei_config import NucleiConfig
 from softctm.training.nuclei_data import NucleiPatches, TrainingImage
 from softctm.training.nuclei_losses import nuclei_loss
 from softctm.training.nuclei_sampling import oversampling_weights, type_weights
+from softctm.training.run_folder import NETWORK
 from softctm.training.sampling import draw
 
-NETWORK = "network.safetensors"
 _VALIDATED = 64
 """Crops that a validation looks at, at most."""
-_MEASURED = 16
-"""Batches of which the first batch statistics of an exported network are made."""
+_SEEDS_A_STAGE = 1_000_003
 
 
 def build_nuclei_network(
@@ -66,6 +68,8 @@ def load_nuclei_network(config: NucleiConfig, types: int, tissues: int, path: Pa
     TrainingError
         If the file cannot be read, or is of another configuration.
     """
+    if not isinstance(config.network, str):
+        return load_network(config.with_maps(types), path)
     network = build_nuclei_network(config, types, tissues)
     try:
         network.load_state_dict(load_file(path))
@@ -116,22 +120,19 @@ def train_nuclei_network(
         for part in (images, held_out)
     )
     weights = oversampling_weights(patches.present, patches.tissue, config.oversampling)
-    steps = -(-len(patches) // config.optimizer.batch)
+    batch = config.optimizer.batch
     balance = config.losses.nt_balance
     by_type = torch.from_numpy(type_weights(images, types, balance)) if balance else None
-
-    def choose(step: int) -> NDArray[np.int64]:
-        return draw(weights, config.optimizer.batch, loop.seed, step)
 
     def loss(output: Any, target: Tensor) -> Tensor:
         maps, tissue = stacked(output)
         return nuclei_loss(maps, target, config.losses, tissue, by_type)
 
     def validate(current: nn.Module) -> dict[str, float]:
-        return _validated(current, validation, loss, config.optimizer.batch, loop.bfloat16)
+        return _validated(current, validation, loss, batch, loop.bfloat16)
 
     torch.manual_seed(loop.seed)
-    network = initialize(_some_batches(patches, choose))
+    network = initialize(first_batches(patches, lambda step: draw(weights, batch, loop.seed, step), batch))
     lay_out_for_processors(network)
     whole = config.optimizer
     frozen = replace(whole, epochs=config.frozen_epochs)
@@ -146,24 +147,35 @@ def train_nuclei_network(
         is_frozen = number < len(stages) - 1
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(not (is_frozen and ".encoder." in name))
-        feed = feed_from(patches, choose, loop.workers)
+        if isinstance(network, SegmentationNetwork):
+            freeze_stages(network, optimizer.frozen_stages)
+        # Each stage counts its steps from 0, and draws other crops.
+        seed = loop.seed + number * _SEEDS_A_STAGE
         network = train(
-            network, feed, loss, steps, optimizer, loop, place, validate if len(validation) else None
+            network,
+            feed_from(replace(patches, seed=seed), partial(draw, weights, batch, seed), loop.workers),
+            loss,
+            -(-len(patches) // batch),
+            optimizer,
+            loop,
+            place,
+            validate if len(validation) else None,
+            patches.digest,
         )
     network.cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     network.eval()
     if is_first_process():
-        state = {name: value.contiguous() for name, value in network.state_dict().items()}
-        write_bytes_atomically(path, save(state))
+        _save(network, path)
     wait_for_all()
     return network
 
 
-def _some_batches(patches: NucleiPatches, choose: Callable[[int], NDArray[np.int64]]) -> Iterator[Tensor]:
-    """Images of the first steps."""
-    for step in range(_MEASURED):
-        drawn = [patches[Draw(step, place, patch)][0] for place, patch in enumerate(choose(step).tolist())]
-        yield torch.stack(drawn)
+def _save(network: nn.Module, path: Path) -> None:
+    if isinstance(network, SegmentationNetwork):
+        save_network(network, path)
+    else:
+        weights = {name: value.contiguous() for name, value in network.state_dict().items()}
+        write_bytes_atomically(path, save(weights))
 
 
 def _validated(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from softctm.networks.architecture import SegmentationNetwork
+from softctm.networks.freezing import freeze_stages
 from softctm.networks.network_config import NetworkConfig
 from softctm.networks.network_table import build_network
 from softctm.networks.point_guided import GUIDES, PointGuided
@@ -24,9 +25,8 @@ from softctm.training.loop import LoopConfig, is_first_process, lay_out_for_proc
 from softctm.training.nuclei_augment import NucleiAugmentationConfig
 from softctm.training.nuclei_data import TrainingImage
 from softctm.training.point_guided_data import GuidedCrops
+from softctm.training.run_folder import NETWORK
 from softctm.training.sampling import draw
-
-NETWORK = "network.safetensors"
 
 _VALIDATED = 512
 """Crops that a validation looks at, at most."""
@@ -118,7 +118,9 @@ def train_point_guided(
         return _validated(current, others, batch, loop.bfloat16)
 
     torch.manual_seed(loop.seed)
-    network = PointGuided(build_network(config.network, encoder_weights))
+    segmentation = build_network(config.network, encoder_weights)
+    freeze_stages(segmentation, config.optimizer.frozen_stages)
+    network = PointGuided(segmentation)
     lay_out_for_processors(network)
     trained = train(
         network,
@@ -128,7 +130,7 @@ def train_point_guided(
         config.optimizer,
         loop,
         folder,
-        validate if held_out else None,
+        validate if others.has_nuclei else None,
         crops.digest,
     )
     trained.cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]

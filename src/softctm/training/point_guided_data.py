@@ -114,11 +114,27 @@ class GuidedCrops(Dataset[tuple[Tensor, Tensor]]):
     config: NucleiAugmentationConfig
     seed: int = 0
 
-    @cached_property
+    @property
     def nuclei(self) -> list[tuple[int, int, tuple[slice, slice]]]:
         """Image, ID and bounding box of each nucleus."""
-        margin = math.ceil(self.config.crop / 2 * (1 + self.config.scale))
-        found = []
+        if not self.has_nuclei:
+            raise InputError(
+                f"no nucleus lies {self._margin} pixels of {CELL_MPP} µm or more from all borders"
+            )
+        return self._found
+
+    @property
+    def has_nuclei(self) -> bool:
+        """Whether there is any."""
+        return bool(self._found)
+
+    @property
+    def _margin(self) -> int:
+        return math.ceil(self.config.crop / 2 * (1 + self.config.scale))
+
+    @cached_property
+    def _found(self) -> list[tuple[int, int, tuple[slice, slice]]]:
+        found, margin = [], self._margin
         for index, image in enumerate(self.images):
             height, width = image.instances.shape
             for number, box in enumerate(ndimage.find_objects(image.instances), start=1):
@@ -127,8 +143,6 @@ class GuidedCrops(Dataset[tuple[Tensor, Tensor]]):
                     for part, side in zip(box, (height, width), strict=True)
                 ):
                     found.append((index, number, box))
-        if not found:
-            raise InputError(f"no nucleus lies {margin} pixels of {CELL_MPP} µm or more from all borders")
         return found
 
     @cached_property

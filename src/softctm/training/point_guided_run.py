@@ -23,7 +23,7 @@ from softctm.training.loop import LoopConfig, is_first_process
 from softctm.training.nuclei_data import TrainingImage
 from softctm.training.point_guided import PointGuidedConfig, train_point_guided
 from softctm.training.point_guided_data import load_masked_images
-from softctm.training.run_folder import keep_config
+from softctm.training.run_folder import FOLDS, keep_config
 
 SEGMENTER = "segmenter.onnx"
 
@@ -76,7 +76,7 @@ class PointGuidedRun:
             "encoder_weights": Path(self.encoder_weights).name if self.encoder_weights else None,
         }
         keep_config(self.folder, document)
-        path = self.folder / "folds.json"
+        path = self.folder / FOLDS
         if not path.exists():
             fold_of = nuclei_folds(self.images, 1, folds, seed)
             write_json_atomically(path, {"folds": folds, "seed": seed, "images": fold_of}, indent=1)
@@ -84,7 +84,7 @@ class PointGuidedRun:
 
     def fold_of(self) -> list[int]:
         """The fold of every image, in the order of `images`; InputError if the file lacks one."""
-        return read_image_folds(self.folder / "folds.json", self.images)
+        return read_image_folds(self.folder / FOLDS, self.images)
 
     def train(self, fold: int | None) -> Path:
         """Train the network that holds out a fold, or nothing; returns its ONNX file.

@@ -12,6 +12,9 @@ from softctm.storage.files import prepare_folder, write_json_atomically
 from softctm.storage.text_files import read_json
 
 CONFIG = "config.json"
+FOLDS = "folds.json"
+NETWORK = "network.safetensors"
+"""Of one network's folder: the weights, once it is trained."""
 
 
 def read_run_file(path: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from softctm.networks.network_table import build_network
 from softctm.networks.transfer import transfer_weights
 from softctm.training.config import Task, network_from_json
 from softctm.training.initialization import Initializer, Start
-from softctm.training.run_folder import CONFIG
+from softctm.training.run_folder import CONFIG, NETWORK
 
 
 class PretrainedStart:
@@ -67,7 +67,7 @@ class PretrainedStart:
 
         def initialize(config: NetworkConfig, _images: Iterable[Tensor]) -> SegmentationNetwork:
             network = build_network(config)
-            transfer_weights(network, self.folder / task / "network.safetensors")
+            transfer_weights(network, self.folder / task / NETWORK)
             return network
 
         return initialize

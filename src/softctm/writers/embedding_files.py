@@ -80,7 +80,11 @@ class ParquetWriter(_EmbeddingWriter):
     def _finish(self) -> None:
         if self._waiting or self._writer is None:
             self._flush()
-        self._writer.close()
+        self._close()
+
+    def _close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
 
     def _flush(self) -> None:
         pyarrow, rows = imported("pyarrow"), self._taken()
@@ -108,6 +112,9 @@ class AnnDataWriter(_EmbeddingWriter):
             obsm={"spatial": np.column_stack((rows.x, rows.y))},
         )
         write_anndata(self._file, table)
+
+    def _close(self) -> None:
+        self._waiting = []
 
 
 EMBEDDING_WRITERS: dict[str, tuple[str, type[NucleiWriter]]] = {

@@ -44,6 +44,9 @@ class _TextWriter(NucleiWriter):
 
     def _finish(self) -> None:
         self._write(self._tail())
+        self._close()
+
+    def _close(self) -> None:
         if self._path.suffix == ".gz":
             self._file.close()
 

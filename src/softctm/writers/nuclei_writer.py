@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,8 +51,19 @@ class NucleiWriter(ABC):
                 with output_errors(self._path):
                     self._finish()
         except BaseException as error:
-            self._atomic.__exit__(type(error), error, error.__traceback__)
+            self._give_up(type(error), error, error.__traceback__)
             raise
+        if kind is None:
+            self._atomic.__exit__(None, None, None)
+        else:
+            self._give_up(kind, value, trace)
+
+    def _give_up(
+        self, kind: type[BaseException], value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close what writes into the file, then the file, which does not appear."""
+        with contextlib.suppress(Exception):
+            self._close()
         self._atomic.__exit__(kind, value, trace)
 
     def add(
@@ -86,4 +98,8 @@ class NucleiWriter(ABC):
 
     @abstractmethod
     def _finish(self) -> None:
-        """Write what comes after all nuclei."""
+        """Write what comes after all nuclei, and `_close`."""
+
+    @abstractmethod
+    def _close(self) -> None:
+        """Close what writes into the file, if there is something."""

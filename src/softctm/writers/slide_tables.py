@@ -73,7 +73,7 @@ def parquet_writer(path: Path) -> Iterator[Add]:
 
 @contextmanager
 def h5ad_writer(path: Path) -> Iterator[Add]:
-    """Write an AnnData, one row per cell: class and probabilities in `obs`, level-0 pixels in `obsm["spatial"]`.
+    """Write an AnnData, one row per cell: class and probabilities as `obs`, level-0 pixels as `spatial`.
 
     An AnnData is written as a whole: the cells are held in memory, some 50 bytes each.
     """

@@ -60,7 +60,7 @@ def write_cells(
     ------
     OutputError
         If a file cannot be written.
-    UsageError
+    MissingPackageError
         If a format's library is not installed.
     """
     with contextlib.ExitStack() as stack:
@@ -87,7 +87,7 @@ def write_results(done: FinishedSlide, model: Model, formats: Sequence[str]) -> 
     ------
     OutputError
         If a file cannot be written.
-    UsageError
+    MissingPackageError
         If a format's library is not installed.
     """
     lattice = TissueLattice.of(done.slide)

@@ -51,6 +51,8 @@ def write_nuclei(
     ------
     OutputError
         If a file cannot be written.
+    MissingPackageError
+        If a format's library is not installed.
     SlideError
         If the slide cannot be read where nuclei are measured again.
     """
