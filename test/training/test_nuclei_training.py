@@ -16,6 +16,7 @@ from scipy import ndimage
 from torch import nn
 
 from softctm.cli import main
+from softctm.commands import train_nuclei
 from softctm.errors import TrainingError
 from softctm.networks.cellvit import CellViT, CellViTSpec
 from softctm.networks.nuclei_maps import stacked
@@ -363,3 +364,7 @@ def test_commands_from_data_to_scores_and_model(tmp_path: Path) -> None:
     assert stage["heads"][2]["classes"] == ["background", "a", "b"]
     assert [entry["files"]["float32"]["path"] for entry in stage["networks"]] == ["nuclei_all.onnx"]
     assert sorted(path.name for path in model.iterdir()) == ["model.json", "nuclei_all.onnx"]
+
+
+def test_the_commands_presets_are_those_that_there_are() -> None:
+    assert set(train_nuclei._PRESETS) == set(NUCLEI_PRESETS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from softctm.networks.cellvit_checkpoint import Checkpoint, read_checkpoint
 from softctm.networks.nuclei_maps import NormalizedCellViT, nuclei_stage
 from softctm.networks.onnx_export import export_onnx, largest_difference
 from softctm.networks.vit import TOKEN
-from softctm.storage.files import prepare_folder
+from softctm.storage.files import prepare_folder, sha256_of
 
 FILE = "cellvit.onnx"
 MPP = 0.25
@@ -82,7 +81,7 @@ def import_cellvit(path: Path, folder: Path, size: int = 1024, license_text: str
 def _manifest(
     checkpoint: Checkpoint, path: Path, folder: Path, size: int, license_text: str, facts: dict[str, Any]
 ) -> Manifest:
-    network = {"files": {"float32": {"path": FILE, "sha256": _sha256(folder / FILE)}}}
+    network = {"files": {"float32": {"path": FILE, "sha256": sha256_of(folder / FILE)}}}
     stage = nuclei_stage(size, MPP, checkpoint.types, checkpoint.network.spec.encoder)
     return Manifest.model_validate(
         {
@@ -96,14 +95,9 @@ def _manifest(
             "postprocessing": {"method": "hover", "magnification": 40},
             "training": {
                 "checkpoint": path.name,
-                "checkpoint_sha256": _sha256(path),
+                "checkpoint_sha256": sha256_of(path),
                 "tissues": list(checkpoint.tissues),
                 **facts,
             },
         }
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import torch
@@ -19,7 +18,7 @@ from softctm.networks.nuclei_maps import MAPS, NamedMaps, NormalizedCellViT, nuc
 from softctm.networks.onnx_export import export_onnx, largest_difference
 from softctm.networks.served import ServedNetwork
 from softctm.networks.vit import TOKEN
-from softctm.storage.files import prepare_folder
+from softctm.storage.files import prepare_folder, sha256_of
 from softctm.training.image_folds import ALL
 from softctm.training.nuclei_run import NucleiRun
 from softctm.training.nuclei_starts import KNOWN_IMAGES
@@ -69,7 +68,7 @@ def export_nuclei(
     for fold in folds:
         file = f"nuclei_{ALL if fold is None else f'fold{fold}'}.onnx"
         differences.append(_export(run.network(fold), folder / file, size))
-        digest = hashlib.sha256((folder / file).read_bytes()).hexdigest()
+        digest = sha256_of(folder / file)
         entries.append({"fold": fold, "files": {"float32": {"path": file, "sha256": digest}}})
     encoder = run.config.network if isinstance(run.config.network, str) else None
     stage = nuclei_stage(size, run.config.mpp, run.types, encoder)

@@ -23,17 +23,15 @@ from softctm.readers.single_images import find_images, read_single_image
 from softctm.storage.files import prepare_folder, refuse_foreign_files, write_json_atomically
 from softctm.terminal.unexpected import as_expected
 from softctm.writers.embedding_files import need_embeddings
-from softctm.writers.label_image import write_label_image
-from softctm.writers.nuclei_files import FURTHER_NUCLEI_WRITERS, NUCLEI_WRITERS
+from softctm.writers.label_image import LABEL_FILE, write_label_image
+from softctm.writers.nuclei_files import ALL_NUCLEI_WRITERS, FURTHER_NUCLEI_WRITERS, NUCLEI_WRITERS
 from softctm.writers.slide_formats import require_libraries
 
 if TYPE_CHECKING:
     from softctm.inference.image_detector import ImageDetector
     from softctm.inference.nuclei_image import ImageNuclei
 
-LABEL_IMAGE = "instances.tif"
-WRITERS = NUCLEI_WRITERS | FURTHER_NUCLEI_WRITERS
-FILES = (LABEL_IMAGE, *(name for name, _ in WRITERS.values()))
+FILES = (LABEL_FILE, *(name for name, _ in ALL_NUCLEI_WRITERS.values()))
 """What is written of each image, in a folder of its name; some of it on request."""
 
 _logger = logging.getLogger(__name__)
@@ -257,10 +255,10 @@ def _write(
 ) -> None:
     prepare_folder(folder)
     _remove(folder, [file for name, (file, _) in FURTHER_NUCLEI_WRITERS.items() if name not in also])
-    for file_name, writer in (WRITERS[name] for name in (*NUCLEI_WRITERS, *also)):
+    for file_name, writer in (ALL_NUCLEI_WRITERS[name] for name in (*NUCLEI_WRITERS, *also)):
         with writer(folder / file_name, types) as file:
             file.add(found.nuclei, scale=found.scale)
-    write_label_image(folder / LABEL_IMAGE, found.instances, mpp=mpp)
+    write_label_image(folder / LABEL_FILE, found.instances, mpp=mpp)
 
 
 def _remove(folder: Path, names: Sequence[str]) -> None:

@@ -21,7 +21,7 @@ from softctm.postprocessing.hover import classify_nuclei, separate_nuclei
 from softctm.postprocessing.measured_nuclei import measured_nuclei
 from softctm.storage.files import prepare_folder
 from softctm.training.nuclei_run import NucleiRun
-from softctm.writers.label_image import write_label_image
+from softctm.writers.label_image import LABEL_FILE, write_label_image
 from softctm.writers.nuclei_files import CsvWriter
 
 
@@ -62,7 +62,7 @@ def predict_out_of_fold(
             table = classify_nuclei(instances, kinds)
             place = folder / image.name
             prepare_folder(place)
-            write_label_image(place / "instances.tif", instances, mpp=run.config.mpp)
+            write_label_image(place / LABEL_FILE, instances, mpp=run.config.mpp)
             with CsvWriter(place / "nuclei.csv", types) as writer:
                 writer.add(measured_nuclei(image.image, instances, table, mpp=run.config.mpp))
             dataset, name = image.name.split("/", 1)

@@ -23,6 +23,7 @@ from softctm.slides.mask import Overview
 from softctm.slides.region import Region
 from softctm.slides.slide import Slide
 from softctm.writers.embedding_files import need_embeddings
+from softctm.writers.label_image import LABEL_FILE
 from softctm.writers.slide_formats import require_libraries
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ class _Entry:
 SLIDE_TASKS: dict[str, _Entry] = {
     "cell-points": _Entry("softctm.jobs.cell_slides.task:CellSlides", ("cells.*", "tissue.tif")),
     "nuclei": _Entry(
-        "softctm.jobs.nuclei_slides.task:NucleiSlides", ("nuclei.*", "instances.tif", "embeddings.*")
+        "softctm.jobs.nuclei_slides.task:NucleiSlides", ("nuclei.*", LABEL_FILE, "embeddings.*")
     ),
 }
 """Name in `model.json` → what is done on slides."""

@@ -14,9 +14,10 @@ from softctm.errors import ModelError
 from softctm.networks.cellvit import CellViT, CellViTSpec
 from softctm.networks.checkpoint_file import load_tensors
 from softctm.networks.vit import ENCODERS
+from softctm.nuclei_table import PANNUKE_TYPES
 
 KINDS = ("CellViT", "CellViT256", "CellViTSAM")
-PANNUKE_TYPES = ("background", "neoplastic", "inflammatory", "connective", "dead", "epithelial")
+_PANNUKE = tuple(kind.name for kind in PANNUKE_TYPES)
 _ENCODER_OF = {encoder.width: name for name, encoder in ENCODERS.items()}
 _MISSING = object()
 
@@ -75,12 +76,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
     _fill(path, network, state)
     types = _names(config, "nuclei_types", spec.types)
     if not types:
-        if spec.types != len(PANNUKE_TYPES):
+        if spec.types != len(_PANNUKE):
             raise ModelError(
                 f"{path}: has {spec.types} types, background included, and its configuration names none "
-                f"(dataset_config, nuclei_types); without names {len(PANNUKE_TYPES)} are taken as PanNuke's"
+                f"(dataset_config, nuclei_types); without names {len(_PANNUKE)} are taken as PanNuke's"
             )
-        types = PANNUKE_TYPES
+        types = _PANNUKE
     return Checkpoint(
         network.eval(),
         f"CellViT-{spec.encoder}",

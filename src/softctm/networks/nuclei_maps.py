@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from softctm.networks.cellvit import CellViT, CellViTOutput
 from softctm.networks.nuclei_unet import WHERE
 from softctm.networks.vit import ENCODERS, TOKEN
+from softctm.postprocessing.hover import DISTANCE_HEAD, NUCLEUS_HEAD, TOKEN_HEAD, TYPE_HEAD
 
-MAPS = ("nuclei_binary_map", "hv_map", "nuclei_type_map")
+MAPS = (NUCLEUS_HEAD, DISTANCE_HEAD, TYPE_HEAD)
 
 _TYPED = {"nuclei_type_maps_decoder.decoder0_header.2.": 0, "type_head.3.": 0, "segmentation_head.": WHERE}
 """Part of the names of the weights that give the types' logits → their row of the first type."""
@@ -95,7 +96,7 @@ def nuclei_stage(size: int, mpp: float, types: tuple[str, ...], encoder: str | N
     ]
     if encoder is not None:
         width = ENCODERS[encoder].width
-        described.append({"name": "tokens", "width": width, "stride": TOKEN, "activation": "none"})
+        described.append({"name": TOKEN_HEAD, "width": width, "stride": TOKEN, "activation": "none"})
     return {
         "input": {"size": size, "mpp": mpp, "channels": ["red", "green", "blue"]},
         "heads": described,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import tempfile
@@ -14,6 +15,12 @@ from typing import Any, BinaryIO
 from softctm.errors import OutputError
 
 _TEMPORARY = ".softctm-"
+
+
+def sha256_of(path: Path) -> str:
+    """Lower-case hexadecimal digest of a file; OSError if it cannot be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def refuse_foreign_files(

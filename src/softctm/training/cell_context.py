@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -16,6 +15,7 @@ from softctm.datasets.ocelot import TISSUE_BACKGROUND, TISSUE_CANCER, AnnotatedP
 from softctm.errors import TrainingError
 from softctm.readers.geometry import tissue_window
 from softctm.storage.derived import derived_array
+from softctm.storage.files import sha256_of
 from softctm.training.arrays import key, tissue_context
 from softctm.training.fold_training import predict_tissue
 from softctm.training.run_folder import NETWORK
@@ -54,7 +54,7 @@ def cell_context(run: EnsembleRun) -> tuple[NDArray[np.float16], str]:
         "folds": [] if is_annotated else folds,
         "windows": [asdict(window) for window in windows],
         "tissue": {} if is_annotated else asdict(run.preset.tissue.network),
-        "networks": [hashlib.sha256(file.read_bytes()).hexdigest() for file in networks],
+        "networks": [sha256_of(file) for file in networks],
     }
     files = [pair.tissue_png if is_annotated else pair.tissue_image for pair in run.pairs]
     path = run.cache / f"context-{key(run.pairs, coupling, factor)}.npy"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -32,6 +31,7 @@ from softctm.networks.onnx_export import export_onnx
 from softctm.networks.served import ServedHeads
 from softctm.networks.window import window_plane
 from softctm.pair import CELL_MPP, PATCH_SIZE, TISSUE_MPP, ZOOM
+from softctm.storage.files import sha256_of
 from softctm.training.cross_validation import EnsembleRun
 from softctm.training.run_folder import FOLDS
 
@@ -119,7 +119,7 @@ def export_ensemble(
         for group, file, load in places:
             differences[file] = export_network(load(fold), folder / file)
             _log.info("%s: largest difference from PyTorch %.2g in probability", file, differences[file])
-            stored = NetworkFile(path=file, sha256=_sha256(folder / file))
+            stored = NetworkFile(path=file, sha256=sha256_of(folder / file))
             entries[group].append(NetworkEntry(fold=fold, files={"float32": stored}))
     (folder / "validation").mkdir(exist_ok=True)
     (folder / "validation" / FOLDS).write_bytes(ensemble.folds_path.read_bytes())
@@ -166,7 +166,3 @@ def export_ensemble(
         },
     ).write(folder)
     return differences
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from softctm.writers.image_pyramid import ReadTile, write_pyramid
 
+LABEL_FILE = "instances.tif"
+"""Its name in a folder of results."""
+
 
 def write_label_image(path: Path, instances: NDArray[np.integer], *, mpp: float | None = None) -> None:
     """Write an instance map, tile by tile.

@@ -156,6 +156,8 @@ FURTHER_NUCLEI_WRITERS: dict[str, tuple[str, type[NucleiWriter]]] = {
 }
 """Those that are written where `--also` names them."""
 
+ALL_NUCLEI_WRITERS = NUCLEI_WRITERS | FURTHER_NUCLEI_WRITERS
+
 
 def _plain(values: NDArray[np.floating]) -> list[float]:
     """Python numbers with four decimals."""

@@ -18,11 +18,10 @@ from softctm.points import CellClass, CellPoints
 from softctm.storage.files import prepare_folder, write_bytes_atomically
 from softctm.writers.marks import mark_cells
 from softctm.writers.overview import overview
+from softctm.writers.slide_points import CLASS_NAMES
 
 if TYPE_CHECKING:
     from softctm.inference.detector import Prediction
-
-_NAMES = {CellClass.BACKGROUND: "Background cell", CellClass.TUMOR: "Tumor cell"}
 
 
 def geojson(pair: CellTissuePair, prediction: Prediction) -> bytes:
@@ -33,7 +32,7 @@ def geojson(pair: CellTissuePair, prediction: Prediction) -> bytes:
             "geometry": {"type": "Point", "coordinates": [int(x), int(y)]},
             "properties": {
                 "objectType": "detection",
-                "classification": {"name": _NAMES[kind], "color": list(kind.color)},
+                "classification": {"name": CLASS_NAMES[kind], "color": list(kind.color)},
                 "measurements": {"probability": float(str(score))},
             },
         }

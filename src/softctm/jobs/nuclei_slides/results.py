@@ -15,12 +15,9 @@ from softctm.jobs.slide_plan import looked_at
 from softctm.jobs.slide_tasks import OVERVIEW_FILE, FinishedSlide
 from softctm.nuclei_table import NucleusType
 from softctm.storage.files import write_bytes_atomically
-from softctm.writers.label_image import write_label_pyramid
-from softctm.writers.nuclei_files import FURTHER_NUCLEI_WRITERS, NUCLEI_WRITERS
+from softctm.writers.label_image import LABEL_FILE, write_label_pyramid
+from softctm.writers.nuclei_files import ALL_NUCLEI_WRITERS
 from softctm.writers.slide_overview import Panel, draw_overview
-
-LABEL_FILE = "instances.tif"
-WRITERS = NUCLEI_WRITERS | FURTHER_NUCLEI_WRITERS
 
 _PANELS = 5
 """Types whose density is shown, beside that of all nuclei."""
@@ -43,7 +40,7 @@ def write_nuclei(
     types : sequence of NucleusType
         By number, background first.
     formats : sequence of str
-        Of `WRITERS`.
+        Of `ALL_NUCLEI_WRITERS`.
     statistics : NucleiStatistics, optional
         What counts them.
 
@@ -59,7 +56,7 @@ def write_nuclei(
     with contextlib.ExitStack() as stack:
         files = [
             stack.enter_context(kind(done.state.folder / name, types))
-            for name, kind in (WRITERS[each] for each in formats)
+            for name, kind in (ALL_NUCLEI_WRITERS[each] for each in formats)
         ]
         for _, batch in nuclei:
             for file in files:

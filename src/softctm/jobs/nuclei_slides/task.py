@@ -14,7 +14,7 @@ from softctm.jobs.nuclei_slides.columns import nuclei_columns
 from softctm.jobs.nuclei_slides.fields import NucleiFields
 from softctm.jobs.nuclei_slides.merge import SlideNuclei
 from softctm.jobs.nuclei_slides.plan import KIND, plan_nuclei, slide_lattice
-from softctm.jobs.nuclei_slides.results import LABEL_FILE, WRITERS, write_nuclei, write_results
+from softctm.jobs.nuclei_slides.results import write_nuclei, write_results
 from softctm.jobs.nuclei_slides.stored import StoredNuclei
 from softctm.jobs.slide_plan import SlidePlan
 from softctm.jobs.slide_state import SlideState
@@ -23,7 +23,8 @@ from softctm.jobs.slide_tasks import OVERVIEW_FILE, FinishedSlide
 from softctm.postprocessing.field_lattice import FieldLattice
 from softctm.slides.region import Region
 from softctm.slides.slide import Slide
-from softctm.writers.nuclei_files import NUCLEI_WRITERS
+from softctm.writers.label_image import LABEL_FILE
+from softctm.writers.nuclei_files import ALL_NUCLEI_WRITERS, NUCLEI_WRITERS
 
 if TYPE_CHECKING:
     from softctm.inference.image_detector import ImageDetector
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 class NucleiSlides:
     """A `SlideTask`: nuclei with outlines and types, in fields of the model's size that overlap."""
 
-    formats: Mapping[str, str] = {name: file for name, (file, _) in WRITERS.items()}
+    formats: Mapping[str, str] = {name: file for name, (file, _) in ALL_NUCLEI_WRITERS.items()}
     always = tuple(NUCLEI_WRITERS)
     other_files = (LABEL_FILE, OVERVIEW_FILE)
     passing = ()
