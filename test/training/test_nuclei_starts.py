@@ -157,6 +157,9 @@ def test_a_model_that_does_not_say_what_it_knows_starts_no_folds(
     assert train(data, tmp_path / "run", UNTRAINED, "--start", str(silent), "--fold", "0") == 9
     assert "does not say which images it learned from" in capsys.readouterr().err
     assert train(data, tmp_path / "run", UNTRAINED, "--start", str(silent), "--all-images") == 0
+    command = ["export", "nuclei", "--data", str(data), "--run", str(tmp_path / "run"), "--name", "n"]
+    assert main([*command, "--output", str(tmp_path / "m"), "--license", "mine", "--size", "128"]) == 0
+    assert NucleiStart(tmp_path / "m").known is None  # nor does what was made of it
 
 
 def test_the_same_folder_is_gone_on_with_by_the_same_recipe_only(

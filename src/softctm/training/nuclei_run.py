@@ -129,11 +129,11 @@ class NucleiRun:
         if self.start:
             self.start.check_unknown([image.name for image in self.images])
 
-    def known_images(self) -> list[str]:
-        """All images that its networks learned from, or what they started from did."""
+    def known_images(self) -> list[str] | None:
+        """All images that its networks learned from, or what they started from did; None where unknown."""
         before = read_run_file(self.folds_path).get(KNOWN_BEFORE, {})
-        of_all = read_run_file(self.folder / CONFIG).get(KNOWN_IMAGES) or []
-        return sorted({*before, *of_all, *(image.name for image in self.images)})
+        of_all: list[str] | None = read_run_file(self.folder / CONFIG).get(KNOWN_IMAGES, [])
+        return None if of_all is None else sorted({*before, *of_all, *(image.name for image in self.images)})
 
     @property
     def folds_path(self) -> Path:
