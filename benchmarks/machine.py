@@ -115,7 +115,7 @@ def host_memory_peak() -> int:
 
 
 def device_memory_in_use() -> int | None:
-    """Memory in use on the first graphics card, by any process, MB; None without one.
+    """Memory in use on the first GPU, by any process, MB; None without one.
 
     ONNX Runtime's arenas never give memory back, so that what a process has added by its end is its peak.
     """

@@ -1,4 +1,4 @@
-"""What only a graphics card can show: 16-bit networks agree, memory stays small, too little is lived with."""
+"""What only a GPU can show: 16-bit networks agree, memory stays small, too little is lived with."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from softctm.ort.passes import input_pooling, pooling_graph, remove_input_poolin
 from softctm.ort.runtime import Runtime, Session, Value
 
 _BATCH = {"cpu": 1, "cuda": 8}
-"""Views a pass: on a processor more of them only cost memory, a graphics card wants to be filled."""
+"""Views per pass: on a CPU more of them only cost memory, a GPU wants to be filled."""
 
 _STRIPS = {"cpu": 16, "cuda": 1}
 """Strips in which probabilities are added: all that 64 rows take fits into a second-level cache."""

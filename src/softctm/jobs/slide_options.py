@@ -22,7 +22,7 @@ class SlideOptions(DetectorOptions):
 
     quality: str = option(
         _AUTO,
-        "passes a field of view; auto takes fast on a processor and full on a graphics card",
+        "passes a field of view; auto takes fast on a CPU and full on a GPU",
         choices=(_AUTO, *QUALITIES),
     )
     mpp: float | None = option(None, "µm per level-0 pixel, instead of what the slides say", metavar="X")

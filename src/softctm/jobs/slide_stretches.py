@@ -20,7 +20,7 @@ from softctm.ort.processors import available_processors
 from softctm.slides.slide import Slide
 
 _MOST_READERS = 8
-"""Threads that read; beyond, even a graphics card gets its fields in time."""
+"""Threads that read; beyond, even a GPU gets its fields in time."""
 
 Seconds = dict[str, float]
 FieldPlace = tuple[int, int]

@@ -28,7 +28,7 @@ Arithmetic = Literal["exact", "float32", "float16"]
 """How CUDA multiplies: in full precision; as is usual for networks, 32-bit numbers, with TF32's shorter
 mantissa where the card has it; 16-bit numbers."""
 Value: TypeAlias = onnxruntime.OrtValue
-"""An array where the networks run: in main memory, or on the graphics card."""
+"""An array where the networks run: in main memory, or on the GPU."""
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class Runtime:
         Why `auto` fell back to the CPU though this ONNX Runtime is built for CUDA, and that a precision saves
         nothing on this device.
     callers : int
-        As given, but one on a graphics card. Fewer processors do not change it: sums are added in the same
+        As given, but one on a GPU. Fewer processors do not change it: sums are added in the same
         order everywhere, so that machines and workers give the same results to the last bit.
     threads : int
         Threads of each network on the CPU, shared by the calls that are in it at once.
@@ -115,7 +115,7 @@ class Runtime:
             notice = self.notice or "running on the CPU"
             self.notice = f"{notice}; float16 saves no time there, because its arithmetic is 32-bit"
         if precision == "int8" and self.device == "cuda":
-            self.notice = "int8 is made for processors; float16 is faster on a graphics card"
+            self.notice = "int8 is made for processors; float16 is faster on a GPU"
         _share_memory(self.device)
 
     def network(self, model: onnx.ModelProto, name: str) -> Session:

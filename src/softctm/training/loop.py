@@ -159,7 +159,7 @@ def train(
 
 
 def lay_out_for_processors(network: nn.Module) -> None:
-    """Put channels last, in place, where there is no graphics card: up to twice as fast.
+    """Put channels last, in place, where there is no GPU: up to twice as fast.
 
     Only for networks without dilated convolutions, whose gradients in bfloat16 this layout spoils.
     """

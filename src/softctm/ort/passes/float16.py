@@ -44,7 +44,7 @@ def to_float16(model: onnx.ModelProto) -> None:
     kinds = {node.op_type for node in model.graph.node}
     if not kinds & _PRODUCTS or kinds & _QUANTIZED:
         return
-    # Without 16-bit kernels before opset 12, Clip would leave the graphics card.
+    # Without 16-bit kernels before opset 12, Clip would leave the GPU.
     opset = max((entry.version for entry in model.opset_import if not entry.domain), default=1)
     between = _BETWEEN if opset >= 12 else _BETWEEN - {"Clip"}
     _Rewriting(shape_inference.infer_shapes(model).graph, model.graph, between).run()
