@@ -162,6 +162,14 @@ def test_a_model_that_does_not_say_what_it_knows_starts_no_folds(
     assert NucleiStart(tmp_path / "m").known is None  # nor does what was made of it
 
 
+def test_the_default_model_starts_the_preset_that_it_was_made_by() -> None:
+    start = NucleiStart(Path(__file__).parents[2] / "model_weights" / "nuclei")
+    start.check(NUCLEI_PRESETS["compact"])
+    with pytest.raises(TrainingError, match="learned from consep/"):
+        start.check_unknown(["consep/train_1"])
+    start.check_unknown(["own/train_1"])
+
+
 def test_the_same_folder_is_gone_on_with_by_the_same_recipe_only(
     data: Path, first: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
