@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from nuclei_cases import drawn, write_dataset
+from drawn_nuclei import drawn, write_dataset
 from safetensors.torch import load_file
 
 from softctm.cli import main
