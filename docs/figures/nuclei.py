@@ -15,13 +15,12 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.collections import PolyCollection
 from matplotlib.lines import Line2D
+from shown_pairs import ROOT, add_pairs, chosen_pairs, save
 
 from softctm import load_detector
-from softctm.datasets.ocelot import load_release
 from softctm.inference.nuclei_image import find_nuclei, nucleus_types
 from softctm.pair import CELL_MPP
 
-ROOT = Path(__file__).resolve().parents[2]
 SIDE = 640
 """Side of the part that is shown, pixels: the middle of the patch."""
 
@@ -30,12 +29,9 @@ def main() -> None:
     """Draw a patch beside the other, with a legend of the types that occur."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--weights", type=Path, default=ROOT / "model_weights/nuclei")
-    parser.add_argument("--data", type=Path, default=ROOT / "examples/ocelot", help="an OCELOT release")
-    parser.add_argument("--pair", action="append", help="(may be repeated; default: the first two)")
-    parser.add_argument("--output", type=Path, default=ROOT / "docs/images/nuclei.jpg")
+    add_pairs(parser, "nuclei.jpg")
     args = parser.parse_args()
-    pairs = load_release(args.data)
-    chosen = [pair for pair in pairs if pair.id in args.pair] if args.pair else pairs[:2]
+    chosen = chosen_pairs(args)
     detector = load_detector(args.weights, device="cpu")
     types, seen = nucleus_types(detector.model), Counter[int]()
     figure, axes = plt.subplots(
@@ -58,8 +54,7 @@ def main() -> None:
         for kind in sorted(seen, key=lambda kind: -seen[kind])
     ]
     figure.legend(handles=lines, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-    figure.savefig(args.output, dpi=95, pil_kwargs={"quality": 80} if args.output.suffix == ".jpg" else None)
-    print(args.output)
+    save(figure, args.output)
 
 
 def _words(name: str, kind: int) -> str:

@@ -6,7 +6,6 @@ python docs/figures/segmenters.py [--segmenter points|FILE] [--data OCELOT --pai
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import matplotlib
 
@@ -14,14 +13,13 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
+from shown_pairs import add_pairs, chosen_pairs, save
 from skimage.segmentation import find_boundaries
 
-from softctm.datasets.ocelot import load_release
 from softctm.pair import CELL_MPP
 from softctm.points import CellClass, CellPoints
 from softctm.training.segmenters import NucleusSegmenter, open_segmenter
 
-ROOT = Path(__file__).resolve().parents[2]
 SIDE = 300
 """Side of the part that is shown, pixels."""
 
@@ -33,12 +31,9 @@ def main() -> None:
     """Draw a row a patch: the classical segmenter, the one that is guided by the points."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--segmenter", default="points", help="the guided one (default: points)")
-    parser.add_argument("--data", type=Path, default=ROOT / "examples/ocelot", help="an OCELOT release")
-    parser.add_argument("--pair", action="append", help="(may be repeated; default: the first two)")
-    parser.add_argument("--output", type=Path, default=ROOT / "docs/images/segmenters.jpg")
+    add_pairs(parser, "segmenters.jpg")
     args = parser.parse_args()
-    pairs = load_release(args.data)
-    chosen = [pair for pair in pairs if pair.id in args.pair] if args.pair else pairs[:2]
+    chosen = chosen_pairs(args)
     ways = {"classical": open_segmenter("classical"), "points": open_segmenter(args.segmenter)}
     figure, axes = plt.subplots(
         len(chosen), 2, figsize=(7, 3.6 * len(chosen)), constrained_layout=True, squeeze=False
@@ -52,8 +47,7 @@ def main() -> None:
             axis.set_axis_off()
         bar = BAR_UM / CELL_MPP
         row[0].plot([SIDE - 10 - bar, SIDE - 10], [SIDE - 10] * 2, color="black", linewidth=3)
-    figure.savefig(args.output, dpi=95, pil_kwargs={"quality": 80} if args.output.suffix == ".jpg" else None)
-    print(args.output)
+    save(figure, args.output)
 
 
 def busiest(points: CellPoints, size: int) -> tuple[int, int]:

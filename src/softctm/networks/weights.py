@@ -6,6 +6,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
+from torch import nn
 
 from softctm.errors import TrainingError
 from softctm.networks.architecture import SegmentationNetwork
@@ -22,8 +23,13 @@ def save_network(network: SegmentationNetwork, path: Path, facts: dict[str, str]
     OutputError
         If they cannot be written.
     """
+    write_weights(network, path, {**network.facts(), **(facts or {})})
+
+
+def write_weights(network: nn.Module, path: Path, facts: dict[str, str] | None = None) -> None:
+    """Write any module's weights, whole or not at all, with the facts that are given; errors as above."""
     weights = {name: value.contiguous() for name, value in network.state_dict().items()}
-    write_bytes_atomically(path, save(weights, {**network.facts(), **(facts or {})} or None))
+    write_bytes_atomically(path, save(weights, facts or None))
 
 
 def load_network(config: NetworkConfig, path: Path) -> SegmentationNetwork:

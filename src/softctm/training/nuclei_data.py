@@ -94,6 +94,15 @@ def load_training_images(
     return images, ("background", *names), tuple(tissues)
 
 
+def digest_of(images: Sequence[TrainingImage], parts: Sequence[str]) -> str:
+    """SHA-256 of some of the images' arrays, by name."""
+    found = hashlib.sha256()
+    for image in images:
+        for name in parts:
+            found.update(np.ascontiguousarray(getattr(image, name)).data)
+    return found.hexdigest()
+
+
 @dataclass(frozen=True)
 class NucleiPatches(Dataset[tuple[Tensor, Tensor]]):
     """Images cut into patches of one crop's size; each patch is drawn as a new crop around its place.
@@ -153,11 +162,7 @@ class NucleiPatches(Dataset[tuple[Tensor, Tensor]]):
     @property
     def digest(self) -> str:
         """SHA-256 of all images and what is known of their nuclei."""
-        found = hashlib.sha256()
-        for image in self.images:
-            for part in (image.image, image.instances, image.type_of):
-                found.update(np.ascontiguousarray(part).data)
-        return found.hexdigest()
+        return digest_of(self.images, ("image", "instances", "type_of"))
 
     def __len__(self) -> int:
         return len(self.corners)

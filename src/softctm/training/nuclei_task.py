@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from softctm.errors import TrainingError
@@ -20,8 +20,7 @@ from softctm.networks.freezing import freeze_stages
 from softctm.networks.network_table import build_network
 from softctm.networks.nuclei_maps import NormalizedCellViT, stacked
 from softctm.networks.vit_weights import load_vit
-from softctm.networks.weights import load_network, save_network
-from softctm.storage.files import write_bytes_atomically
+from softctm.networks.weights import load_network, save_network, write_weights
 from softctm.training.feeding import feed_from, first_batches, fixed_batches
 from softctm.training.loop import (
     LoopConfig,
@@ -132,7 +131,7 @@ def train_nuclei_network(
         return _validated(current, validation, loss, batch, loop.bfloat16)
 
     torch.manual_seed(loop.seed)
-    network = initialize(first_batches(patches, lambda step: draw(weights, batch, loop.seed, step), batch))
+    network = initialize(first_batches(patches, partial(draw, weights, batch, loop.seed), batch))
     lay_out_for_processors(network)
     whole = config.optimizer
     frozen = replace(whole, epochs=config.frozen_epochs)
@@ -165,17 +164,12 @@ def train_nuclei_network(
     network.cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     network.eval()
     if is_first_process():
-        _save(network, path)
+        if isinstance(network, SegmentationNetwork):
+            save_network(network, path)
+        else:
+            write_weights(network, path)
     wait_for_all()
     return network
-
-
-def _save(network: nn.Module, path: Path) -> None:
-    if isinstance(network, SegmentationNetwork):
-        save_network(network, path)
-    else:
-        weights = {name: value.contiguous() for name, value in network.state_dict().items()}
-        write_bytes_atomically(path, save(weights))
 
 
 def _validated(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from softctm.pair import CELL_MPP
 from softctm.training.feeding import Draw
 from softctm.training.labeled_arrays import at_scale, masks_of_size
 from softctm.training.nuclei_augment import NucleiAugmentationConfig, augment_nuclei
-from softctm.training.nuclei_data import TrainingImage
+from softctm.training.nuclei_data import TrainingImage, digest_of
 from softctm.training.nuclei_targets import UNKNOWN_TYPE
 
 SPREAD = 0.4
@@ -157,11 +156,7 @@ class GuidedCrops(Dataset[tuple[Tensor, Tensor]]):
     @property
     def digest(self) -> str:
         """SHA-256 of all images and masks."""
-        found = hashlib.sha256()
-        for image in self.images:
-            found.update(image.image.tobytes())
-            found.update(image.instances.tobytes())
-        return found.hexdigest()
+        return digest_of(self.images, ("image", "instances"))
 
     def __len__(self) -> int:
         return len(self.nuclei)
