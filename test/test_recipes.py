@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,44 +11,77 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.experiments import EXPERIMENTS, RECIPE
-from benchmarks.recipes import folder_of, row, runnable, scores
+from benchmarks.recipes.__main__ import trials_of
+from benchmarks.recipes.comparison import FIGURES, counts_by_patient, difference
+from benchmarks.recipes.experiments import EXPERIMENTS, RECIPE
+from benchmarks.recipes.trials import Setup, Trial
 from softctm.evaluation.bootstrap import Bootstrap
 from softctm.evaluation.out_of_fold import RULES
 from softctm.networks.network_table import ARCHITECTURES
-from softctm.training.config import with_settings
+from softctm.training.config import Task, with_settings
 from softctm.training.presets import PRESETS
 
+ALL = [(task, name) for task, experiments in EXPERIMENTS.items() for name in experiments]
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment_changes_the_compact_recipe_into_another_one(name: str) -> None:
-    changed = with_settings(PRESETS["compact"], EXPERIMENTS[name].settings)
-    assert changed.cells.coupling in ARCHITECTURES[changed.cells.network.architecture].couplings
+
+@pytest.mark.parametrize(("task", "name"), ALL)
+def test_every_experiment_changes_the_compact_recipe_into_another_one(task: Task, name: str) -> None:
+    changed = with_settings(PRESETS["compact"], EXPERIMENTS[task][name].settings)
+    own = changed.of(task)
+    assert own.coupling in ARCHITECTURES[own.network.architecture].couplings
     assert (changed == PRESETS["compact"]) == (name in (RECIPE, "pretrained", "guided masks"))
 
 
-def test_experiments_run_where_what_they_need_is_given() -> None:
-    nothing, both = (SimpleNamespace(pretrained=given, segmenter=given) for given in (None, "given"))
-    assert runnable(both) == list(EXPERIMENTS)
-    only = runnable(SimpleNamespace(pretrained=None, segmenter="points"))
-    assert set(only) - set(runnable(nothing)) == {"guided masks", "hard, Dice, guided masks"}
+def test_experiments_run_where_what_they_need_is_given(tmp_path: Path) -> None:
+    def names(pretrained: list[Path], segmenter: str | None) -> list[str]:
+        return [trial.experiment_name for trial in trials_of("cells", [], pretrained, segmenter)]
+
+    assert sorted(names([tmp_path], "points")) == sorted(EXPERIMENTS["cells"])
+    assert set(names([], "points")) - set(names([], None)) == {"guided masks", "hard, Dice, guided masks"}
+
+
+def test_an_experiment_that_cannot_be_run_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="--only nonsense: no experiment on tissue; they are recipe, U-Net"):
+        trials_of("tissue", ["nonsense"], [], None)
+    with pytest.raises(ValueError, match="--only pretrained: needs"):
+        trials_of("tissue", ["pretrained"], [], None)
+
+
+def pretrained_on(folder: Path, content: bytes, *datasets: str) -> Path:
+    (folder / "tissue").mkdir(parents=True)
+    (folder / "tissue" / "network.safetensors").write_bytes(content)
+    network = asdict(PRESETS["compact"].tissue)
+    config = {"pretraining": "tissue", "data": dict.fromkeys(datasets, 1), "tissue": network}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_an_experiment_is_run_from_every_pretrained_network(tmp_path: Path) -> None:
+    starts = [
+        pretrained_on(tmp_path / "a", b"1", "glas"),
+        pretrained_on(tmp_path / "b", b"2", "monuseg", "glas"),
+    ]
+    trials = trials_of("tissue", ["pretrained"], starts, None)
+    assert [trial.name for trial in trials] == [
+        RECIPE,
+        "pretrained on glas",
+        "pretrained on glas + monuseg",
+    ]
+    setup = Setup(tmp_path, tmp_path, "imagenet", None, "tissue", 2)
+    assert len({trial.folder(setup) for trial in trials}) == 3
 
 
 def test_what_was_counted_with_one_network_is_not_taken_for_anothers(tmp_path: Path) -> None:
-    def given(content: bytes, segmenter: str) -> Any:
-        path = tmp_path / "cells" / "network.safetensors"
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(content)
-        return SimpleNamespace(
-            run=tmp_path, epochs=2, encoder_weights="imagenet", pretrained=tmp_path, segmenter=segmenter
-        )
+    encoder = tmp_path / "encoder.safetensors"
 
-    first, other = given(b"1", "points"), given(b"2", "classical")
-    for name, experiment in EXPERIMENTS.items():
-        given(b"1", "points")
-        before = folder_of(name, first)
-        given(b"2", "classical")
-        assert (folder_of(name, other) == before) == (not experiment.guided and not experiment.pretrained)
+    def folder(trial: Trial, weights: bytes, segmenter: str) -> Path:
+        encoder.write_bytes(weights)
+        return trial.folder(Setup(tmp_path, tmp_path, str(encoder), segmenter, "cells", 2))
+
+    recipe, guided = Trial(RECIPE), Trial("guided masks")
+    assert folder(recipe, b"1", "points") == folder(recipe, b"1", "classical")
+    assert folder(recipe, b"1", "points") != folder(recipe, b"2", "points")
+    assert folder(guided, b"1", "points") != folder(guided, b"1", "classical")
 
 
 def run_of(patients: list[str], folds: list[int]) -> Any:
@@ -65,23 +100,33 @@ def counted(good: int, hits: list[int]) -> np.ndarray:
 def test_the_rule_of_a_fold_is_chosen_on_the_others() -> None:
     run = run_of(["a", "b", "c"], [0, 1, 0])
     # Rule 5 would suit fold 0 and rule 7 fold 1; chosen crosswise neither finds anything there.
-    figures, by_patient = scores({0: counted(5, [3, 3]), 1: counted(7, [3])}, run)
-    assert figures["mean_f1"] == 0
+    by_patient = counts_by_patient("cells", {0: counted(5, [3, 3]), 1: counted(7, [3])}, run)
+    assert FIGURES["cells"](by_patient.sum(0))["mean_f1"] == 0
     np.testing.assert_array_equal(by_patient[:, :, 2], 1)
-    figures, by_patient = scores({0: counted(5, [3, 1]), 1: counted(5, [2])}, run)
+    by_patient = counts_by_patient("cells", {0: counted(5, [3, 1]), 1: counted(5, [2])}, run)
     # 6 TP, 3 FN a class: F1 = 12 / 15. Patients a, b, c have 3, 2 and 1.
-    assert figures["mean_f1"] == pytest.approx(0.8)
+    assert FIGURES["cells"](by_patient.sum(0))["mean_f1"] == pytest.approx(0.8)
     np.testing.assert_array_equal(by_patient[:, 0, 0], [3, 2, 1])
 
 
 def test_pairs_of_a_patient_stay_together() -> None:
-    _, by_patient = scores({0: counted(5, [3, 1]), 1: counted(5, [2])}, run_of(["a", "b", "a"], [0, 1, 0]))
+    run = run_of(["a", "b", "a"], [0, 1, 0])
+    by_patient = counts_by_patient("cells", {0: counted(5, [3, 1]), 1: counted(5, [2])}, run)
     np.testing.assert_array_equal(by_patient[:, 0, 0], [4, 2])
 
 
-def test_an_experiment_that_is_better_on_every_patient_is_surely_better() -> None:
+def test_tissue_has_no_rule_to_choose() -> None:
+    run = run_of(["a", "b", "a"], [0, 1, 0])
+    by_patient = counts_by_patient(
+        "tissue", {0: np.ones((2, 1, 2, 3), int), 1: np.ones((1, 1, 2, 3), int)}, run
+    )
+    np.testing.assert_array_equal(by_patient[:, 0, 0], [2, 1])
+
+
+@pytest.mark.parametrize("task", EXPERIMENTS)
+def test_an_experiment_that_is_better_on_every_patient_is_surely_better(task: Task) -> None:
     worse = np.tile([[2, 1, 1], [2, 1, 1]], (6, 1, 1)).astype(float)
     better = np.tile([[3, 0, 0], [3, 0, 0]], (6, 1, 1)).astype(float)
     bootstrap = Bootstrap(6, resamples=200)
-    assert row(better, worse, bootstrap) == "+0.3333 [+0.3333, +0.3333]"
-    assert row(worse, worse, bootstrap) == "+0.0000 [+0.0000, +0.0000]"
+    assert str(difference(task, better, worse, bootstrap)) == "+0.3333 [+0.3333, +0.3333]"
+    assert str(difference(task, worse, worse, bootstrap)) == "+0.0000 [+0.0000, +0.0000]"

@@ -178,16 +178,18 @@ class EnsembleRun:
 
     def train_tissue(self, fold: int) -> SegmentationNetwork:
         """Train the tissue network that holds out `fold`, or load it."""
-        config = self.preset.tissue
-        arrays = load_tissue(self.pairs, config.stored_downsampling, self.cache, self.progress)
-        return train_tissue(config, arrays, self._job("tissue", fold))
+        return self.run_tissue_job(self._job("tissue", fold))
 
     def train_cells(self, fold: int) -> SegmentationNetwork:
         """Train the cell network that holds out `fold`, or load it; its tissue networks must be there."""
         return self.run_cell_job(self._job("cells", fold))
 
+    def run_tissue_job(self, job: FoldJob) -> SegmentationNetwork:
+        """Train a tissue network by the run's recipe; where it begins and where it goes the job says."""
+        return train_tissue(self.preset.tissue, self.tissue_arrays(), job)
+
     def run_cell_job(self, job: FoldJob) -> SegmentationNetwork:
-        """Train a cell network by the run's recipe; where it begins and where it goes the job says."""
+        """As `run_tissue_job`, for cells."""
         points = [pair.cells() for pair in self.pairs]
         arrays = self.cell_arrays()
         if isinstance(arrays, PairArrays):
@@ -221,6 +223,11 @@ class EnsembleRun:
         if not path.exists():
             raise TrainingError(f"{path}: is not there yet; run `softctm train {task} --fold {fold}` first")
         return load_network(self.preset.of(task).network, path)
+
+    def tissue_arrays(self) -> TrainingArrays:
+        """What the tissue networks are trained on: patches and annotated tissue of all pairs."""
+        factor = self.preset.tissue.stored_downsampling
+        return load_tissue(self.pairs, factor, self.cache, self.progress)
 
     def cell_arrays(self) -> TrainingArrays | PairArrays:
         """What the cell networks are trained on: patches, targets and tissue context of all pairs."""

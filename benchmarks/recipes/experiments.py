@@ -1,20 +1,22 @@
-"""The experiments on cell networks: each a name and what differs from the run's own recipe."""
+"""The experiments: each a name and what differs from the run's own recipe."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from softctm.training.config import Task
+
 
 @dataclass(frozen=True)
 class Experiment:
-    """One way of training cell networks.
+    """One way of training tissue or cell networks.
 
     Attributes
     ----------
     settings : tuple of str
         What differs from the run's recipe, as `softctm train --set` takes it.
     pretrained : bool
-        Whether it starts from what `softctm pretrain cells` made.
+        Whether it starts from what `softctm pretrain` made; it is run for each of those that are given.
     guided : bool
         Whether a network that the points guide, not the classical segmenter, makes the masks of its targets.
     """
@@ -67,16 +69,23 @@ _TRUNKS = {
 RECIPE = "recipe"
 """The experiment that the others are compared with: the run's own recipe."""
 
-EXPERIMENTS = {
-    RECIPE: Experiment(),
-    **{
-        name: Experiment(settings)
-        for group in (_TARGETS, _OCELOT, _RATES, _TRUNKS)
-        for name, settings in group.items()
+EXPERIMENTS: dict[Task, dict[str, Experiment]] = {
+    "cells": {
+        RECIPE: Experiment(),
+        **{
+            name: Experiment(settings)
+            for group in (_TARGETS, _OCELOT, _RATES, _TRUNKS)
+            for name, settings in group.items()
+        },
+        "guided masks": Experiment(guided=True),
+        "hard, Dice, guided masks": Experiment(_TARGETS["hard, Dice"], guided=True),
+        "pretrained": Experiment(pretrained=True),
+        "pretrained, tissue after the ASPP": Experiment(_joined("after-aspp"), pretrained=True),
     },
-    "guided masks": Experiment(guided=True),
-    "hard, Dice, guided masks": Experiment(_TARGETS["hard, Dice"], guided=True),
-    "pretrained": Experiment(pretrained=True),
-    "pretrained, tissue after the ASPP": Experiment(_joined("after-aspp"), pretrained=True),
+    "tissue": {
+        RECIPE: Experiment(),
+        "U-Net": Experiment(("tissue.network.architecture=unet",)),
+        "pretrained": Experiment(pretrained=True),
+    },
 }
-"""Name → experiment."""
+"""Task → name → experiment."""

@@ -1,0 +1,1 @@
+"""Training recipes side by side: short runs of tissue or cell networks on several folds."""

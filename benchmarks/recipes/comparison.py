@@ -1,0 +1,80 @@
+"""Experiments against the recipe: pooled scores, differences, and their intervals over patients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from softctm.evaluation.bootstrap import Bootstrap, percentile_interval
+from softctm.evaluation.out_of_fold import out_of_fold
+from softctm.evaluation.scores import named_scores
+from softctm.evaluation.tissue import tissue_figures
+from softctm.training.config import Task
+from softctm.training.cross_validation import EnsembleRun
+
+Figures = Callable[[NDArray[np.float64]], Mapping[str, NDArray[np.float64]]]
+
+FIGURES: dict[Task, Figures] = {"cells": named_scores, "tissue": tissue_figures}
+"""Task → all figures of counts (…, 2, 3)."""
+
+SHOWN: dict[Task, dict[str, str]] = {
+    "cells": {"mean F1": "mean_f1", "F1 BC": "f1_bc", "F1 TC": "f1_tc"},
+    "tissue": {"mean F1": "mean_f1", "F1 background": "f1_background", "F1 cancer": "f1_cancer"},
+}
+"""Task → what the table shows, and which figure that is."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far an experiment's mean F1 is from the recipe's, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        """As the table has it."""
+        return f"{self.value:+.4f} [{self.low:+.4f}, {self.high:+.4f}]"
+
+
+def counts_by_patient(
+    task: Task, counts: Mapping[int, NDArray[np.int64]], run: EnsembleRun
+) -> NDArray[np.float64]:
+    """Sum what the pairs of a patient contribute; rules that find cells are chosen on the other folds.
+
+    Parameters
+    ----------
+    counts : mapping of int to (pairs, rules, 2, 3) int64
+        Fold → what was counted of its pairs, in the order of `run.pairs`.
+
+    Returns
+    -------
+    (patients, 2, 3) float64
+    """
+    pairs = [
+        pair for fold in counts for pair, own in zip(run.pairs, run.fold_of(), strict=True) if own == fold
+    ]
+    by_rule = np.concatenate(list(counts.values()))
+    found = by_rule[:, 0]
+    if task == "cells":
+        folds = np.concatenate([np.full(len(own), fold) for fold, own in counts.items()])
+        nothing = np.zeros_like(found)
+        found = out_of_fold(by_rule, nothing, folds.tolist(), [pair.organ for pair in pairs]).counts
+    names, patient = np.unique([pair.patient for pair in pairs], return_inverse=True)
+    by_patient = np.zeros((len(names), 2, 3))
+    np.add.at(by_patient, patient, found)
+    return by_patient
+
+
+def difference(
+    task: Task, counts: NDArray[np.float64], baseline: NDArray[np.float64], bootstrap: Bootstrap
+) -> Difference:
+    """Compare the mean F1 of (patients, 2, 3) counts; both are resampled by the same patients."""
+    figures = FIGURES[task]
+    ours, theirs = (figures(bootstrap.sums(own))["mean_f1"] for own in (counts, baseline))
+    low, high = percentile_interval(ours - theirs)
+    value = figures(counts.sum(0))["mean_f1"] - figures(baseline.sum(0))["mean_f1"]
+    return Difference(float(value), float(low), float(high))
