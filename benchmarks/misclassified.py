@@ -1,18 +1,20 @@
 """Where cells get the wrong class out of fold, and whether the annotations there contradict each other.
 
-    python -m benchmarks.misclassified --data DATA --weights MODEL [--views 1] [--json FILE]
+    python -m benchmarks.misclassified --data DATA --weights MODEL [--weights MODEL …] [--views 1] \
+        [--json FILE] [--pair-weights FILE]
 
 Every pair is predicted by the networks that held out its fold. A found cell is compared with the nearest
 annotated one within 3 µm. A pair is doubtful where more than half of at least 20 found cells have another
 class than annotated. There, either the networks are wrong or the annotation is: the annotated tissue, drawn
 by itself, is the third opinion. It agrees with an annotated tumor cell where it is cancer area, and with a
-background cell where it is not.
+background cell where it is not. --pair-weights writes a file for `softctm train --pair-weights` with the
+pairs that are doubtful under all models.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,6 +29,8 @@ from softctm.model import load_model
 from softctm.pair import WINDOW_SIZE, ZOOM
 from softctm.points import CellClass, CellPoints
 from softctm.readers.geometry import tissue_window
+from softctm.storage.files import write_json_atomically
+from softctm.training.pair_weights import PairWeights
 
 MAX_DISTANCE_PX = 15
 MIN_CELLS = 20
@@ -96,7 +100,7 @@ def classes_of(detector: Detector, pair: AnnotatedPair) -> PairClasses:
 
 
 def summary(pairs: list[PairClasses]) -> str:
-    """The findings as text."""
+    """The findings about one model as text."""
     compared, misclassified = (sum(getattr(n, name) for n in pairs) for name in ("compared", "misclassified"))
     doubtful = [pair for pair in pairs if pair.is_doubtful]
     held = sum(pair.misclassified for pair in doubtful)
@@ -116,24 +120,48 @@ def summary(pairs: list[PairClasses]) -> str:
     return "\n".join(lines)
 
 
+def classes_out_of_fold(folder: Path, data: Path, views: int) -> list[PairClasses]:
+    """Every pair of a model's folds, predicted by the networks that held it out."""
+    validation = prepare_validation(load_model(folder), load_release(data), data, views)
+    pairs = []
+    for fold in sorted(set(validation.fold_of)):
+        detector = Detector(validation.model.held_out(fold), views=views)
+        chosen = [pair for pair, own in zip(validation.pairs, validation.fold_of, strict=True) if own == fold]
+        pairs += [classes_of(detector, pair) for pair in chosen]
+    return pairs
+
+
+def weights_of(by_model: Mapping[str, list[PairClasses]], weight: float) -> PairWeights:
+    """Give `weight` to the pairs that are doubtful under every model."""
+    doubtful = [{pair.pair for pair in pairs if pair.is_doubtful} for pairs in by_model.values()]
+    rule = (
+        f"more than {DOUBTFUL_SHARE:g} of at least {MIN_CELLS} found cells have another class than "
+        f"annotated, out of fold, under {' and '.join(by_model)}"
+    )
+    return PairWeights(rule, dict.fromkeys(sorted(set.intersection(*doubtful)), weight))
+
+
 def main() -> None:
     """Predict all pairs out of fold and print where classes are wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--weights", type=Path, required=True, action="append", help="(may be repeated)")
     parser.add_argument("--views", type=int, default=1, choices=(1, 2, 4, 8))
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="write every pair's figures there")
+    parser.add_argument("--pair-weights", type=Path, help="write weights of doubtful pairs there")
+    parser.add_argument("--weight", type=float, default=0.0, help="of a doubtful pair (default: 0)")
     args = parser.parse_args()
-    validation = prepare_validation(load_model(args.weights), load_release(args.data), args.data, args.views)
-    pairs = []
-    for fold in sorted(set(validation.fold_of)):
-        detector = Detector(validation.model.held_out(fold), views=args.views)
-        chosen = [pair for pair, own in zip(validation.pairs, validation.fold_of, strict=True) if own == fold]
-        pairs += [classes_of(detector, pair) for pair in chosen]
-        print(f"fold {fold} is counted", flush=True)
-    print(summary(pairs))
+    by_model = {}
+    for folder in args.weights:
+        by_model[str(folder)] = classes_out_of_fold(folder, args.data, args.views)
+        print(f"{folder}:\n{summary(by_model[str(folder)])}", flush=True)
     if args.json:
-        args.json.write_text(json.dumps([asdict(pair) for pair in pairs], indent=1) + "\n")
+        rows = {name: [asdict(pair) for pair in pairs] for name, pairs in by_model.items()}
+        write_json_atomically(args.json, rows, indent=1)
+    if args.pair_weights:
+        weights = weights_of(by_model, args.weight)
+        write_json_atomically(args.pair_weights, weights.to_json(), indent=1)
+        print(f"{args.pair_weights}: weight {args.weight:g} for {len(weights.of_pair)} pairs")
 
 
 if __name__ == "__main__":

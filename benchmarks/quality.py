@@ -35,8 +35,6 @@ from softctm.points import CellPoints
 from softctm.readers import open_pairs
 from softctm.training.config import preset_from_json, with_settings
 from softctm.training.cross_validation import EnsembleRun
-from softctm.training.fold_training import FoldJob
-from softctm.training.initialization import from_encoder
 from softctm.training.loop import LoopConfig
 from softctm.training.model_export import export_network
 from softctm.training.presets import PRESETS
@@ -51,10 +49,7 @@ def train_seed(seed: int, args: argparse.Namespace) -> Network:
     folder = args.run / "quality" / f"fold{args.fold}-epochs{args.epochs}-seed{seed}"
     file: Path = folder / "network.onnx"
     if not file.exists():
-        patients = [pair.patient for pair in run.pairs]
-        job = FoldJob(
-            args.fold, run.fold_of(), from_encoder(args.encoder_weights), LoopConfig(seed), folder, patients
-        )
+        job = replace(run.job("cells", args.fold), folder=folder, loop=LoopConfig(seed))
         export_network(run.run_cell_job(job), file)
     return Network(file, hashlib.sha256(file.read_bytes()).hexdigest(), args.fold)
 

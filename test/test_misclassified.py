@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.misclassified import PairClasses, compare_classes, summary, tissue_agreement
+from benchmarks.misclassified import PairClasses, compare_classes, summary, tissue_agreement, weights_of
 from softctm.points import CellPoints
 
 
@@ -53,3 +53,16 @@ def test_pairs_are_doubtful_where_most_of_enough_cells_have_another_class() -> N
 
 def test_nothing_found_is_nothing_misclassified() -> None:
     assert summary([PairClasses("001", "a", "kidney", 0, 0, math.nan)]).startswith("0 of 0 found cells")
+
+
+def test_only_pairs_that_are_doubtful_under_every_model_get_a_weight() -> None:
+    def pair(name: str, misclassified: int) -> PairClasses:
+        return PairClasses(name, name, "kidney", 40, misclassified, 1.0)
+
+    by_model = {
+        "first": [pair("001", 30), pair("002", 30), pair("003", 0)],
+        "second": [pair("001", 21), pair("002", 20), pair("003", 40)],
+    }
+    weights = weights_of(by_model, 0.25)
+    assert weights.of_pair == {"001": 0.25}
+    assert weights.rule.endswith("under first and second")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,27 +24,39 @@ from softctm.training.presets import PRESETS
 ALL = [(task, name) for task, experiments in EXPERIMENTS.items() for name in experiments]
 
 
+def setup(folder: Path, task: Task, **changed: Any) -> Setup:
+    given = Setup(folder, folder, "imagenet", None, None, task, 2)
+    return replace(given, **changed)
+
+
 @pytest.mark.parametrize(("task", "name"), ALL)
 def test_every_experiment_changes_the_compact_recipe_into_another_one(task: Task, name: str) -> None:
     changed = with_settings(PRESETS["compact"], EXPERIMENTS[task][name].settings)
     own = changed.of(task)
     assert own.coupling in ARCHITECTURES[own.network.architecture].couplings
-    assert (changed == PRESETS["compact"]) == (name in (RECIPE, "pretrained", "guided masks"))
+    same = (RECIPE, "pretrained", "guided masks", "weighted pairs")
+    assert (changed == PRESETS["compact"]) == (name in same)
 
 
 def test_experiments_run_where_what_they_need_is_given(tmp_path: Path) -> None:
-    def names(pretrained: list[Path], segmenter: str | None) -> list[str]:
-        return [trial.experiment_name for trial in trials_of("cells", [], pretrained, segmenter)]
+    def names(pretrained: list[Path], segmenter: str | None, weights: Path | None) -> list[str]:
+        given = setup(tmp_path, "cells", segmenter=segmenter, pair_weights=weights)
+        return [trial.experiment_name for trial in trials_of(given, [], pretrained)]
 
-    assert sorted(names([tmp_path], "points")) == sorted(EXPERIMENTS["cells"])
-    assert set(names([], "points")) - set(names([], None)) == {"guided masks", "hard, Dice, guided masks"}
+    assert sorted(names([tmp_path], "points", tmp_path)) == sorted(EXPERIMENTS["cells"])
+    least = set(names([], None, None))
+    assert set(names([], "points", None)) - least == {"guided masks", "hard, Dice, guided masks"}
+    assert set(names([], None, tmp_path)) - least == {"weighted pairs"}
 
 
-def test_an_experiment_that_cannot_be_run_is_refused_by_name() -> None:
+def test_an_experiment_that_cannot_be_run_is_refused_by_name(tmp_path: Path) -> None:
+    nothing = setup(tmp_path, "tissue")
     with pytest.raises(ValueError, match="--only nonsense: no experiment on tissue; they are recipe, U-Net"):
-        trials_of("tissue", ["nonsense"], [], None)
-    with pytest.raises(ValueError, match="--only pretrained: needs"):
-        trials_of("tissue", ["pretrained"], [], None)
+        trials_of(nothing, ["nonsense"], [])
+    with pytest.raises(ValueError, match="--only pretrained: needs --pretrained"):
+        trials_of(nothing, ["pretrained"], [])
+    with pytest.raises(ValueError, match="--only weighted pairs: needs --pair-weights"):
+        trials_of(nothing, ["weighted pairs"], [])
 
 
 def pretrained_on(folder: Path, content: bytes, *datasets: str) -> Path:
@@ -61,14 +73,14 @@ def test_an_experiment_is_run_from_every_pretrained_network(tmp_path: Path) -> N
         pretrained_on(tmp_path / "a", b"1", "glas"),
         pretrained_on(tmp_path / "b", b"2", "monuseg", "glas"),
     ]
-    trials = trials_of("tissue", ["pretrained"], starts, None)
+    given = setup(tmp_path, "tissue")
+    trials = trials_of(given, ["pretrained"], starts)
     assert [trial.name for trial in trials] == [
         RECIPE,
         "pretrained on glas",
         "pretrained on glas + monuseg",
     ]
-    setup = Setup(tmp_path, tmp_path, "imagenet", None, "tissue", 2)
-    assert len({trial.folder(setup) for trial in trials}) == 3
+    assert len({trial.folder(given) for trial in trials}) == 3
 
 
 def test_what_was_counted_with_one_network_is_not_taken_for_anothers(tmp_path: Path) -> None:
@@ -76,9 +88,16 @@ def test_what_was_counted_with_one_network_is_not_taken_for_anothers(tmp_path: P
 
     def folder(trial: Trial, weights: bytes, segmenter: str) -> Path:
         encoder.write_bytes(weights)
-        return trial.folder(Setup(tmp_path, tmp_path, str(encoder), segmenter, "cells", 2))
+        given = setup(tmp_path, "cells", encoder_weights=str(encoder), segmenter=segmenter)
+        return trial.folder(given)
+
+    def weighted_folder(content: str) -> Path:
+        (tmp_path / "weights.json").write_text(content)
+        given = setup(tmp_path, "cells", pair_weights=tmp_path / "weights.json")
+        return Trial("weighted pairs").folder(given)
 
     recipe, guided = Trial(RECIPE), Trial("guided masks")
+    assert weighted_folder("1") != weighted_folder("2")
     assert folder(recipe, b"1", "points") == folder(recipe, b"1", "classical")
     assert folder(recipe, b"1", "points") != folder(recipe, b"2", "points")
     assert folder(guided, b"1", "points") != folder(guided, b"1", "classical")

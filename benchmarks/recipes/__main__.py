@@ -1,8 +1,8 @@
 """Which way of training pays off: short runs on several folds, side by side.
 
     python -m benchmarks.recipes --data DATA --run RUN --encoder-weights FILE \
-        [--task tissue] [--pretrained PRE …] [--segmenter points|FILE] [--fold 0 --fold 1 --fold 2] \
-        [--epochs 6] [--only NAME …]
+        [--task tissue] [--pretrained PRE …] [--segmenter points|FILE] [--pair-weights FILE] \
+        [--fold 0 --fold 1 --fold 2] [--epochs 6] [--only NAME …]
 
 RUN is a run folder; for cells its tissue networks are trained (`softctm train tissue`). PRE is what
 `softctm pretrain` made, FILE of --segmenter a network of `softctm train points`. Every experiment trains a
@@ -34,9 +34,7 @@ from softctm.storage.files import write_json_atomically
 from softctm.training.config import Task
 
 
-def trials_of(
-    task: Task, only: Sequence[str], pretrained: Sequence[Path], segmenter: str | None
-) -> list[Trial]:
+def trials_of(setup: Setup, only: Sequence[str], pretrained: Sequence[Path]) -> list[Trial]:
     """The recipe, and the experiments named (all that have what they need where none is named).
 
     Raises
@@ -44,18 +42,23 @@ def trials_of(
     ValueError
         If an experiment is unknown, or lacks what it needs.
     """
-    experiments = EXPERIMENTS[task]
-    if unknown := set(only) - set(experiments):
+    experiments = EXPERIMENTS[setup.task]
+    if unknown := [name for name in only if name not in experiments]:
         raise ValueError(
-            f"--only {sorted(unknown)[0]}: no experiment on {task}; they are {', '.join(experiments)}"
+            f"--only {unknown[0]}: no experiment on {setup.task}; they are {', '.join(experiments)}"
         )
-    lacking = [
-        name
+    lacking = {
+        name: option
         for name, experiment in experiments.items()
-        if (experiment.pretrained and not pretrained) or (experiment.guided and not segmenter)
-    ]
+        for needed, given, option in (
+            (experiment.pretrained, pretrained, "--pretrained"),
+            (experiment.guided, setup.segmenter, "--segmenter"),
+            (experiment.weighted, setup.pair_weights, "--pair-weights"),
+        )
+        if needed and not given
+    }
     if without := [name for name in only if name in lacking]:
-        raise ValueError(f"--only {without[0]}: needs --pretrained or --segmenter")
+        raise ValueError(f"--only {without[0]}: needs {lacking[without[0]]}")
     names = [RECIPE, *(name for name in only or experiments if name not in (RECIPE, *lacking))]
     return [
         Trial(name, start)
@@ -75,16 +78,19 @@ def main() -> None:
         "--pretrained", type=Path, action="append", default=[], help="start from it (may be repeated)"
     )
     parser.add_argument("--segmenter", help="points or FILE, for the experiments with guided masks")
+    parser.add_argument("--pair-weights", type=Path, help="for the experiments with weighted pairs")
     parser.add_argument("--fold", type=int, action="append", help="(may be repeated; default: 0, 1, 2)")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", action="append", default=[], help="run this one (may be repeated)")
     args = parser.parse_args()
+    setup = Setup(
+        args.data, args.run, args.encoder_weights, args.segmenter, args.pair_weights, args.task, args.epochs
+    )
     try:
-        trials = trials_of(args.task, args.only, args.pretrained, args.segmenter)
+        trials = trials_of(setup, args.only, args.pretrained)
     except ValueError as error:
         parser.error(str(error))
-    setup = Setup(args.data, args.run, args.encoder_weights, args.segmenter, args.task, args.epochs)
     run_trials(setup, trials, args.fold or [0, 1, 2], args.processes)
 
 

@@ -19,11 +19,14 @@ class Experiment:
         Whether it starts from what `softctm pretrain` made; it is run for each of those that are given.
     guided : bool
         Whether a network that the points guide, not the classical segmenter, makes the masks of its targets.
+    weighted : bool
+        Whether training pairs are drawn as the file of `--pair-weights` says.
     """
 
     settings: tuple[str, ...] = ()
     pretrained: bool = False
     guided: bool = False
+    weighted: bool = False
 
 
 def _joined(place: str) -> tuple[str, ...]:
@@ -79,12 +82,14 @@ EXPERIMENTS: dict[Task, dict[str, Experiment]] = {
         },
         "guided masks": Experiment(guided=True),
         "hard, Dice, guided masks": Experiment(_TARGETS["hard, Dice"], guided=True),
+        "weighted pairs": Experiment(weighted=True),
         "pretrained": Experiment(pretrained=True),
         "pretrained, tissue after the ASPP": Experiment(_joined("after-aspp"), pretrained=True),
     },
     "tissue": {
         RECIPE: Experiment(),
         "U-Net": Experiment(("tissue.network.architecture=unet",)),
+        "weighted pairs": Experiment(weighted=True),
         "pretrained": Experiment(pretrained=True),
     },
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +23,8 @@ from softctm.storage.files import write_bytes_atomically
 from softctm.training.config import Task, preset_from_json, with_settings
 from softctm.training.cross_validation import EnsembleRun
 from softctm.training.fold_training import FoldJob, predict_tissue
-from softctm.training.initialization import from_encoder
 from softctm.training.loop import LoopConfig
+from softctm.training.pair_weights import read_pair_weights
 from softctm.training.run_folder import CONFIG, NETWORK
 from softctm.training.segmenters import open_segmenter
 from softctm.training.starts import PretrainedStart, pretraining_datasets
@@ -45,6 +45,8 @@ class Setup:
     encoder_weights : str
     segmenter : str or None
         Makes the masks of experiments with guided masks, as `--segmenter` of `softctm train`.
+    pair_weights : Path or None
+        Of experiments with weighted pairs, as `--pair-weights` of `softctm train`.
     task : "tissue" or "cells"
     epochs : int
     """
@@ -53,6 +55,7 @@ class Setup:
     folder: Path
     encoder_weights: str
     segmenter: str | None
+    pair_weights: Path | None
     task: Task
     epochs: int
 
@@ -61,6 +64,7 @@ class Setup:
         settings = [*experiment.settings, f"{self.task}.optimizer.epochs={self.epochs}"]
         recipe = preset_from_json(json.loads((self.folder / CONFIG).read_text()))
         segmenter = self.segmenter if experiment.guided and self.segmenter else "classical"
+        weights = self.pair_weights if experiment.weighted else None
         return EnsembleRun(
             load_release(self.data),
             self.folder,
@@ -68,6 +72,7 @@ class Setup:
             LoopConfig(),
             self.encoder_weights,
             open_segmenter(segmenter),
+            pair_weights=read_pair_weights(weights) if weights else None,
         )
 
 
@@ -94,12 +99,15 @@ class Trial:
         return self.experiment_name.replace("pretrained", f"pretrained on {known}")
 
     def folder(self, setup: Setup) -> Path:
-        """Where it keeps what it counts: elsewhere for another encoder, segmenter or start."""
+        """Where it keeps what it counts: elsewhere for another encoder, segmenter, start or other weights."""
+        experiment = EXPERIMENTS[setup.task][self.experiment_name]
         parts = [self.experiment_name.replace(", ", "-").replace(" ", "-").lower(), str(setup.epochs)]
         if Path(setup.encoder_weights).is_file():
             parts.append(_digest(Path(setup.encoder_weights).read_bytes()))
-        if EXPERIMENTS[setup.task][self.experiment_name].guided and setup.segmenter:
+        if experiment.guided and setup.segmenter:
             parts.append(_digest(repr(open_segmenter(setup.segmenter)).encode()))
+        if experiment.weighted and setup.pair_weights:
+            parts.append(_digest(setup.pair_weights.read_bytes()))
         if self.start:
             parts.append(_digest((self.start / setup.task / NETWORK).read_bytes()))
         return setup.folder / "recipes" / setup.task / "-".join(parts)
@@ -119,13 +127,9 @@ class Trial:
             return counted
         began = time.process_time()
         run = setup.run(EXPERIMENTS[setup.task][self.experiment_name])
-        initialize = (
-            PretrainedStart(self.start).network(setup.task, fold)
-            if self.start
-            else from_encoder(setup.encoder_weights)
-        )
-        patients = [pair.patient for pair in run.pairs]
-        job = FoldJob(fold, run.fold_of(), initialize, LoopConfig(), folder, patients)
+        job = replace(run.job(setup.task, fold), folder=folder)
+        if self.start:
+            job = replace(job, initialize=PretrainedStart(self.start).network(setup.task, fold))
         counts = np.stack((_counted_tissue if setup.task == "tissue" else _counted_cells)(run, job))
         write_bytes_atomically(stored, npy_bytes(counts))
         (folder / _SECONDS).write_text(f"{time.process_time() - began:.0f}\n")

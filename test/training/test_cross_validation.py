@@ -33,6 +33,7 @@ from softctm.training.cross_validation import EnsembleRun
 from softctm.training.fold_training import FoldJob, predict_tissue, train_cells, train_tissue
 from softctm.training.initialization import Start, from_encoder
 from softctm.training.loop import LoopConfig
+from softctm.training.pair_weights import PairWeights
 from softctm.training.presets import PRESETS
 
 TINY = [
@@ -187,6 +188,24 @@ def test_networks_are_trained_without_their_folds_patients(
         assert {pairs[index].patient for index in outside}.isdisjoint(
             pairs[index].patient for index in job.validation
         )
+
+
+def test_a_run_keeps_the_weights_of_its_pairs_and_trains_by_them(
+    pairs: list[AnnotatedPair], tmp_path: Path
+) -> None:
+    weights = PairWeights("by hand", {pairs[1].id: 0.0})
+    run = run_of(pairs, tmp_path)
+    weighted = replace(run, folder=tmp_path / "weighted", pair_weights=weights)
+    weighted.prepare(3, 0)
+    assert (
+        json.loads((tmp_path / "weighted" / "config.json").read_text())["pair_weights"] == weights.to_json()
+    )
+    fold = next(fold for fold in range(3) if fold != weighted.fold_of()[1])
+    assert set(run.job("tissue", fold).training) - set(weighted.job("tissue", fold).training) == {1}
+    with pytest.raises(TrainingError, match="of another configuration"):
+        replace(weighted, pair_weights=None).prepare(3, 0)
+    with pytest.raises(InputError, match="there is no pair 999"):
+        replace(weighted, pair_weights=PairWeights("by hand", {"999": 0.0})).prepare(3, 0)
 
 
 def with_epochs(preset: Preset, epochs: int) -> Preset:

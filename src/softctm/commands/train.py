@@ -48,6 +48,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add_segmenter(parser)
     parser.add_argument(
+        "--pair-weights", type=Path, metavar="FILE",
+        help="draw single pairs less often in training, or never: JSON with a rule in words and a weight "
+        "for each (`python -m benchmarks.misclassified --pair-weights` writes such a file)",
+    )  # fmt: skip
+    parser.add_argument(
         "--precision", choices=("bfloat16", "float32"), default="bfloat16", help="(default: bfloat16)"
     )
     parser.add_argument(
@@ -67,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
     require_extra("train")
     from softctm.training.cross_validation import EnsembleRun
     from softctm.training.loop import LoopConfig
+    from softctm.training.pair_weights import read_pair_weights
     from softctm.training.segmenters import open_segmenter
     from softctm.training.starts import open_start
 
@@ -98,6 +104,7 @@ def run(args: argparse.Namespace) -> int:
         encoder_weights=args.encoder_weights,
         segmenter=open_segmenter(args.segmenter),
         start=start,
+        pair_weights=read_pair_weights(args.pair_weights) if args.pair_weights else None,
         progress=ConsoleProgress(),
     )
     ensemble.prepare(args.folds or _FOLDS, args.seed, args.folds_file)

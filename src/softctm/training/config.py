@@ -121,7 +121,7 @@ class Preset:
         return self.tissue if task == "tissue" else self.cells
 
 
-OPTIONAL_FACTS = ("segmenter", "precision", "start")
+OPTIONAL_FACTS = ("segmenter", "precision", "start", "pair_weights")
 """What a run's config.json, and the manifest of a model made of it, say only where it is not the usual."""
 
 _FORMER_NAMES = {"looks": "scales"}

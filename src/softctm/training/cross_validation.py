@@ -35,6 +35,7 @@ from softctm.training.initialization import from_encoder
 from softctm.training.loop import LoopConfig
 from softctm.training.pair_arrays import PairArrays
 from softctm.training.pair_training import train_pairs
+from softctm.training.pair_weights import PairWeights
 from softctm.training.run_folder import CONFIG, FOLDS, NETWORK, read_run_file, source_commit
 from softctm.training.segmenters import ClassicalSegmenter, NucleusSegmenter
 from softctm.training.starts import AnyStart
@@ -58,6 +59,8 @@ class EnsembleRun:
     start : AnyStart or None
         Initialization of whole networks, fold by fold; tasks whose networks it does not fit are initialized
         by `encoder_weights`.
+    pair_weights : PairWeights or None
+        Of pairs that are drawn more or less often in training.
     progress : Progress
     """
 
@@ -68,6 +71,7 @@ class EnsembleRun:
     encoder_weights: str | None
     segmenter: NucleusSegmenter = field(default_factory=ClassicalSegmenter)
     start: AnyStart | None = None
+    pair_weights: PairWeights | None = None
     progress: Progress = SILENT
 
     def prepare(self, folds: int, seed: int, folds_file: Path | None = None) -> None:
@@ -84,7 +88,7 @@ class EnsembleRun:
         UsageError
             If the folder is a file, or the network's architecture unknown.
         InputError
-            If its configuration cannot be read.
+            If its configuration cannot be read, or a weight is of a pair that is not in the data.
         OutputError
             If the folder cannot be written to.
         """
@@ -96,6 +100,9 @@ class EnsembleRun:
         settings = {**asdict(self.preset), "seed": self.loop.seed, "encoder_weights": self._encoder_name()}
         if not isinstance(self.segmenter, ClassicalSegmenter):
             settings["segmenter"] = repr(self.segmenter)
+        if self.pair_weights:
+            self.pair_weights.of(self.pairs)
+            settings["pair_weights"] = self.pair_weights.to_json()
         if not self.loop.bfloat16:
             settings["precision"] = "float32"
         if self.start:
@@ -178,11 +185,11 @@ class EnsembleRun:
 
     def train_tissue(self, fold: int) -> SegmentationNetwork:
         """Train the tissue network that holds out `fold`, or load it."""
-        return self.run_tissue_job(self._job("tissue", fold))
+        return self.run_tissue_job(self.job("tissue", fold))
 
     def train_cells(self, fold: int) -> SegmentationNetwork:
         """Train the cell network that holds out `fold`, or load it; its tissue networks must be there."""
-        return self.run_cell_job(self._job("cells", fold))
+        return self.run_cell_job(self.job("cells", fold))
 
     def run_tissue_job(self, job: FoldJob) -> SegmentationNetwork:
         """Train a tissue network by the run's recipe; where it begins and where it goes the job says."""
@@ -196,13 +203,15 @@ class EnsembleRun:
             return train_pairs(self.preset, arrays, points, job)
         return train_cells(self.preset.cells, arrays, points, job)
 
-    def _job(self, task: Task, fold: int) -> FoldJob:
+    def job(self, task: Task, fold: int) -> FoldJob:
+        """The run's own job: begun as the run says, and kept in its folder."""
         place = Path(task) / f"fold{fold}"
         initialize = from_encoder(self.encoder_weights)
         if self.start and self.start.fits(task, self.preset.of(task).network):
             initialize = self.start.network(task, fold)
         patients = [pair.patient for pair in self.pairs]
-        return FoldJob(fold, self.fold_of(), initialize, self.loop, self.folder / place, patients)
+        importance = self.pair_weights.of(self.pairs) if self.pair_weights else None
+        return FoldJob(fold, self.fold_of(), initialize, self.loop, self.folder / place, patients, importance)
 
     def tissue_network(self, fold: int) -> SegmentationNetwork:
         """The trained tissue network that held out `fold`.

@@ -71,6 +71,9 @@ class FoldJob:
         Gets the checkpoint, the metrics and the weights.
     patients : sequence of str
         The patient of every patch.
+    importance : sequence of float or None
+        How often every patch is drawn relative to what it would be otherwise; 0 leaves it out of training.
+        None: 1 each.
     """
 
     fold: int
@@ -79,11 +82,15 @@ class FoldJob:
     loop: LoopConfig
     folder: Path
     patients: Sequence[str]
+    importance: Sequence[float] | None = None
 
     @property
     def training(self) -> NDArray[np.int64]:
-        """Indices of the patches outside the fold."""
-        return np.flatnonzero(np.asarray(self.fold_of) != self.fold)
+        """Indices of the patches outside the fold that are trained on."""
+        chosen = np.asarray(self.fold_of) != self.fold
+        if self.importance is not None:
+            chosen &= np.asarray(self.importance) > 0
+        return np.flatnonzero(chosen)
 
     @property
     def validation(self) -> NDArray[np.int64]:
@@ -150,7 +157,8 @@ def train_network(
     classes, unit = _LEARNED[task]
     patients = len({job.patients[index] for index in training})
     check_learnable(f"{task} network of fold {job.fold}", arrays.counts[training], classes, unit, patients)
-    weights = balanced_weights(arrays.counts[training])
+    importance = None if job.importance is None else np.array(job.importance)[training]
+    weights = balanced_weights(arrays.counts[training], importance)
 
     def choose(step: int) -> NDArray[np.int64]:
         return training[draw(weights, config.optimizer.batch, loop.seed, step)]

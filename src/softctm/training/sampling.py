@@ -6,7 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def balanced_weights(counts: NDArray[np.floating]) -> NDArray[np.float64]:
+def balanced_weights(
+    counts: NDArray[np.floating], importance: NDArray[np.floating] | None = None
+) -> NDArray[np.float64]:
     """Probability of drawing each patch.
 
     Half of the probability is spread evenly, so that patches without cells are seen; of the other half,
@@ -16,6 +18,8 @@ def balanced_weights(counts: NDArray[np.floating]) -> NDArray[np.float64]:
     ----------
     counts : (N, classes)
         Cells (or pixels) of each class a patch.
+    importance : (N,), optional
+        How often each patch is drawn relative to what it would be otherwise; at least one is above 0.
 
     Returns
     -------
@@ -27,6 +31,9 @@ def balanced_weights(counts: NDArray[np.floating]) -> NDArray[np.float64]:
     even = np.full(number, 1 / number)
     by_class = [counts[:, c] / total[c] if total[c] > 0 else even for c in range(classes)]
     weights: NDArray[np.float64] = 0.5 * even + 0.5 * np.mean(by_class, axis=0)
+    if importance is not None:
+        weights *= importance
+        weights /= weights.sum()
     return weights
 
 
