@@ -120,7 +120,10 @@ def dice(probability: Tensor, truth: Tensor) -> Tensor:
 
 
 def gradient_error(hv: Tensor, true_hv: Tensor, nucleus: Tensor) -> Tensor:
-    """Mean square error of H's horizontal and V's vertical gradient within nuclei (HoVer-Net, eq. 3)."""
+    """Mean square error of H's horizontal and V's vertical gradient within nuclei.
+
+    HoVer-Net's equation 3, but the mean of both directions where the paper adds them: half of its value.
+    """
     difference = hv - true_hv
     kernel = _gradient_kernel().to(hv)
     horizontal = functional.conv2d(difference[:, :1], kernel, padding=2)
