@@ -177,7 +177,7 @@ def test_the_same_folder_is_gone_on_with_by_the_same_recipe_only(
     for more, match in (
         (["--seed", "1"], "another seed"),
         (["--precision", "float32"], "another precision"),
-        (["--set", "oversampling=0.5"], "another value of --set"),
+        (["--set", "oversampling=0.5"], "another config.oversampling;"),
     ):
         assert train(data, tmp_path / "run", TINY, "--fold", "0", *more) == 9
         assert match in capsys.readouterr().err.strip().splitlines()[-1]

@@ -174,7 +174,7 @@ def test_a_finished_run_is_kept_and_another_configuration_refused(
     assert main(words(masked, trained, "--fold", "1")) == 0
     assert {path: path.read_bytes() for path in before} == before
     assert main(words(masked, trained, "--fold", "1", "--seed", "3")) == TrainingError.exit_code
-    assert "this folder is of another configuration" in capsys.readouterr().err
+    assert "of a run with another seed;" in capsys.readouterr().err
     assert main(words(masked, trained, "--fold", "7")) == UsageError.exit_code
     assert "--fold 7: there are folds 0 to 2" in capsys.readouterr().err
 

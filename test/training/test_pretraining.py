@@ -83,7 +83,7 @@ def test_a_finished_folder_is_kept_and_another_configuration_refused(
     assert main(words) == 0
     assert network.read_bytes() == before
     assert main([*words, "--seed", "1"]) == TrainingError.exit_code
-    assert "another configuration" in capsys.readouterr().err
+    assert "of a run with another" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ where a killed one stopped.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,7 +25,7 @@ from softctm.networks.network_table import architecture_of
 from softctm.networks.weights import load_network
 from softctm.progress import SILENT, Progress
 from softctm.readers.geometry import tissue_window
-from softctm.storage.files import prepare_folder, write_bytes_atomically, write_json_atomically
+from softctm.storage.files import write_bytes_atomically
 from softctm.training.arrays import TrainingArrays, load_cells, load_tissue
 from softctm.training.cell_context import cell_context
 from softctm.training.config import Preset, Task, TaskConfig, with_defaults
@@ -36,7 +35,7 @@ from softctm.training.loop import LoopConfig
 from softctm.training.pair_arrays import PairArrays
 from softctm.training.pair_training import train_pairs
 from softctm.training.pair_weights import PairWeights
-from softctm.training.run_folder import CONFIG, FOLDS, NETWORK, read_run_file, source_commit
+from softctm.training.run_folder import FOLDS, NETWORK, keep_config, source_commit
 from softctm.training.segmenters import ClassicalSegmenter, NucleusSegmenter
 from softctm.training.starts import AnyStart
 
@@ -108,19 +107,10 @@ class EnsembleRun:
         if self.start:
             settings["start"] = self.start.config
             settings["encoder_weights"] = self._encoder_name() or self.start.config.get("encoder_weights")
-        document = json.loads(json.dumps(settings))
-        path = self.folder / CONFIG
         is_new = not self.folds_path.exists()
         before = self.start.folds if self.start else None
         made = self._folds(folds, seed, folds_file) if is_new or before else {}
-        if path.exists() and with_defaults(read_run_file(path)) != document:
-            raise TrainingError(
-                f"{path}: this folder is of another configuration; choose another --run folder"
-            )
-        prepare_folder(self.folder)
-        if not path.exists():
-            # At once or not at all: other folds may be starting in other processes.
-            write_json_atomically(path, document, indent=1)
+        keep_config(self.folder, settings, with_defaults)
         if not self._commit_path.exists():
             write_bytes_atomically(self._commit_path, f"{source_commit()}\n".encode())
         if is_new:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from softctm.datasets.nuclei.base import NucleiDataset
 from softctm.errors import TrainingError
-from softctm.storage.files import prepare_folder, write_json_atomically
+from softctm.storage.files import write_json_atomically
 from softctm.training.image_folds import ALL, nuclei_folds, read_image_folds, split_by_fold
 from softctm.training.loop import LoopConfig
 from softctm.training.nuclei_config import NucleiConfig, nuclei_config_from_json
@@ -25,7 +25,7 @@ from softctm.training.nuclei_task import (
     load_nuclei_network,
     train_nuclei_network,
 )
-from softctm.training.run_folder import CONFIG, FOLDS, NETWORK, read_run_file, source_commit
+from softctm.training.run_folder import CONFIG, FOLDS, NETWORK, keep_config, read_run_file, source_commit
 
 
 @dataclass(frozen=True)
@@ -89,13 +89,7 @@ class NucleiRun:
         self.config.check()
         if self.start:
             self.start.check(self.config)
-        path = self.folder / CONFIG
-        document: dict[str, Any] = json.loads(json.dumps(self._config()))
-        if path.exists():
-            self._check_same(read_run_file(path), document)
-        prepare_folder(self.folder)
-        if not path.exists():
-            write_json_atomically(path, document, indent=1)
+        keep_config(self.folder, self._config(), _in_todays_names)
         if not self.folds_path.exists():
             known = self.start.folds if self.start else {}
             folds = nuclei_folds(self.images, len(self.types), count, seed, known)
@@ -103,20 +97,6 @@ class NucleiRun:
             split = {"folds": count, "split_by": "image; patient where known", "seed": seed, "images": folds}
             write_json_atomically(self.folds_path, {**split, KNOWN_BEFORE: others}, indent=1)
         self.fold_of()
-
-    def _check_same(self, stored: dict[str, Any], document: dict[str, Any]) -> None:
-        """Refuse a folder whose networks were trained otherwise than these would be."""
-        try:
-            differs = nuclei_config_from_json(stored["config"]) != self.config
-        except (KeyError, TypeError):
-            differs = True
-        names = ("preset", "types", "seed", "precision", "encoder_weights", "start")
-        differing = [name for name in names if stored.get(name) != document.get(name)]
-        if differs or differing:
-            raise TrainingError(
-                f"{self.folder / CONFIG}: of a run with another {', '.join(differing) or 'value of --set'}; "
-                "choose another --run folder"
-            )
 
     def check_held_out(self) -> None:
         """Refuse a start that learned from images which the folds of this run hold out.
@@ -187,3 +167,12 @@ class NucleiRun:
             **({"start": self.start.facts, KNOWN_IMAGES: self.start.known} if self.start else {}),
             "commit": source_commit(),
         }
+
+
+def _in_todays_names(stored: dict[str, Any]) -> dict[str, Any]:
+    """A run's configuration with settings that are newer than it at their defaults, where it can be read."""
+    try:
+        config = asdict(nuclei_config_from_json(stored["config"]))
+    except (KeyError, TypeError):
+        return stored
+    return {**stored, "config": json.loads(json.dumps(config))}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,10 @@ CONFIG = "config.json"
 FOLDS = "folds.json"
 NETWORK = "network.safetensors"
 """Of one network's folder: the weights, once it is trained."""
+
+_COMMIT = "commit"
+_SHOWN = 3
+"""How many differing settings a message names."""
 
 
 def read_run_file(path: Path) -> dict[str, Any]:
@@ -32,8 +37,18 @@ def read_run_file(path: Path) -> dict[str, Any]:
     return document
 
 
-def keep_config(folder: Path, document: dict[str, Any]) -> None:
+def keep_config(
+    folder: Path, document: Mapping[str, Any], today: Callable[[dict[str, Any]], dict[str, Any]] = dict
+) -> None:
     """Write the configuration into a new folder, or check that it is that of the one that is there.
+
+    Parameters
+    ----------
+    folder : Path
+    document : mapping
+        The configuration; a `commit` in it is kept and not compared.
+    today : callable
+        (stored configuration) → the same in today's names, with settings that are newer at their defaults.
 
     Raises
     ------
@@ -45,15 +60,28 @@ def keep_config(folder: Path, document: dict[str, Any]) -> None:
         If it cannot be written to.
     """
     path = folder / CONFIG
-    document = json.loads(json.dumps(document))
+    wanted = json.loads(json.dumps(document))
     if path.exists():
-        if read_run_file(path) != document:
+        before, now = _flat(today(read_run_file(path))), _flat(wanted)
+        names = sorted((before.keys() | now.keys()) - {_COMMIT})
+        if differing := [name for name in names if before.get(name) != now.get(name)]:
+            more = f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
             raise TrainingError(
-                f"{path}: this folder is of another configuration; choose another --run folder"
+                f"{path}: of a run with another {', '.join(differing[:_SHOWN])}{more}; "
+                "choose another --run folder"
             )
         return
     prepare_folder(folder)
-    write_json_atomically(path, document, indent=1)
+    # At once or not at all: other folds may be starting in other processes.
+    write_json_atomically(path, wanted, indent=1)
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with names such as `cells.optimizer.epochs`."""
+    if not isinstance(value, dict):
+        return {name: value}
+    prefix = f"{name}." if name else ""
+    return {path: inner for key, part in value.items() for path, inner in _flat(part, prefix + key).items()}
 
 
 def source_commit() -> str:
