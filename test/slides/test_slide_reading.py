@@ -190,6 +190,25 @@ def test_transparent_pixels_are_white(tmp_path):
     np.testing.assert_array_equal(window[100:], PICTURE[100:])
 
 
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_a_picture_is_turned_upright_as_its_camera_says(mode, tmp_path):
+    path = tmp_path / "turned.png"
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying on its left side
+    lying = Image.fromarray(np.rot90(PICTURE).copy()).convert(mode)
+    lying.save(path, exif=exif)
+    with open_slide(path, 0.25) as slide:
+        assert (slide.width, slide.height) == (WIDTH, HEIGHT)
+        np.testing.assert_array_equal(slide.read(0, 0, WIDTH, HEIGHT, 0.25), PICTURE)
+
+
+def test_a_picture_without_plain_meaning_is_refused_by_name(tmp_path):
+    path = tmp_path / "dark.png"
+    Image.fromarray(np.full((50, 60), 700, np.uint16)).save(path)
+    with pytest.raises(SlideError, match=r"dark\.png: 16-bit pixels whose values all lie below 4096"):
+        open_slide(path, 0.25)
+
+
 def test_jpeg_is_a_slide_where_its_resolution_is_given(tmp_path):
     path = tmp_path / "photo.JPG"
     Image.fromarray(PICTURE).save(path, quality=95)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
-from softctm.errors import SlideError
+from softctm.errors import InputError, SlideError
+from softctm.readers.single_images import read_single_image
 from softctm.slides.pyramid import WHITE, Level, inside, on_white
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -17,7 +18,8 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 class FlatImage:
     """A `Pyramid` held in memory: such a file can only be decoded as a whole.
 
-    Pillow's guard against decompression bombs holds: at most 179 million pixels.
+    A camera's note on orientation is followed; what is transparent is laid on white. Pillow's guard against
+    decompression bombs holds: at most 179 million pixels.
     """
 
     mpp: tuple[float, float] | None = None
@@ -26,19 +28,19 @@ class FlatImage:
         try:
             with Image.open(path) as image:
                 self.format = str(image.format)
-                has_alpha = "A" in image.getbands() or "transparency" in image.info
-                if image.mode in ("I", "I;16", "F"):
-                    raise SlideError(f"{path}: has more than 8 bits a pixel; convert it to 8-bit RGB")
-                pixels = np.asarray(image.convert("RGBA" if has_alpha else "RGB"))
-        except SlideError:
-            raise
+                laid = None
+                if "A" in image.getbands() or "transparency" in image.info:
+                    laid = on_white(np.asarray(ImageOps.exif_transpose(image).convert("RGBA")))
+            # Whatever is opaque means what it means to `softctm nuclei`.
+            self._pixels = read_single_image(path) if laid is None else laid
+        except InputError as error:
+            raise SlideError(str(error)) from error
         except Image.DecompressionBombError as error:
             raise SlideError(
                 f"{path}: is too large for a flat image ({error}); convert it to a tiled TIFF"
             ) from error
         except Exception as error:
             raise SlideError(f"{path}: is not a slide or image ({' '.join(str(error).split())})") from error
-        self._pixels = on_white(pixels) if has_alpha else pixels
         height, width = self._pixels.shape[:2]
         self.levels: tuple[Level, ...] = (Level(width, height, 1.0, True),)
 
