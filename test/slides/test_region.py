@@ -75,6 +75,17 @@ def test_every_form_of_geojson_gives_the_same_region(form, tmp_path):
         assert found.digest == region(tmp_path, FORMS["collection"]).digest
 
 
+def test_heights_of_points_are_passed_over(tmp_path):
+    ring = [[0, 0], [40, 0], [40, 30], [0, 0]]
+    (tmp_path / "flat").mkdir()
+    flat = region(tmp_path / "flat", feature("Polygon", [ring]))
+    high = region(tmp_path, feature("Polygon", [[[*point, 7.5] for point in ring]]))
+    assert high.digest == flat.digest
+    shares = [one.share_of_pixels(8, 6, (5.0, 5.0)) for one in (high, flat)]
+    np.testing.assert_array_equal(*shares)
+    assert all(ring.shape[1] == 2 for ring in high.rings())
+
+
 def test_shares_of_pixels_are_areas(tmp_path):
     found = region(tmp_path, FORMS["collection"])
     share = found.share_of_pixels(16, 8, (64.0, 64.0))

@@ -111,6 +111,17 @@ def test_the_cells_are_those_of_the_whole_slide_looked_at_at_once(slide_path, wh
     assert np.abs(stored.astype(int).sum(axis=0) - 255).max() <= 1
 
 
+def test_tissue_without_cells_as_high_as_a_stretch_takes_no_results(tmp_path, monkeypatch):
+    monkeypatch.setattr(cell_plan, "STRETCH", {"tissue": 1, "cells": 1})
+    bare = np.full((1800, 1300, 3), (235, 190, 215), np.uint8)
+    picture = np.concatenate((tissue_picture(1300, 1300, seed=1), bare))
+    path = write_tiff(tmp_path / "half.tif", [picture])
+    alone = write_tiff(tmp_path / "bare.tif", [bare])
+    run([path, alone], tmp_path / "out")
+    assert len(table(tmp_path / "out" / "half")) > 50
+    assert table(tmp_path / "out" / "bare") == []
+
+
 def test_cells_come_in_row_major_order_of_fields(whole):
     fields = [(int(y // (896 * 0.8)), int(x // (896 * 0.8))) for x, y in places(table(whole))]
     assert fields == sorted(fields)

@@ -1,5 +1,8 @@
 """Windows of a slide against resampling the whole slide by other programs; formats; resolutions."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import tifffile
@@ -9,7 +12,7 @@ from PIL import Image
 from slide_files import picture, reduced, write_ome, write_tiff
 
 from softctm.errors import SlideError
-from softctm.slides import Slide, open_slide
+from softctm.slides import Slide, open_slide, tiff_pyramid
 from softctm.slides.pyramid import Level
 
 HEIGHT, WIDTH = 620, 750
@@ -112,6 +115,15 @@ def test_the_nearest_finer_level_is_read():
         slide.read(0, 0, 4, 4, mpp)
         assert set(slide._pyramid.asked) == {level}
     np.testing.assert_array_equal(slide.read(0, 0, 187, 155, 0.8), levels[2])
+
+
+def test_a_pixel_far_from_the_corner_is_where_the_resolution_says():
+    image = np.full((1, 200_000, 3), 255, np.uint8)
+    image[:, 190_000] = 0
+    slide = slide_of([image], given=0.200019)
+    darkness = 255.0 - slide.read(189_900, 0, 300, 1, 0.2)[0, :, 0]
+    center = 189_900.5 + (darkness * np.arange(300)).sum() / darkness.sum()
+    assert center == pytest.approx(190_000.5 * 0.200019 / 0.2, abs=0.2)
 
 
 def test_axes_of_different_resolution_are_resampled_by_themselves():
@@ -273,6 +285,37 @@ def test_a_damaged_tile_is_named_where_it_is_read(kind, tmp_path):
         slide.read(0, 0, 10, 10, 0.25)
         with pytest.raises(SlideError, match=r"damaged\.tif: .*damaged"):
             slide.read(0, 0, WIDTH, HEIGHT, 0.25)
+
+
+def test_a_tile_that_a_sparse_file_leaves_out_is_white(tmp_path):
+    path = write_ome(tmp_path / "sparse.ome.tif", [PICTURE])
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        page = file.pages[0]
+        for name in ("TileByteCounts", "TileOffsets"):
+            page.tags[name].overwrite([0, *page.tags[name].value[1:]])
+    with open_slide(path) as slide:
+        window = slide.read(0, 0, WIDTH, HEIGHT, 0.25)
+    assert (window[:256, :256] == 255).all()
+    np.testing.assert_array_equal(window[256:], PICTURE[256:])
+
+
+def test_readers_side_by_side_leave_the_tile_cache_in_order(tmp_path, monkeypatch):
+    path = write_ome(tmp_path / "slide.ome.tif", [picture(1024, 1024)])
+    monkeypatch.setattr(tiff_pyramid, "_CACHE_BYTES", 6 * 256 * 256 * 3)
+    together = threading.Barrier(4)
+
+    def read(column):
+        together.wait()
+        for row in range(8):
+            pyramid.read(0, 100 * column, 100 * row, 300, 300)
+
+    pyramid = tiff_pyramid.TiffPyramid(path)
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            list(pool.map(read, [0, 0, 1, 1]))
+    pyramid.read(0, 0, 0, 512, 768)
+    assert len(pyramid._cache) == 6
+    pyramid.close()
 
 
 def test_openslides_test_slide_is_read_as_pillow_reads_it(shared):

@@ -75,7 +75,7 @@ class Region:
                 f"region {path}: is not GeoJSON ({' '.join(str(error).split())}); "
                 "export it from QuPath as GeoJSON"
             ) from error
-        union = shapely.union_all(polygons)
+        union = shapely.force_2d(shapely.union_all(polygons))
         if union.is_empty or union.area == 0:
             raise SlideError(
                 f"region {path}: holds no polygon with an area; draw one, or leave the region out"

@@ -17,8 +17,8 @@ CUBIC_A = -0.75
 
 _Number = TypeVar("_Number", bound=np.generic)
 
-_SAME = 1e-4
-"""Scales this close to 1 are taken for 1: a pixel of drift in 10,000."""
+_SAME = 1e-6
+"""Scales this close to 1 are taken for 1: a tenth of a pixel of drift over the largest slides."""
 
 
 @dataclass(frozen=True)

@@ -35,10 +35,14 @@ class TiffPyramid:
         except Exception as error:
             raise SlideError(f"{path}: cannot be opened ({_line(error)}); check the file") from error
         self.format = "ome-tiff" if self._file.is_ome else "tiff"
-        for page in self._pages:
-            self._check(page)
         first = self._pages[0]
-        self._check_planes(series, first)
+        try:
+            for page in self._pages:
+                self._check(page)
+            self._check_planes(series, first)
+        except SlideError:
+            self.close()
+            raise
         self.mpp = _ome_mpp(self._file) or _tag_mpp(first)
         width, height = int(first.imagewidth), int(first.imagelength)
         self.levels = tuple(_level(width, height, int(p.imagewidth), int(p.imagelength)) for p in self._pages)
@@ -85,7 +89,9 @@ class TiffPyramid:
                 handle = self._file.filehandle
                 handle.seek(page.dataoffsets[index])
                 data = handle.read(page.databytecounts[index])
-                if len(data) < page.databytecounts[index]:
+                if page.databytecounts[index] == 0:
+                    data = None  # a tile that sparse files leave out
+                elif len(data) < page.databytecounts[index]:
                     raise ValueError("it ends too early")
             except Exception as error:
                 raise self._unreadable(index, error) from error
@@ -95,13 +101,14 @@ class TiffPyramid:
         except Exception as error:
             raise self._unreadable(index, error) from error
         part_w, part_h = _part_size(page)
-        if decoded is None:  # an empty tile, as sparse files have them
+        if decoded is None:
             part = np.full((part_h, part_w, 1), WHITE, np.uint8)
         else:
             part = np.asarray(decoded[0], np.uint8)
         with self._lock:
-            self._cache[level, index] = part
-            self._cached += part.nbytes
+            if (level, index) not in self._cache:  # another thread may have decoded it meanwhile
+                self._cache[level, index] = part
+                self._cached += part.nbytes
             while self._cached > _CACHE_BYTES and len(self._cache) > 1:
                 self._cached -= self._cache.popitem(last=False)[1].nbytes
         return part

@@ -47,6 +47,8 @@ def slide_cells(
     for _, row_of_stretches in groupby(stretches, key=lambda stretch: stretch.row):
         cells = np.concatenate([_stored(state, stretch) for stretch in row_of_stretches])
         cells = cells[~np.isin(_place(cells), gone)]
+        if not len(cells):
+            continue
         column, row = core_of(cells["x"], cells["y"])
         order = np.lexsort((column, row))
         cells, column, row = cells[order], column[order], row[order]
