@@ -19,6 +19,7 @@ from softctm.cli import main
 from softctm.datasets.nuclei.results import Results
 from softctm.errors import ModelError, UsageError
 from softctm.inference.nuclei_image import find_nuclei
+from softctm.jobs import nuclei_job
 from softctm.writers import slide_formats
 
 
@@ -42,6 +43,30 @@ def places(folder: Path) -> list[tuple[float, float]]:
 def lattice(height: int, width: int, step: int = 31) -> list[tuple[float, float]]:
     """Centers of disks that do not touch; with fields of 256 that share 64 they lie everywhere at borders."""
     return [(float(x), float(y)) for y in range(15, height - 10, step) for x in range(15, width - 10, step)]
+
+
+def test_a_killed_run_is_gone_on_with(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(drawn(200, 200, [(90.0, 90.0)]), tmp_path / "in" / "one.png")
+    command = (tmp_path / "in", "--output", tmp_path / "out", "--weights", model)
+
+    class Killed(BaseException):
+        """Nothing is told of it, and nothing written after it."""
+
+    def find(*_: object) -> None:
+        (tmp_path / "out" / "one").mkdir()
+        (tmp_path / "out" / "one" / "nuclei.csv").write_text("half of it")
+        stored = (tmp_path / "out" / "run.json").read_bytes()
+        monkeypatch.setattr(nuclei_job, "write_json_atomically", lambda *_, **__: None)
+        assert json.loads(stored)["status"] == "unfinished"
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(nuclei_job, "_find", find)
+        with pytest.raises(Killed):
+            run(*command)
+    monkeypatch.undo()
+    assert run(*command) == 0
+    assert len(table(tmp_path / "out" / "one")) == 1
 
 
 def test_a_large_image_has_every_nucleus_once(tmp_path: Path, model: Path) -> None:

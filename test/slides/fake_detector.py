@@ -21,7 +21,7 @@ REACH = 20
 class FakeDetector:
     """Deterministic, and quick. `calls` counts what it was asked."""
 
-    device, notice, seconds_in_networks, callers = "cpu", None, 0.0, 2
+    device, notice, seconds_in_networks, callers, views = "cpu", None, 0.0, 2, 8
 
     def __init__(self) -> None:
         self.model = load_model(HAND_SET)

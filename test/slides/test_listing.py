@@ -86,3 +86,53 @@ def test_nothing_to_do_is_an_error(tmp_path):
         find_slides([tmp_path])
     with pytest.raises(InputError, match=r"gone\.svs: no such file or folder"):
         find_slides([tmp_path / "gone.svs"])
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ["a.svs", "a.tif", "a.svs.tif"],
+        ["A/s/x.svs", "a/s/x.svs", "x.svs"],
+        ["x-y/z/s.svs", "x/y/z/s.svs"],
+        ["cohort.csv.svs", "cohort.html.svs", "CoHort.csv.tif"],
+    ],
+)
+def test_no_two_slides_share_a_name_nor_take_the_tables(files, tmp_path):
+    touch(tmp_path, *files)
+    found = find_slides([tmp_path / file for file in files])
+    names = [slide.name.lower() for slide in found.slides]
+    assert len({*names, "cohort.csv", "cohort.html"}) == len(files) + 2
+
+
+def test_a_folder_that_cannot_be_read_is_passed_over(tmp_path, monkeypatch):
+    touch(tmp_path, "a.svs", "lost+found/b.svs")
+    look = Path.iterdir
+
+    def iterdir(folder):
+        if folder.name == "lost+found":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return look(folder)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    found = find_slides([tmp_path])
+    assert paths(found, tmp_path) == ["a.svs"]
+    assert found.passed_over == (
+        f"{tmp_path / 'lost+found'}: cannot be looked into (Permission denied); check its permissions",
+    )
+
+
+def test_a_slides_results_are_no_slides(tmp_path):
+    touch(
+        tmp_path,
+        "a.svs",
+        "out/cohort.csv",
+        "out/a/slide.json",
+        "out/a/overview.png",
+        "b/.state/key.json",
+        "b/o.png",
+    )
+    found = find_slides([tmp_path])
+    assert paths(found, tmp_path) == ["a.svs"]
+    assert any("out/a: holds a slide's results" in line for line in found.passed_over)
+    named = find_slides([tmp_path / "b" / "o.png"])
+    assert paths(named, tmp_path) == ["b/o.png"]

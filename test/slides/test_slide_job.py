@@ -1,10 +1,13 @@
 """The job on a slide: the cells of the whole slide at once, however the work is cut, stopped or spread."""
 
+import contextlib
 import csv
 import gzip
+import importlib
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +30,9 @@ from softctm.jobs.output_lock import output_lock
 from softctm.jobs.slide_engine import LocalEngine
 from softctm.jobs.slide_findings import find_cells_on_slide
 from softctm.jobs.slide_options import SlideOptions
+from softctm.jobs.slide_plan import Stretch
+from softctm.jobs.slide_state import SlideState
+from softctm.jobs.slide_tasks import RESULT_FILES, SLIDE_TASKS
 from softctm.slides import open_slide
 from softctm.slides.region import Region
 from softctm.storage import files
@@ -55,6 +61,7 @@ def run(inputs, output, **options):
     inputs = inputs if isinstance(inputs, list) else [inputs]
     detector = FakeDetector()
     chosen = SlideOptions(**{"quality": "fast", **options})
+    detector.views = chosen.chosen_quality.views
     result = run_cohort(inputs, output, chosen, lambda _: LocalEngine(detector, chosen))
     return result, detector
 
@@ -275,6 +282,74 @@ def test_results_of_something_else_are_never_taken_for_these(small_path, tmp_pat
     run(path, folder, overwrite=True)
 
 
+@pytest.mark.parametrize("views", [2, 4])
+def test_a_detector_of_other_views_does_not_go_on_with_the_results_of_one(views, small_path, tmp_path):
+    detector = FakeDetector()
+    with open_slide(small_path) as slide:
+        list(find_cells_on_slide(slide, detector, tmp_path))
+        asked = dict(detector.calls)
+        list(find_cells_on_slide(slide, detector, tmp_path))
+        assert detector.calls["cells"] - asked["cells"] <= 1  # the one that is timed
+        detector.views = views
+        with pytest.raises(SlideError, match="another number of views"):
+            next(find_cells_on_slide(slide, detector, tmp_path))
+
+
+def test_what_another_key_left_or_still_writes_is_not_taken_for_this_ones(tmp_path):
+    stretch = Stretch("cells", 0, 0, ((0, 0),))
+    earlier = SlideState(tmp_path, {"views": 1})
+    earlier.begin()
+    earlier.write(stretch, b"first")
+    # An interrupted removal: the key is gone, a stretch is not.
+    (tmp_path / ".state" / "key.json").unlink()
+    state = SlideState(tmp_path, {"views": 2})
+    state.begin()
+    assert not state.is_done(stretch)
+    # A worker of an earlier run that has not been told.
+    with contextlib.suppress(OutputError):
+        earlier.write(stretch, b"late")
+    assert not state.is_done(stretch)
+    state.begin(overwrite=True)
+    assert not earlier.is_done(stretch)
+
+
+def test_files_that_it_did_not_make_are_not_replaced(small_path, tmp_path):
+    listed, out = tmp_path / "cohort.csv", tmp_path / "slide"
+    listed.write_text(f"path,mpp\n{small_path},0.25\n")
+    with pytest.raises(OutputError, match=r"cohort\.csv is there already and `softctm slides` did"):
+        run(listed, tmp_path)
+    listed = listed.rename(tmp_path / "list.csv")
+    out.mkdir()
+    (out / "cells.csv").write_text("mine")
+    (out / "cells.qpdata").write_text("mine too")
+    with pytest.raises(OutputError, match=r"cells\.csv is there already"):
+        run(listed, tmp_path)
+    assert (out / "cells.csv").read_text() == "mine"
+    run(listed, tmp_path, overwrite=True)
+    assert len(table(out)) > 50
+    run(listed, tmp_path)  # and goes on with its own
+    assert (out / "cells.qpdata").read_text() == "mine too"
+
+
+def test_results_in_the_input_folder_are_no_slides(small_path, tmp_path):
+    shutil.copy(small_path, tmp_path / "slide.tif")
+    for _ in range(2):
+        result, _ = run(tmp_path, tmp_path / "results", mpp=0.25)
+        assert [row.name for row in result.rows] == ["slide"]
+    result, _ = run(tmp_path, tmp_path / "others", mpp=0.25)
+    assert [row.name for row in result.rows] == ["slide"]
+    result, _ = run(tmp_path, tmp_path, mpp=0.25)
+    result, _ = run(tmp_path, tmp_path, mpp=0.25)
+    assert [row.name for row in result.rows] == ["slide"]
+
+
+@pytest.mark.parametrize("name", SLIDE_TASKS)
+def test_every_file_of_a_task_is_among_those_that_are_removed_or_refused(name):
+    maker = SLIDE_TASKS[name].maker.replace(":", ".").rpartition(".")
+    task = getattr(importlib.import_module(maker[0]), maker[2])
+    assert {*task.formats.values(), *task.other_files} <= set(RESULT_FILES)
+
+
 def test_one_run_at_a_time(small_path, tmp_path):
     with output_lock(tmp_path), pytest.raises(OutputError, match=r"process \d+ on .* is at work in it"):
         run(small_path, tmp_path)
@@ -452,8 +527,7 @@ def test_killed_thirty_times_and_the_same_bytes(slide_path, whole, tmp_path):
         if kills >= 30:
             return
         (tmp_path / "slide" / "slide.json").unlink()
-        for file in (tmp_path / "slide" / ".state").iterdir():
-            file.unlink()
+        shutil.rmtree(tmp_path / "slide" / ".state")
 
 
 @pytest.mark.slow
@@ -470,7 +544,7 @@ def test_workers_give_the_same_bytes(workers, slide_path, whole, tmp_path):
 def test_a_worker_that_is_killed_costs_its_stretch_only(slide_path, whole, tmp_path):
     process = start(slide_path, tmp_path, "--workers", "2", slowness="0.5")
     state, deadline = tmp_path / "slide" / ".state", time.monotonic() + 300
-    while not list(state.glob("tissue-*")) and time.monotonic() < deadline:
+    while not list(state.glob("*/tissue-*")) and time.monotonic() < deadline:
         time.sleep(0.2)
     children = subprocess.run(
         ["pgrep", "-g", str(process.pid)], capture_output=True, text=True, check=True

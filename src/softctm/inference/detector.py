@@ -80,6 +80,7 @@ class Detector:
         What the networks really run on.
     notice : str or None
         What a user should know about device and precision.
+    views : int
     seconds : dict
         Time spent so far in each of `STAGES`.
 
@@ -91,7 +92,7 @@ class Detector:
     def __init__(
         self, model: Model, *, device: DeviceChoice = "auto", views: int = 8, callers: int = 1
     ) -> None:
-        self.model = model
+        self.model, self.views = model, views
         orientations = first_views(views)
         runtime, self.callers = runtime_of_views(model, device, views, callers)
         self.device, self.notice = runtime.device, runtime.notice

@@ -40,6 +40,7 @@ class ImageDetector:
         What the networks really run on.
     notice : str or None
         What a user should know about device and precision.
+    views : int
     size : int
         Pixels a side of what the networks see.
 
@@ -53,7 +54,7 @@ class ImageDetector:
     def __init__(
         self, model: Model, *, device: DeviceChoice = "auto", views: int = 1, callers: int = 1
     ) -> None:
-        self.model = model
+        self.model, self.views = model, views
         most = TASKS[model.manifest.task].max_views
         if views > most:
             raise UsageError(

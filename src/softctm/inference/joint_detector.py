@@ -36,7 +36,7 @@ class JointDetector:
 
     Attributes
     ----------
-    callers, device, notice, seconds
+    callers, device, notice, views, seconds
         As those of `softctm.inference.detector.Detector`; seconds by the `STAGES` here.
 
     Raises
@@ -47,7 +47,7 @@ class JointDetector:
     def __init__(
         self, model: Model, *, device: DeviceChoice = "auto", views: int = 8, callers: int = 1
     ) -> None:
-        self.model = model
+        self.model, self.views = model, views
         orientations = first_views(views)
         runtime, self.callers = runtime_of_views(model, device, views, callers)
         self.device, self.notice = runtime.device, runtime.notice

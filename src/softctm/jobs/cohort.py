@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from softctm.errors import (
+    DeviceError,
     MissingPackageError,
+    ModelError,
     OutputError,
     PartialResultError,
     SoftCTMError,
@@ -27,14 +29,22 @@ from softctm.jobs.slide_plan import SlidePlan
 from softctm.jobs.slide_tasks import OVERVIEW_FILE, SlideTask, check_formats
 from softctm.progress import SILENT, Progress, Task, duration
 from softctm.slides.listing import SlideInput, find_slides
-from softctm.storage.files import prepare_folder, remove_left_overs, write_bytes_atomically
+from softctm.storage.files import (
+    prepare_folder,
+    refuse_foreign_files,
+    remove_left_overs,
+    write_bytes_atomically,
+)
 from softctm.terminal.unexpected import as_expected
-from softctm.writers.cohort_page import cohort_page
-from softctm.writers.cohort_table import CohortRow, cohort_csv
+from softctm.writers.cohort_page import PAGE_GENERATOR, cohort_page
+from softctm.writers.cohort_table import TABLE_START, CohortRow, cohort_csv
 
 _logger = logging.getLogger(__name__)
 
 TABLE_FILE, PAGE_FILE = "cohort.csv", "cohort.html"
+
+_SAME_WITH_THE_NEXT = (OutputError, UsageError, MissingPackageError, ModelError, DeviceError)
+"""What is no slide's fault."""
 
 
 @dataclass
@@ -94,7 +104,9 @@ def run_cohort(
     KeyboardInterrupt
         If it was interrupted; what was done stays.
     """
-    listing = find_slides(inputs, options.mpp, options.region)
+    listing = find_slides(inputs, options.mpp, options.region, output)
+    tables = (output / TABLE_FILE, output / PAGE_FILE)
+    refuse_foreign_files(tables, "slides", _is_ours, options.overwrite)
     prepare_folder(output)
     with output_lock(output):
         remove_left_overs(output)
@@ -145,7 +157,7 @@ def _run_all(
             try:
                 row.record = outcome()
                 words = f"{result.task.words([row.record])}, {row.record['tissue_mm2']:.1f} mm² of tissue"
-            except (OutputError, UsageError, MissingPackageError):  # it would be the same with the next slide
+            except _SAME_WITH_THE_NEXT:
                 raise
             except Exception as error:
                 row.error, words = _failure_message(row.path, error), "failed"
@@ -223,6 +235,16 @@ def _write_tables(result: CohortResult) -> None:
     write_bytes_atomically(
         result.folder / PAGE_FILE, cohort_page(result.rows, overviews, result.task.columns)
     )
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a table or page is of an earlier run."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(4096)
+    except OSError:
+        return False
+    return start.startswith(TABLE_START) if path.name == TABLE_FILE else PAGE_GENERATOR in start
 
 
 def _judged(result: CohortResult) -> CohortResult:

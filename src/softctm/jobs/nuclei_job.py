@@ -161,6 +161,8 @@ def run_nuclei_job(
         options.overwrite,
     )
     record.input = {"places": [str(place) for place in places], "images": len(images)}
+    record.status = "unfinished"  # what lies there if the process is killed: the results are ours
+    write_json_atomically(record_file, record.document(), indent=1)
     try:
         with record.ending():
             with record.timed("load_model"):

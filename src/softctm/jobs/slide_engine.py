@@ -35,6 +35,8 @@ class EngineFacts:
     notice : str or None
         Why it is not what was wished.
     model : Model
+    views : int
+        Of test-time augmentation.
     options : DetectorOptions
         As they were resolved: quality and precision as they are.
     field_seconds : mapping of str to float
@@ -46,6 +48,7 @@ class EngineFacts:
     device: str
     notice: str | None
     model: Model
+    views: int
     options: DetectorOptions
     field_seconds: Mapping[str, float]
     workers: int = 1
@@ -122,6 +125,7 @@ class SlideDetector(TimedDetector, Protocol):
 
     model: Model
     notice: str | None
+    views: int
 
     @property
     def device(self) -> str:
@@ -188,7 +192,7 @@ def measured_facts(detector: SlideDetector, options: DetectorOptions) -> EngineF
     alone = slide_task(detector.model).field_seconds(detector)
     seconds = {kind: spent / detector.callers for kind, spent in alone.items()}
     resolved = replace(options, precision=detector.model.precision)
-    return EngineFacts(detector.device, detector.notice, detector.model, resolved, seconds)
+    return EngineFacts(detector.device, detector.notice, detector.model, detector.views, resolved, seconds)
 
 
 def tell_of_stored(plan: SlidePlan, state: SlideState, field_done: FieldDone) -> None:

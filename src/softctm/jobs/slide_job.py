@@ -25,19 +25,16 @@ from softctm.jobs.slide_engine import (
 from softctm.jobs.slide_options import SlideOptions
 from softctm.jobs.slide_plan import SlidePlan
 from softctm.jobs.slide_state import SlideState, with_embeddings
-from softctm.jobs.slide_tasks import RESULT_PATTERNS, FinishedSlide, SlideTask
-from softctm.model.tasks import TASKS
+from softctm.jobs.slide_tasks import RESULT_FILES, FinishedSlide, SlideTask
 from softctm.options import recorded
 from softctm.slides.identity import slide_identity
-from softctm.slides.listing import SlideInput
+from softctm.slides.listing import RECORD_FILE, SlideInput
 from softctm.slides.mask import Overview, detail_of, read_overview, tissue_mask
 from softctm.slides.opening import open_slide
 from softctm.slides.region import Region
 from softctm.slides.slide import Slide
 from softctm.storage.files import write_json_atomically
 from softctm.writers.embedding_files import need_embeddings
-
-RECORD_FILE = "slide.json"
 
 _logger = logging.getLogger(__name__)
 
@@ -104,7 +101,7 @@ def process_slide(
         wanted = need_embeddings(options.also)
         choices = (wanted,) if wanted or options.overwrite else (False, True)
         state = SlideState.taken_up(folder, [with_embeddings(key, choice) for choice in choices])
-        state.begin(options.overwrite, RESULT_PATTERNS)
+        state.begin(options.overwrite, RESULT_FILES)
         warnings = list(slide.warnings_at(task.mpp))
         for warning in warnings:
             _logger.warning("%s", warning)
@@ -192,8 +189,8 @@ def slide_key(
             **facts.task.key(),
             "postprocessing": str(model.postprocessing),
         },
-        "precision": facts.options.precision,
-        "number_of_views": min(facts.options.chosen_quality.views, TASKS[model.manifest.task].max_views),
+        "precision": model.precision,
+        "number_of_views": facts.views,
         "device": facts.device,
         "version_of_softctm": __version__,
     }

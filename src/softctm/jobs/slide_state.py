@@ -1,7 +1,14 @@
-"""What is done of a slide, on disk: one file per stretch, whole or absent, under the key of what made it."""
+"""What is done of a slide, on disk: one file per stretch, whole or absent, under the key of what made it.
+
+    RESULTS/.state/key.json      what the results in the folder are made of
+    RESULTS/.state/<digest>/     stretches that were computed under the key of that digest
+
+So what is left of another key, or still written by a worker of an earlier run, is never taken for this one's.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import shutil
@@ -14,14 +21,16 @@ from numpy.typing import NDArray
 
 from softctm.errors import SlideError
 from softctm.jobs.slide_plan import Stretch
+from softctm.slides.listing import RECORD_FILE, STATE_FOLDER
 from softctm.storage.files import (
+    output_errors,
     prepare_folder,
+    refuse_foreign_files,
     remove_left_overs,
     write_bytes_atomically,
     write_json_atomically,
 )
 
-FOLDER = ".state"
 _KEY = "key.json"
 _STRETCH_SUFFIX = ".bin"
 _EMBEDDINGS = "choice_of_embeddings"
@@ -40,7 +49,8 @@ class SlideState:
 
     def __init__(self, folder: Path, key: Mapping[str, Any]) -> None:
         self.folder, self.key = folder, dict(key)
-        self._files = folder / FOLDER
+        self._files = folder / STATE_FOLDER / _digest(self.key)
+        self._key_file = folder / STATE_FOLDER / _KEY
 
     @classmethod
     def taken_up(cls, folder: Path, keys: Sequence[Mapping[str, Any]]) -> SlideState:
@@ -55,7 +65,7 @@ class SlideState:
 
     def record(self) -> dict[str, Any] | None:
         """The `slide.json` of an earlier run that finished under this key; None without one."""
-        document = _read_json(self.folder / "slide.json")
+        document = _read_json(self.folder / RECORD_FILE)
         is_ours = document.get("key") == self.key and document.get("status") == "complete"
         return document if is_ours else None
 
@@ -67,31 +77,35 @@ class SlideState:
         overwrite : bool
             Remove what is there.
         results : iterable of str
-            Patterns of the result files that are removed with it.
+            Names of result files: removed with it, or refused where they lie in a folder without a state.
 
         Raises
         ------
         SlideError
             If the folder holds the results of another slide, model or option, and `overwrite` is not given.
         OutputError
-            If it cannot be written to.
+            If it cannot be written to, or holds result files of whatever else.
         """
         stored = self._stored_key()
         if overwrite and self.folder.is_dir():
-            shutil.rmtree(self._files, ignore_errors=True)
-            for pattern in (*results, "slide.json"):
-                for file in self.folder.glob(pattern):
-                    file.unlink(missing_ok=True)
+            with output_errors(self.folder):
+                for name in (*results, RECORD_FILE):
+                    (self.folder / name).unlink(missing_ok=True)
+                if self._key_file.parent.is_dir():
+                    shutil.rmtree(self._key_file.parent)
         elif stored is not None and stored != self.key:
             raise SlideError(
                 f"{self.folder}: holds results of another {_difference(stored, self.key)}; take another "
                 "output folder, or --overwrite"
             )
+        elif stored is None:
+            files = [self.folder / name for name in (*results, RECORD_FILE)]
+            refuse_foreign_files(files, "slides", lambda _: False)
         prepare_folder(self._files)
-        for folder in (self.folder, self._files):
+        for folder in (self.folder, self._key_file.parent, self._files):
             remove_left_overs(folder)
-        if not (self._files / _KEY).is_file():
-            write_json_atomically(self._files / _KEY, self.key, indent=1)
+        if not self._key_file.is_file():
+            write_json_atomically(self._key_file, self.key, indent=1)
 
     def is_done(self, stretch: Stretch) -> bool:
         """Whether a stretch is stored."""
@@ -121,7 +135,7 @@ class SlideState:
 
     def _stored_key(self) -> dict[str, Any] | None:
         """The key of what the folder holds; None where it holds nothing of ours."""
-        stored = _read_json(self._files / _KEY) or _read_json(self.folder / "slide.json").get("key")
+        stored = _read_json(self._key_file) or _read_json(self.folder / RECORD_FILE).get("key")
         return stored or None
 
 
@@ -135,6 +149,10 @@ def npy_bytes(array: NDArray[Any]) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()
+
+
+def _digest(key: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _read_json(path: Path) -> dict[str, Any]:

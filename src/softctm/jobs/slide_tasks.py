@@ -120,23 +120,28 @@ class _Entry:
     maker : str
         "module:class", imported only when it is asked for; makes a `SlideTask` of a model.
     results : tuple of str
-        Patterns of what it writes, `overview.png` and `slide.json` excepted.
+        Names of what it may write, `overview.png` and `slide.json` excepted.
     """
 
     maker: str
     results: tuple[str, ...]
 
 
+_CELL_FILES = (*(f"cells.{end}" for end in ("geojson", "csv", "geojson.gz", "parquet", "h5ad")), "tissue.tif")
+_NUCLEI_FILES = (
+    *(f"nuclei.{end}" for end in ("geojson", "csv", "geojson.gz")),
+    *(f"embeddings.{end}" for end in ("parquet", "h5ad")),
+    LABEL_FILE,
+)
+
 SLIDE_TASKS: dict[str, _Entry] = {
-    "cell-points": _Entry("softctm.jobs.cell_slides.task:CellSlides", ("cells.*", "tissue.tif")),
-    "nuclei": _Entry(
-        "softctm.jobs.nuclei_slides.task:NucleiSlides", ("nuclei.*", LABEL_FILE, "embeddings.*")
-    ),
+    "cell-points": _Entry("softctm.jobs.cell_slides.task:CellSlides", _CELL_FILES),
+    "nuclei": _Entry("softctm.jobs.nuclei_slides.task:NucleiSlides", _NUCLEI_FILES),
 }
 """Name in `model.json` → what is done on slides."""
 
-RESULT_PATTERNS = (OVERVIEW_FILE, *(name for entry in SLIDE_TASKS.values() for name in entry.results))
-"""Of all tasks: what a run that overwrites removes."""
+RESULT_FILES = (OVERVIEW_FILE, *(name for entry in SLIDE_TASKS.values() for name in entry.results))
+"""Of all tasks: what a run that overwrites removes, and what another one refuses to replace."""
 
 
 def slide_task(model: Model) -> SlideTask:

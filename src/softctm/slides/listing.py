@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,12 @@ SLIDE_SUFFIXES = (
     ".vmu",
 )
 """What folders are searched for, in either case, with JPEG and PNG beside them."""
+
+RECORD_FILE, STATE_FOLDER = "slide.json", ".state"
+"""What a folder of a slide's results holds."""
+
+_COHORT_FILES = ("cohort.csv", "cohort.html")
+"""What lies beside those folders."""
 
 _COLUMNS = ("path", "mpp", "region")
 
@@ -66,11 +73,17 @@ class Listing:
     passed_over: tuple[str, ...]
 
 
-def find_slides(inputs: Sequence[Path], mpp: float | None = None, region: Path | None = None) -> Listing:
+def find_slides(
+    inputs: Sequence[Path],
+    mpp: float | None = None,
+    region: Path | None = None,
+    output: Path | None = None,
+) -> Listing:
     """List the slides that inputs name.
 
-    A folder is searched with its subfolders, but for the data that belong to a slide: an MRXS slide's folder,
-    the pictures beside a VMS. A folder of DICOM files is one slide, or one for each series in it.
+    A folder is searched with its subfolders, but for the data that belong to a slide (an MRXS slide's folder,
+    the pictures beside a VMS) and for results. A folder of DICOM files is one slide, or one for each series
+    in it.
 
     Parameters
     ----------
@@ -79,6 +92,8 @@ def find_slides(inputs: Sequence[Path], mpp: float | None = None, region: Path |
         wanted, `mpp` and `region`.
     mpp, region
         For those slides for which no CSV says more.
+    output : Path, optional
+        Where results go: what lies there is no slide, unless it is named itself.
 
     Raises
     ------
@@ -86,12 +101,14 @@ def find_slides(inputs: Sequence[Path], mpp: float | None = None, region: Path |
         If an input does not exist, a CSV cannot be used, or there is no slide at all.
     """
     slides: list[SlideInput] = []
+    results = output.resolve() if output is not None else None
     passed_over: list[str] = []
     for path in inputs:
         if path.suffix.lower() == ".csv" and path.is_file():
             slides += _from_csv(path, mpp, region)
         elif path.is_dir():
-            slides += [SlideInput(file, "", mpp, region) for file in _from_folder(path, passed_over)]
+            found = _from_folder(path, passed_over, results if results != path.resolve() else None)
+            slides += [SlideInput(file, "", mpp, region) for file in found]
         elif path.exists():
             slides.append(SlideInput(path, "", mpp, region))
         else:
@@ -129,9 +146,18 @@ def _from_csv(path: Path, mpp: float | None, region: Path | None) -> Iterator[Sl
         yield SlideInput(path.parent / value["path"], "", own_mpp, own_region)
 
 
-def _from_folder(folder: Path, passed_over: list[str]) -> Iterator[Path]:
+def _from_folder(folder: Path, passed_over: list[str], results: Path | None) -> Iterator[Path]:
     """Slides in a folder and its subfolders, by name."""
-    entries = sorted(folder.iterdir())
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        passed_over.append(f"{folder}: cannot be looked into ({error.strerror}); check its permissions")
+        return
+    if folder.resolve() == results:
+        return
+    if (folder / RECORD_FILE).is_file() or (folder / STATE_FOLDER).is_dir():
+        passed_over.append(f"{folder}: holds a slide's results; what else lies there must be named by itself")
+        return
     if any(entry.name.lower() == "slidedat.ini" for entry in entries):
         return  # the data of an MRXS slide, which lies beside this folder
     files = [entry for entry in entries if entry.is_file() and not entry.name.startswith(".")]
@@ -143,7 +169,7 @@ def _from_folder(folder: Path, passed_over: list[str]) -> Iterator[Path]:
     companions = (".opt", ".jpg") if {".vms", ".vmu"} & suffixes else ()
     for entry in entries:
         if entry.is_dir() and not entry.name.startswith("."):
-            yield from _from_folder(entry, passed_over)
+            yield from _from_folder(entry, passed_over, results)
         elif entry in files and entry.suffix.lower() != ".dcm":
             if entry.suffix.lower() in known:
                 yield entry
@@ -173,18 +199,21 @@ def _series_of(file: Path) -> str:
 
 
 def _named(slides: Sequence[SlideInput]) -> Iterator[SlideInput]:
-    """Give each slide a name of its own: stem, file name, or with the folder's name before it."""
+    """Give each slide a name of its own: stem, file name, that with its folder's before it, or a number."""
     choices = [
         [slide.path.name if slide.path.is_dir() else slide.path.stem for slide in slides],
         [slide.path.name for slide in slides],
         [f"{slide.path.absolute().parent.name}-{slide.path.name}" for slide in slides],
-        ["-".join(slide.path.absolute().parts[1:]) for slide in slides],
     ]
     counts = [Counter(name.lower() for name in names) for names in choices]
+    taken = set(_COHORT_FILES)
     for index, slide in enumerate(slides):
-        free = (
+        unique = (
             names[index]
             for names, count in zip(choices, counts, strict=True)
             if count[names[index].lower()] == 1
         )
-        yield replace(slide, name=next(free))
+        numbered = (f"{choices[-1][index]}-{number}" for number in itertools.count(2))
+        name = next(name for name in itertools.chain(unique, numbered) if name.lower() not in taken)
+        taken.add(name.lower())
+        yield replace(slide, name=name)

@@ -88,10 +88,9 @@ class TiffPyramid:
             try:
                 handle = self._file.filehandle
                 handle.seek(page.dataoffsets[index])
-                data = handle.read(page.databytecounts[index])
-                if page.databytecounts[index] == 0:
-                    data = None  # a tile that sparse files leave out
-                elif len(data) < page.databytecounts[index]:
+                length = page.databytecounts[index]
+                data = handle.read(length) if length else None  # sparse files leave tiles out
+                if data is not None and len(data) < length:
                     raise ValueError("it ends too early")
             except Exception as error:
                 raise self._unreadable(index, error) from error

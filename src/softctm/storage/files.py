@@ -16,6 +16,10 @@ from softctm.errors import OutputError
 
 _TEMPORARY = ".softctm-"
 
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+# It can only be read by setting it: done once, for two threads at a time could leave it at 0.
+
 
 def sha256_of(path: Path) -> str:
     """Lower-case hexadecimal digest of a file; OSError if it cannot be read."""
@@ -99,7 +103,7 @@ class AtomicFile:
             if kind is None:
                 with output_errors(self._path):
                     # Temporary files are private; the result is as readable as any file of the user's.
-                    os.chmod(self._temporary, 0o666 & ~_umask())
+                    os.chmod(self._temporary, 0o666 & ~_UMASK)
                     os.replace(self._temporary, self._path)
                     _flush_folder(self._path.parent)
         finally:
@@ -171,13 +175,6 @@ def prepare_folder(folder: Path) -> None:
             f"output folder {folder} cannot be written to ({error.strerror}); "
             f"{remedy} or choose another output folder"
         ) from error
-
-
-def _umask() -> int:
-    """The process's umask, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _flush_folder(folder: Path) -> None:

@@ -15,6 +15,9 @@ from PIL import Image
 
 from softctm.writers.cohort_table import CohortColumns, CohortRow, PageColumn
 
+PAGE_GENERATOR = b'<meta name="generator" content="softctm slides">'
+"""What tells such a page from others."""
+
 _MOST_PICTURES = 200
 """Slides up to which the pictures are in the page, some 100 kB each; beyond, small ones link to the files."""
 _LARGE, _SMALL = 1400, 200

@@ -8,6 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+_FIRST_COLUMNS = ("slide", "path", "status", "error")
+
+TABLE_START = ",".join(_FIRST_COLUMNS).encode()
+"""How every such table begins."""
+
 
 @dataclass(frozen=True)
 class TableColumn:
@@ -87,7 +92,7 @@ def cohort_csv(rows: Sequence[CohortRow], columns: CohortColumns) -> bytes:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
         (
-            *("slide", "path", "status", "error"),
+            *_FIRST_COLUMNS,
             *(column.name for column in columns.table),
             *("mpp_x", "mpp_y", "width", "height", "seconds", "warnings"),
         )

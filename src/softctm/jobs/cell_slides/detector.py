@@ -19,6 +19,7 @@ class FieldDetector(Protocol):
 
     model: Model
     notice: str | None
+    views: int
 
     @property
     def device(self) -> str:
