@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from softctm.commands.model_folder import add_model_folder, new_model
 from softctm.commands.nuclei_run_options import add_nuclei_run, finished_run
 from softctm.extras import require_extra
 from softctm.terminal.console import show
@@ -13,7 +13,7 @@ from softctm.terminal.console import show
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of `softctm export nuclei`."""
     add_nuclei_run(parser, "a finished run")
-    parser.add_argument("--output", type=Path, required=True, help="the model folder to write")
+    add_model_folder(parser)
     parser.add_argument("--name", required=True, help="the model's name")
     parser.add_argument(
         "--size", type=int, default=1024, help="pixels per side of the fields it will see (default: 1024)"
@@ -33,9 +33,10 @@ def run(args: argparse.Namespace) -> int:
     require_extra("train")
     from softctm.jobs.nuclei_export import export_nuclei
 
-    manifest = export_nuclei(
-        finished_run(args), args.output, args.name, args.size, args.license, args.attribution
-    )
+    with new_model(args, "export nuclei", "nuclei") as folder:
+        manifest = export_nuclei(
+            finished_run(args), folder, args.name, args.size, args.license, args.attribution
+        )
     difference = manifest.training["largest_difference_from_pytorch"]
     show(f"{args.output}: largest difference from PyTorch {difference:.1g} of a map's largest value")
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from softctm.commands.model_folder import add_model_folder, new_model
 from softctm.extras import require_extra
 from softctm.terminal.console import show
 
@@ -17,13 +18,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="CHECKPOINT.pth",
         help="the published file of CellViT-256 or -SAM-B/L/H",
     )
-    parser.add_argument("--output", type=Path, required=True, help="the model folder to write")
+    add_model_folder(parser)
     parser.add_argument(
         "--size", type=int, default=1024, help="pixels per side of the fields it will see (default: 1024)"
     )
-    parser.add_argument(
-        "--license", "--licence", metavar="TEXT", help="of the weights (default: as the authors state it)"
-    )
+    parser.add_argument("--license", metavar="TEXT", help="of the weights (default: as the authors state it)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -31,7 +30,8 @@ def run(args: argparse.Namespace) -> int:
     require_extra("train")
     from softctm.jobs.cellvit_import import LICENSE, import_cellvit
 
-    manifest = import_cellvit(args.checkpoint, args.output, args.size, args.license or LICENSE)
+    with new_model(args, "import cellvit", "nuclei") as folder:
+        manifest = import_cellvit(args.checkpoint, folder, args.size, args.license or LICENSE)
     difference = manifest.training["largest_difference_from_pytorch"]
     show(
         f"{args.output}: {manifest.name} for fields of {args.size}² px at "

@@ -34,7 +34,7 @@ def import_cellvit(path: Path, folder: Path, size: int = 1024, license_text: str
     path : Path
         The checkpoint.
     folder : Path
-        The model folder; its files are replaced.
+        An empty folder for the model.
     size : int
         Pixels a side of the fields that the network will be given; a multiple of 16.
     license_text : str
@@ -66,8 +66,7 @@ def import_cellvit(path: Path, folder: Path, size: int = 1024, license_text: str
     allowed = MAX_DIFFERENCE_FLOAT16 if halved else MAX_DIFFERENCE
     if not difference <= allowed:
         raise ModelError(
-            f"{folder / FILE}: differs from PyTorch by {difference:.2g} of the largest value, "
-            f"more than {allowed}"
+            f"{FILE}: differs from PyTorch by {difference:.2g} of the largest value, more than {allowed}"
         )
     facts = {
         "largest_difference_from_pytorch": difference,

@@ -103,6 +103,8 @@ def quantize_model(
         raise ModelError(f"{model.folder}: has no {MANIFEST}, which says what its networks give; write one")
     if "int8" in model.precisions and not overwrite:
         raise UsageError(f"{model.folder}: has int8 networks already; --overwrite makes them anew")
+    if lacking := [name for name, entry in _entries(model.manifest) if "float32" not in entry.files]:
+        raise ModelError(f"{model.folder}: the stage {lacking[0]} has networks without float32 to start from")
     inputs = NetworkInputs(model)
     fold_of = read_folds(model.folder / model.manifest.folds).of_pair if model.manifest.folds else {}
     differences: dict[str, Difference] = {}
@@ -139,6 +141,15 @@ def quantize_model(
         write_bytes_atomically(model.folder / place, content)
     _with_int8(model.manifest, made, shown).write(model.folder)
     return differences
+
+
+def _entries(manifest: Manifest) -> list[tuple[str, NetworkEntry]]:
+    """Every network with its stage's name."""
+    return [
+        (name, entry)
+        for name, stage in manifest.stages.items()
+        for entry in (*stage.networks, *stage.validation)
+    ]
 
 
 def _with_int8(

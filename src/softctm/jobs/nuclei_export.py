@@ -39,7 +39,7 @@ def export_nuclei(
     ----------
     run : NucleiRun
     folder : Path
-        The model folder; its files are replaced.
+        An empty folder for the model.
     name : str
     size : int
         Pixels a side of the fields that networks will be given.
@@ -111,7 +111,7 @@ def _export(network: nn.Module, path: Path, size: int) -> float:
     difference = largest_difference(original, path, example[:1])
     if not difference <= MAX_DIFFERENCE:
         raise ModelError(
-            f"{path}: differs from PyTorch by {difference:.2g} of a map's largest value, "
+            f"{path.name}: differs from PyTorch by {difference:.2g} of a map's largest value, "
             f"more than {MAX_DIFFERENCE}"
         )
     return difference

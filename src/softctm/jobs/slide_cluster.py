@@ -146,6 +146,9 @@ class _Setup:
     local_workers: int | None
 
 
+_PROCESSORS = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+"""What this process had before it was bound to its share."""
+
 _lock = threading.Lock()
 """Detectors are not to be called from several threads at once, and a worker may have several."""
 _loaded: dict[_Setup, SlideDetector] = {}
@@ -158,7 +161,10 @@ def _probe(options: SlideOptions) -> EngineFacts:
     chosen = options.for_this_machine()
     with _lock:
         _loaded.clear()  # the model's folder may have changed since an earlier run
-        return measured_facts(_detector(_Setup(chosen, options.workers)), chosen)
+        detector = _detector(_Setup(chosen, options.workers))
+        facts = measured_facts(detector, chosen)
+        _loaded[_Setup(facts.options, options.workers)] = detector  # as stretches will ask for it
+        return facts
 
 
 def _compute(
@@ -213,8 +219,8 @@ def _bind(index: int, count: int) -> None:
     """Keep a local worker to its share of the processors: its networks have as many threads as it sees."""
     if not hasattr(os, "sched_setaffinity"):
         return
-    processors = sorted(os.sched_getaffinity(0))
+    all_of_them = _PROCESSORS
     share = [
-        processor for place, processor in enumerate(processors) if place * count // len(processors) == index
+        processor for place, processor in enumerate(all_of_them) if place * count // len(all_of_them) == index
     ]
-    os.sched_setaffinity(0, share or [processors[index % len(processors)]])
+    os.sched_setaffinity(0, share or [all_of_them[index % len(all_of_them)]])

@@ -12,9 +12,10 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,8 @@ from softctm.storage.files import (
     write_bytes_atomically,
     write_json_atomically,
 )
+
+T = TypeVar("T")
 
 _KEY = "key.json"
 _STRETCH_SUFFIX = ".bin"
@@ -118,6 +121,15 @@ class SlideState:
     def file(self, name: str) -> Path:
         """Where a stretch of that name is stored, if it is."""
         return self._files / f"{name}{_STRETCH_SUFFIX}"
+
+    def read(self, name: str, load: Callable[[Path], T]) -> T:
+        """What `load` makes of a stretch's file; SlideError that names it where it cannot be read."""
+        path = self.file(name)
+        try:
+            return load(path)
+        except (OSError, ValueError, EOFError, zlib.error) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+            raise SlideError(f"{path}: cannot be read ({reason}); run again, or with --overwrite") from error
 
     def drop(self, kind: str) -> None:
         """Forget the stretches of a kind, once what they hold is written as a result."""

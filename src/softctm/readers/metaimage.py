@@ -164,14 +164,25 @@ class _Unpacked:
     """An uncompressed copy of a compressed MetaImage in the temporary folder, growing as it is asked for."""
 
     def __init__(self, source: Path, data_start: int, header: dict[str, str], size: int) -> None:
-        self._source, self._position, self._header, self._size = source, data_start, header, size
-        self._inflate = zlib.decompressobj()
-        self._pending = b""
+        self._source, self._start, self._header, self._size = source, data_start, header, size
         self._copy: IO[bytes] | None = None
-        self._done = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        if self._copy is not None:
+            self._copy.close()
+        self._copy, self._position, self._done = None, self._start, 0
+        self._inflate, self._pending = zlib.decompressobj(), b""
 
     def up_to(self, size: int) -> Path:
         """Unpack until `size` bytes of pixels are there; return the copy's path."""
+        try:
+            return self._unpack(size)
+        except BaseException:
+            self._begin()  # a write that failed halfway would leave what follows in the wrong place
+            raise
+
+    def _unpack(self, size: int) -> Path:
         if self._copy is None:
             fields = {"ObjectType": "Image", **self._header, "BinaryData": "True", "CompressedData": "False"}
             text = "".join(f"{key} = {value}\n" for key, value in fields.items())

@@ -137,7 +137,10 @@ def _place(folder: Path, slug: str, socket: dict[str, Any]) -> tuple[Path, str]:
 def _metadata_at(path: Path, label: str) -> Metadata:
     """Metadata from a JSON file, or from the only JSON file of a folder."""
     if path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.suffix.lower() == ".json" and p.name[0] != ".")
+        try:
+            files = sorted(p for p in path.iterdir() if p.suffix.lower() == ".json" and p.name[0] != ".")
+        except OSError as error:
+            raise InputError(f"{label}: cannot be looked into ({error.strerror}); check it") from error
         if len(files) != 1:
             raise InputError(
                 f"{label}: holds {len(files)} JSON files instead of one; leave the pairs' metadata there"

@@ -126,15 +126,19 @@ def _from_csv(path: Path, mpp: float | None, region: Path | None) -> Iterator[Sl
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({error}); save it as CSV in UTF-8") from error
     rows = csv.DictReader(text.splitlines())
-    columns = [name.strip() for name in rows.fieldnames or ()]
-    rows.fieldnames = columns
+    try:
+        columns = [name.strip() for name in rows.fieldnames or ()]
+        rows.fieldnames = columns
+        numbered = [(rows.line_num, row) for row in rows]
+    except csv.Error as error:
+        raise InputError(f"{path}: is not CSV ({error}); correct it") from None
     if "path" not in columns:
         raise InputError(f"{path}: has no column named path; its first line names {', '.join(columns)}")
     unknown = [name for name in columns if name not in _COLUMNS]
     if unknown:
         raise InputError(f"{path}: knows no column {unknown[0]}; {', '.join(_COLUMNS)} are")
-    for row in rows:
-        where = f"{path}, line {rows.line_num}"
+    for number, row in numbered:
+        where = f"{path}, line {number}"
         value = {key: (row.get(key) or "").strip() for key in _COLUMNS}
         if not value["path"]:
             raise InputError(f"{where}: has no path; fill it in")

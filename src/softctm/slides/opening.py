@@ -53,7 +53,10 @@ def open_slide(path: Path | str, mpp: float | None = None) -> Slide:
 def _file_of(path: Path) -> Path:
     """The file to open: a folder of DICOM files stands for its first one."""
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() == ".dcm")
+        try:
+            files = sorted(file for file in path.iterdir() if file.suffix.lower() == ".dcm")
+        except OSError as error:
+            raise SlideError(f"{path}: cannot be looked into ({error.strerror}); check it") from error
         if not files:
             raise SlideError(f"{path}: is a folder without DICOM files; name a slide")
         return files[0]

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from softctm.errors import OutputError
 from softctm.storage.files import write_json_atomically
+from softctm.storage.lock import locked
 
 logger = logging.getLogger(__name__)
 
@@ -76,18 +77,12 @@ def _usable(path: Path, made_from: dict[str, Any]) -> NDArray[Any] | str:
 @contextlib.contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
     """Let one process at a time make arrays in a folder: those of torchrun share it."""
-    import fcntl
-
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
     except OSError as error:
         raise OutputError(f"{folder} cannot be written to ({error.strerror}); choose another place") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with locked(folder / ".lock"):
         yield
-    finally:
-        os.close(descriptor)
 
 
 def content_digest(path: Path) -> str:

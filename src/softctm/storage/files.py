@@ -70,6 +70,41 @@ def files_below(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if not path.is_dir())
 
 
+@contextlib.contextmanager
+def replacing_files(folder: Path, last: str) -> Iterator[Path]:
+    """Collect a folder's new files in another one, and move them there once all are whole.
+
+    Parameters
+    ----------
+    folder : Path
+        Made where it is missing.
+    last : str
+        Name of the file that names the others: it is moved after them.
+
+    Yields
+    ------
+    Path
+        The folder to write to. If the block fails, what it wrote goes, and `folder` stays as it is.
+
+    Raises
+    ------
+    OutputError
+        If `folder` cannot be written to.
+    """
+    is_new = not folder.exists()
+    prepare_folder(folder)
+    with contextlib.ExitStack() as stack:
+        if is_new:
+            stack.callback(_remove_if_empty, folder)
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=_TEMPORARY, dir=folder)))
+        yield place
+        with output_errors(folder):
+            for file in sorted(files_below(place), key=lambda path: path.name == last):
+                target = folder / file.relative_to(place)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(file, target)
+
+
 class AtomicFile:
     """A file that is written piece by piece and appears under its name when it is whole.
 
@@ -175,6 +210,11 @@ def prepare_folder(folder: Path) -> None:
             f"output folder {folder} cannot be written to ({error.strerror}); "
             f"{remedy} or choose another output folder"
         ) from error
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def _flush_folder(folder: Path) -> None:

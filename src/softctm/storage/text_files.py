@@ -102,7 +102,10 @@ def read_csv_numbers(
     rows = []
     is_first = True
     for number, line in enumerate(read_text(path, label).splitlines(), 1):
-        fields = [field.strip() for field in next(csv.reader([line]), [])]
+        try:
+            fields = [field.strip() for field in next(csv.reader([line]), [])]
+        except csv.Error as error:
+            raise InputError(f"{label}: line {number} is not CSV ({error}); correct it") from None
         if not any(fields):
             continue
         header, is_first = is_first and [field.lower() for field in fields] == list(columns), False

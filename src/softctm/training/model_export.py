@@ -76,7 +76,8 @@ def _difference(served: ServedHeads, path: Path, example: torch.Tensor) -> float
     difference = float(torch.stack(differences).max())
     if not difference <= MAX_DIFFERENCE:
         raise ModelError(
-            f"{path}: differs from PyTorch by {difference:.2g} in probability, more than {MAX_DIFFERENCE}"
+            f"{path.name}: differs from PyTorch by {difference:.2g} in probability, more than "
+            f"{MAX_DIFFERENCE}"
         )
     return difference
 
@@ -95,7 +96,7 @@ def export_ensemble(
     ensemble : EnsembleRun
         A finished run.
     folder : Path
-        The model folder; its files are replaced.
+        An empty folder for the model.
     name : str
         The model's name.
     facts : mapping

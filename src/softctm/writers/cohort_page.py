@@ -9,6 +9,7 @@ from html import escape
 from importlib import resources
 from pathlib import Path
 from string import Template
+from urllib.parse import quote
 
 import numpy as np
 from PIL import Image
@@ -82,7 +83,7 @@ def _picture(name: str, path: Path | None, large: bool) -> str:
     tag = f'<img src="{source}" alt="Overview of {escape(name)}" loading="lazy">'
     if large:
         return f'<button type="button" data-name="{escape(name)}">{tag}</button>'
-    return f'<a href="{escape(path.parent.name)}/{escape(path.name)}" target="_blank">{tag}</a>'
+    return f'<a href="{quote(path.parent.name)}/{quote(path.name)}" target="_blank">{tag}</a>'
 
 
 def _failures(failed: Sequence[CohortRow]) -> str:

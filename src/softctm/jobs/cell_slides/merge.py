@@ -63,7 +63,7 @@ def slide_cells(
 
 def _stored(state: SlideState, stretch: Stretch) -> NDArray[np.void]:
     """A stretch's cells, (N,) `CELL_RECORD`."""
-    found: NDArray[np.void] = np.load(state.file(stretch.name))
+    found: NDArray[np.void] = state.read(stretch.name, np.load)
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zlib
 from collections import OrderedDict
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,10 +53,10 @@ class TissueMap:
         """What is stored of a square of the lattice, None where nobody looked."""
         place = (column, row)
         if place not in self._squares:
-            file = self._state.file(stretch_name("tissue", *place))
-            if not file.is_file():
+            name = stretch_name("tissue", *place)
+            if not self._state.file(name).is_file():
                 return None
-            self._squares[place] = np.load(io.BytesIO(zlib.decompress(file.read_bytes())))
+            self._squares[place] = self._state.read(name, _unpacked_square)
             if len(self._squares) > _SQUARES:
                 self._squares.popitem(last=False)
         self._squares.move_to_end(place)
@@ -65,6 +66,11 @@ class TissueMap:
 def packed_square(square: NDArray[np.uint8]) -> bytes:
     """The part of the map that a stretch's square of the lattice owns, (C, h, w) uint8, as it is stored."""
     return zlib.compress(npy_bytes(square), level=1)
+
+
+def _unpacked_square(path: Path) -> NDArray[np.uint8]:
+    square: NDArray[np.uint8] = np.load(io.BytesIO(zlib.decompress(path.read_bytes())))
+    return square
 
 
 def empty_map(classes: int, height: int, width: int) -> NDArray[np.uint8]:

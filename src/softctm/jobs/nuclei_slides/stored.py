@@ -115,7 +115,7 @@ class StoredNuclei:
     def _load(self, place: FieldPlace, names: Sequence[str]) -> list[NDArray[Any]]:
         name, index = self._where[place]
         if name not in self._open:
-            self._open[name] = np.load(self._state.file(name))
+            self._open[name] = self._state.read(name, np.load)
             if len(self._open) > _FILES:
                 self._open.popitem(last=False)[1].close()
         self._open.move_to_end(name)

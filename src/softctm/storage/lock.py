@@ -1,0 +1,51 @@
+"""A lock on a file that other processes see, here or on a machine that shares the folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from softctm.errors import OutputError
+
+
+@contextlib.contextmanager
+def locked(path: Path, busy: str | None = None) -> Iterator[None]:
+    """Hold the lock of a file, made where it is missing; the system lets go of it however the process ends.
+
+    Parameters
+    ----------
+    path : Path
+    busy : str, optional
+        Where somebody else's lock is not waited for: what to say of it, with `{holder}` in it.
+
+    Raises
+    ------
+    OutputError
+        If somebody else holds it and `busy` is given, the file cannot be written, or its file system has no
+        locks.
+    """
+    import fcntl
+
+    try:
+        # Network file systems lock for writing only what is open for writing.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror}); choose another folder") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+        except BlockingIOError as error:
+            holder = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
+            raise OutputError((busy or "{holder}").format(holder=holder)) from error
+        except OSError as error:
+            raise OutputError(
+                f"{path} cannot be locked ({error.strerror}); choose a folder on a file system with locks"
+            ) from error
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        yield
+    finally:
+        os.close(descriptor)
