@@ -62,7 +62,8 @@ def counts_by_patient(
     if task == "cells":
         folds = np.concatenate([np.full(len(own), fold) for fold, own in counts.items()])
         nothing = np.zeros_like(found)
-        found = out_of_fold(by_rule, nothing, folds.tolist(), [pair.organ for pair in pairs]).counts
+        organs, patients = [pair.organ for pair in pairs], [pair.patient for pair in pairs]
+        found = out_of_fold(by_rule, nothing, folds.tolist(), organs, patients).counts
     names, patient = np.unique([pair.patient for pair in pairs], return_inverse=True)
     by_patient = np.zeros((len(names), 2, 3))
     np.add.at(by_patient, patient, found)

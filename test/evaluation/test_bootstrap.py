@@ -81,3 +81,22 @@ def test_without_resamples_there_are_values_but_no_intervals():
 def test_equal_pairs_leave_no_uncertainty():
     estimate = Bootstrap(10, 200).estimates(np.full((10, 2, 3), 7), named_scores)["f1_tc"]
     assert estimate.value == estimate.low == estimate.high == 0.5
+
+
+def test_pairs_of_a_unit_are_drawn_together_and_give_the_units_interval():
+    values = np.random.default_rng(5).gamma(2.0, size=40)
+    several = np.repeat(values, 3)
+    units = [f"patient {index // 3}" for index in range(120)]
+
+    def mean(sums):
+        return {"mean": sums[..., 0] / sums[..., 1]}
+
+    together = Bootstrap(120, unit_of=units).estimates(np.stack([several, np.ones(120)], 1), mean)["mean"]
+    alone = Bootstrap(40).estimates(np.stack([values, np.ones(40)], 1), mean)["mean"]
+    assert together.value == pytest.approx(alone.value)
+    # The units are sorted by name and not by place: the same distribution, not the same draws.
+    assert together.low == pytest.approx(alone.low, abs=0.05)
+    assert together.high == pytest.approx(alone.high, abs=0.05)
+    weights = Bootstrap(120, 50, unit_of=units).weights
+    assert (weights.reshape(50, 40, 3) == weights.reshape(50, 40, 3)[..., :1]).all()
+    assert (weights.sum(axis=1) == 120).all()

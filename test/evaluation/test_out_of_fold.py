@@ -21,6 +21,7 @@ from softctm.postprocessing.peaks import Peaks
 
 FOLDS = [0, 0, 1, 1, 2, 2]
 ORGANS = ["kidney", "bladder"] * 3
+PATIENTS = ["a", "a", "b", "c", "d", "e"]
 
 
 def random_counts(seed: int) -> np.ndarray:
@@ -69,7 +70,7 @@ def test_rule_by_hand() -> None:
     for rule, pairs in ((4, [0, 1, 2, 3]), (9, [4, 5])):
         for pair in pairs:
             counts[pair, rule, :, 0], counts[pair, rule, :, 2] = 10, 0
-    outcome = out_of_fold(counts, tissue_counts(), FOLDS, ORGANS)
+    outcome = out_of_fold(counts, tissue_counts(), FOLDS, ORGANS, PATIENTS)
     # Seen from folds 0 and 2, and 1 and 2, both rules are perfect on two of four pairs: the first stays.
     assert outcome.rules == {0: RULES[4], 1: RULES[4], 2: RULES[4]}
     assert outcome.rule == RULES[4]
@@ -88,8 +89,8 @@ def test_no_folds_rule_depends_on_that_folds_counts(seed: int, fold: int) -> Non
     counts = random_counts(seed)
     others = counts.copy()
     others[np.array(FOLDS) == fold] = random_counts(seed + 1)[:2] * 1000
-    before = out_of_fold(counts, tissue_counts(), FOLDS, ORGANS)
-    after = out_of_fold(others, tissue_counts(), FOLDS, ORGANS)
+    before = out_of_fold(counts, tissue_counts(), FOLDS, ORGANS, PATIENTS)
+    after = out_of_fold(others, tissue_counts(), FOLDS, ORGANS, PATIENTS)
     assert before.rules[fold] == after.rules[fold]
     chosen = RULES.index(after.rules[fold])
     np.testing.assert_array_equal(
@@ -101,13 +102,13 @@ def test_a_folds_counts_do_decide_the_others_rules() -> None:
     counts = random_counts(0)
     rewarded = 20
     counts[4:, rewarded] = [[100_000, 0, 0]] * 2
-    rules = out_of_fold(counts, tissue_counts(), FOLDS, ORGANS).rules
+    rules = out_of_fold(counts, tissue_counts(), FOLDS, ORGANS, PATIENTS).rules
     assert rules[0] == rules[1] == RULES[rewarded]
     assert rules[2] != RULES[rewarded]
 
 
 def test_figures_are_pooled_over_pairs_by_fold_and_organ() -> None:
-    outcome = out_of_fold(random_counts(3), tissue_counts(), FOLDS, ORGANS)
+    outcome = out_of_fold(random_counts(3), tissue_counts(), FOLDS, ORGANS, PATIENTS)
     figures: dict[str, Any] = json.loads(json.dumps(outcome.to_json()))  # it must fit into model.json
 
     def f1s(counts: np.ndarray) -> list[float]:
@@ -141,7 +142,10 @@ def test_figures_are_pooled_over_pairs_by_fold_and_organ() -> None:
 
 
 def test_table_shows_every_group_and_the_deviation_over_folds() -> None:
-    figures = {"views": 8, **out_of_fold(random_counts(3), tissue_counts(), FOLDS, ORGANS).to_json()}
+    figures = {
+        "views": 8,
+        **out_of_fold(random_counts(3), tissue_counts(), FOLDS, ORGANS, PATIENTS).to_json(),
+    }
     text = table(figures)
     for name in ("all", "fold 0", "fold 1", "fold 2", "bladder", "kidney"):
         assert sum(line.startswith(name) for line in text.splitlines()) == 1
@@ -158,9 +162,32 @@ def test_map_without_cells_counts_only_misses() -> None:
 
 
 def test_of_a_model_without_tissue_map_nothing_is_said_about_tissue() -> None:
-    outcome = out_of_fold(random_counts(3), np.zeros_like(tissue_counts()), FOLDS, ORGANS)
+    outcome = out_of_fold(random_counts(3), np.zeros_like(tissue_counts()), FOLDS, ORGANS, PATIENTS)
     figures = outcome.to_json()
     assert figures["all"]["tissue_mean_f1"] is figures["tissue_mean_f1_over_folds"] is None
     lines = table({**figures, "views": 1}).splitlines()
     assert lines[1].endswith("none")
     assert not any("tissue" in line for line in lines[1:])
+
+
+def test_an_organ_without_a_class_has_no_score_of_it() -> None:
+    counts = random_counts(3)
+    kidney = [index for index, organ in enumerate(ORGANS) if organ == "kidney"]
+    counts[kidney, :, 1] = 0  # neither annotated nor found
+    outcome = out_of_fold(counts, tissue_counts(), FOLDS, ORGANS, PATIENTS)
+    figures = outcome.to_json()
+    assert figures["organs"]["kidney"]["f1_tc"] == [None, None, None]
+    assert figures["organs"]["kidney"]["mean_f1"] == [None, None, None]
+    assert figures["organs"]["kidney"]["f1_bc"][0] > 0
+    assert "none" in table({"views": 8, **figures})
+
+
+def test_intervals_keep_the_pairs_of_a_patient_together() -> None:
+    counts = random_counts(3)
+    apart = out_of_fold(counts, tissue_counts(), FOLDS, ORGANS, list("abcdef")).estimates()["f1_bc"]
+    alike = np.repeat(counts[::2], 2, axis=0)
+    folds = [0, 0, 1, 1, 2, 2]
+    found = out_of_fold(alike, tissue_counts(), folds, ORGANS, list("aabbcc")).estimates()["f1_bc"]
+    single = out_of_fold(alike, tissue_counts(), folds, ORGANS, list("abcdef")).estimates()["f1_bc"]
+    assert found.high - found.low > 1.2 * (single.high - single.low)
+    assert apart.low <= apart.value <= apart.high

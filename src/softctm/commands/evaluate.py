@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     comparison = None
     if len(evaluations) > 1 and args.resamples:
         counts = [evaluation.pair_counts for evaluation in evaluations]
-        comparison = compare(names, counts, Bootstrap(len(truth), args.resamples))
+        comparison = compare(names, counts, Bootstrap(len(truth), args.resamples, unit_of=truth.units))
         for line in ranking(comparison):
             show(line, is_result=not args.output)
     if args.output:

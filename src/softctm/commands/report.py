@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     if args.truth is not None:
         # With a cell_gt.json, --subset is about the images alone.
         subset = args.subset if args.truth.is_dir() else None
-        truth = truth_of(argparse.Namespace(truth=args.truth, subset=subset, ids=args.ids))
+        truth = truth_of(argparse.Namespace(**{**vars(args), "subset": subset}))
     source = open_images(args.input, args.truth, args.subset)
     pairs, order = name_pairs(truth, source)
     predictions = [predictions_of(path, len(pairs)) for path in args.predictions]

@@ -23,6 +23,11 @@ def add_release(parser: argparse.ArgumentParser, what: str = "an OCELOT release"
         "--dataset", choices=sorted(DATASETS), default="ocelot", help="layout of --data (default: ocelot)"
     )
     parser.add_argument("--subset", default="train", help="of the release (default: train)")
+    add_patient_key(parser)
+
+
+def add_patient_key(parser: argparse.ArgumentParser) -> None:
+    """Add `--patient-key`: how to tell a pair's patient."""
     parser.add_argument(
         "--patient-key", default="", metavar="FIELD|PATTERN",
         help="what tells a pair's patient: a metadata field, such as patient_id, or a regular expression "

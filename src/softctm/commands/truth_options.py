@@ -7,6 +7,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from softctm.commands.shared_options import add_patient_key
+from softctm.datasets.patients import PatientKey
 from softctm.errors import UsageError
 from softctm.evaluation.predictions import FormatError, load_predictions
 from softctm.evaluation.truth import SUBSETS, GroundTruth, load_truth
@@ -17,7 +19,7 @@ _logger = logging.getLogger(__name__)
 
 
 def add_truth_options(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
-    """Add `--truth`, `--subset` and `--ids`."""
+    """Add `--truth`, `--subset`, `--ids` and `--patient-key`."""
     parser.add_argument(
         "--truth",
         type=Path,
@@ -35,6 +37,7 @@ def add_truth_options(parser: argparse.ArgumentParser, *, required: bool = True)
         help="text file with the release's IDs that image_0, image_1, … stand for, one per line "
         "(default: all of the subset, sorted)",
     )
+    add_patient_key(parser)
 
 
 def truth_of(args: argparse.Namespace) -> GroundTruth:
@@ -46,7 +49,7 @@ def truth_of(args: argparse.Namespace) -> GroundTruth:
         If it is missing, malformed or contradictory.
     """
     ids = None if args.ids is None else read_text(args.ids, remedy="give a text file of IDs").split()
-    truth = load_truth(args.truth, args.subset, ids)
+    truth = load_truth(args.truth, args.subset, ids, PatientKey(args.patient_key))
     for warning in truth.warnings:
         _logger.warning("%s", warning)
     return truth

@@ -44,7 +44,7 @@ def evaluate(
     tissue_maps : sequence of Path or None, optional
         Each pair's predicted tissue map, as `find_tissue_maps` lists them.
     resamples : int
-        Of the bootstrap over pairs; 0 for no intervals.
+        Of the bootstrap over patients; 0 for no intervals.
     seed : int
 
     Raises
@@ -57,7 +57,7 @@ def evaluate(
     if len(predictions) != len(truth) or not len(truth):
         raise ValueError(f"{len(predictions)} predictions for {len(truth)} pairs; each pair takes one")
     predicted, true = CellTable.of(predictions), CellTable.of(truth.points)
-    bootstrap = Bootstrap(len(truth), resamples, seed)
+    bootstrap = Bootstrap(len(truth), resamples, seed, truth.units)
     by_class = match_tables(predicted, true)
     by_place = match_tables(predicted, true, same_class=False)
     counts = counts_of(by_class, predicted, true, len(truth))

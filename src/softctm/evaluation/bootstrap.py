@@ -1,13 +1,14 @@
-"""Uncertainty by resampling pairs.
+"""Uncertainty by resampling patients, or pairs where patients are unknown.
 
 Every figure of the evaluation is a function of sums over pairs. So what a pair contributes is counted once,
-and a resample only weighs the pairs anew: one matrix product gives the sums of all resamples.
+and a resample only weighs the pairs anew: one matrix product gives the sums of all resamples. Pairs of one
+patient are alike, so that they are drawn together; by themselves they would make intervals too narrow.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +43,7 @@ class Band:
 
 
 class Bootstrap:
-    """Resamples of pairs with replacement, the same for every figure, which makes comparisons paired.
+    """Resamples with replacement, the same for every figure, which makes comparisons paired.
 
     Parameters
     ----------
@@ -52,18 +53,29 @@ class Bootstrap:
         Number of resamples R; 0 for no intervals.
     seed : int
         The same seed gives the same resamples.
+    unit_of : sequence of str, optional
+        What each pair is drawn with, such as its patient: as many of these units are drawn as there are. By
+        default each pair by itself.
     """
 
-    def __init__(self, pairs: int, resamples: int = RESAMPLES, seed: int = SEED) -> None:
+    def __init__(
+        self,
+        pairs: int,
+        resamples: int = RESAMPLES,
+        seed: int = SEED,
+        unit_of: Sequence[str] | None = None,
+    ) -> None:
         random = np.random.default_rng(seed)
         self.pairs, self.resamples, self.seed = pairs, resamples, seed
+        unit = np.arange(pairs) if unit_of is None else np.unique(list(unit_of), return_inverse=True)[1]
+        units = int(unit.max()) + 1
         self.weights = np.empty((resamples, pairs), np.uint16)
-        """(R, n) How often each resample holds each pair; rows add up to n."""
+        """(R, n) How often each resample holds each pair."""
         for start in range(0, resamples, _BLOCK):
             rows = min(_BLOCK, resamples - start)
-            drawn = random.integers(pairs, size=(rows, pairs)) + np.arange(rows)[:, None] * pairs
-            times = np.bincount(drawn.ravel(), minlength=rows * pairs).reshape(rows, pairs)
-            self.weights[start : start + rows] = times
+            drawn = random.integers(units, size=(rows, units)) + np.arange(rows)[:, None] * units
+            times = np.bincount(drawn.ravel(), minlength=rows * units).reshape(rows, units)
+            self.weights[start : start + rows] = times[:, unit]
 
     def sums(self, per_pair: NDArray[np.generic]) -> NDArray[np.float64]:
         """Sums over the pairs of every resample: (n, …) in, (R, …) float64 out."""

@@ -6,8 +6,10 @@ other folds' predictions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -79,7 +81,7 @@ class OutOfFold:
     tissue_counts : (pairs, 2, 3) int64
         TP, FP, FN in pixels of background and cancer area; zeros of a model without tissue map.
     fold_of : (pairs,) int64
-    organ_of : tuple of str
+    organ_of, patient_of : tuple of str
     """
 
     rules: dict[int, Peaks]
@@ -89,11 +91,18 @@ class OutOfFold:
     tissue_counts: NDArray[np.int64]
     fold_of: NDArray[np.int64]
     organ_of: tuple[str, ...]
+    patient_of: tuple[str, ...]
 
     def estimates(self, chosen: NDArray[np.bool_] | None = None) -> dict[str, Estimate]:
-        """Scores of the cells with 95 % intervals (bootstrap over pairs), of all pairs or of the chosen."""
-        counts = self.counts if chosen is None else self.counts[chosen]
-        return Bootstrap(len(counts)).estimates(counts, named_scores)
+        """Scores of the cells with 95 % intervals (bootstrap over patients).
+
+        Of all pairs, with 0 for what is undefined, as the challenge has it; or of the chosen, with NaN.
+        """
+        if chosen is None:
+            return Bootstrap(len(self.counts), unit_of=self.patient_of).estimates(self.counts, named_scores)
+        counts, patients = self.counts[chosen], np.array(self.patient_of)[chosen].tolist()
+        figures = partial(named_scores, undefined=np.nan)
+        return Bootstrap(len(counts), unit_of=patients).estimates(counts, figures)
 
     def tissue_f1(self, chosen: NDArray[np.bool_] | None = None) -> float | None:
         """Mean of both classes' F1 over the known pixels; None where no tissue was looked for."""
@@ -106,7 +115,7 @@ class OutOfFold:
         def group(chosen: NDArray[np.bool_] | None) -> dict[str, Any]:
             number = len(self.fold_of) if chosen is None else int(chosen.sum())
             figures = {
-                name: [round(e.value, 4), round(e.low, 4), round(e.high, 4)]
+                name: [None if math.isnan(v) else round(v, 4) for v in (e.value, e.low, e.high)]
                 for name, e in self.estimates(chosen).items()
             }
             tissue = self.tissue_f1(chosen)
@@ -114,7 +123,7 @@ class OutOfFold:
 
         folds = {int(fold): group(self.fold_of == fold) for fold in np.unique(self.fold_of)}
         organs = np.array(self.organ_of)
-        by_fold = [entry["mean_f1"][0] for entry in folds.values()]
+        by_fold = [entry["mean_f1"][0] for entry in folds.values() if entry["mean_f1"][0] is not None]
         tissue_by_fold = [entry["tissue_mean_f1"] for entry in folds.values()]
         has_tissue = None not in tissue_by_fold
         return {
@@ -131,7 +140,10 @@ class OutOfFold:
         }
 
 
-def _mean_and_deviation(values: Sequence[float]) -> list[float]:
+def _mean_and_deviation(values: Sequence[float]) -> list[float] | None:
+    """None of fewer than two values."""
+    if len(values) < 2:
+        return None
     return [round(float(np.mean(values)), 4), round(float(np.std(values, ddof=1)), 4)]
 
 
@@ -140,6 +152,7 @@ def out_of_fold(
     tissue_counts: NDArray[np.int64],
     fold_of: Sequence[int],
     organ_of: Sequence[str],
+    patient_of: Sequence[str],
 ) -> OutOfFold:
     """Choose each fold's rule on the other folds, and count.
 
@@ -148,7 +161,7 @@ def out_of_fold(
     counts_by_rule : (pairs, rules, 2, 3) int64
         Of `count_by_rule`, pair by pair.
     tissue_counts : (pairs, 2, 3) int64
-    fold_of, organ_of : sequence
+    fold_of, organ_of, patient_of : sequence
         Of each pair.
     """
     folds = np.asarray(fold_of)
@@ -162,6 +175,7 @@ def out_of_fold(
         tissue_counts=np.asarray(tissue_counts),
         fold_of=folds,
         organ_of=tuple(organ_of),
+        patient_of=tuple(patient_of),
     )
 
 

@@ -137,6 +137,7 @@ class Evaluation:
             "settings": {
                 "match_distance_px": MATCH_DISTANCE,
                 "resamples": self.resamples,
+                "resampled": self.truth.unit,
                 "seed": self.seed,
                 "confidence_level": CONFIDENCE_LEVEL,
             },

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from softctm.datasets.ocelot import AnnotatedPair, load_release
+from softctm.datasets.patients import TCGA_PATIENTS, PatientKey
 from softctm.errors import InputError, UsageError
 from softctm.evaluation.predictions import points_by_pair
 from softctm.points import CellPoints
@@ -43,6 +44,11 @@ class GroundTruthPair:
         return self.annotated.organ if self.annotated else None
 
     @property
+    def patient(self) -> str | None:
+        """The patient, where it is known."""
+        return (self.annotated.patient or None) if self.annotated else None
+
+    @property
     def has_tissue(self) -> bool:
         """Whether there is a tissue annotation."""
         return self.annotated is not None and self.annotated.tissue_png.is_file()
@@ -64,6 +70,16 @@ class GroundTruth:
         """The pairs' names, in order."""
         return [pair.name for pair in self.pairs]
 
+    @property
+    def units(self) -> list[str]:
+        """What resamples draw each pair with: its patient; the pair itself where that is unknown."""
+        return [pair.patient or f"pair {pair.name}" for pair in self.pairs]
+
+    @property
+    def unit(self) -> str:
+        """What those are: `patients`, or `pairs` where a patient is unknown."""
+        return "patients" if all(pair.patient for pair in self.pairs) else "pairs"
+
     @cached_property
     def points(self) -> list[CellPoints]:
         """The annotated cells of each pair."""
@@ -75,7 +91,12 @@ class GroundTruth:
         return sorted({pair.organ for pair in self.pairs if pair.organ is not None})
 
 
-def load_truth(path: Path, subset: str | None = None, ids: Sequence[str] | None = None) -> GroundTruth:
+def load_truth(
+    path: Path,
+    subset: str | None = None,
+    ids: Sequence[str] | None = None,
+    patient_key: PatientKey = TCGA_PATIENTS,
+) -> GroundTruth:
     """Read the truth.
 
     Parameters
@@ -87,6 +108,8 @@ def load_truth(path: Path, subset: str | None = None, ids: Sequence[str] | None 
     ids : sequence of str, optional
         IDs of the release, in the order that `image_0`, `image_1`, … stand for; by default all of the
         subset's, sorted. For predictions of a part, a fold for instance.
+    patient_key : PatientKey
+        How to tell a release's patients, whose pairs intervals keep together.
 
     Raises
     ------
@@ -97,7 +120,7 @@ def load_truth(path: Path, subset: str | None = None, ids: Sequence[str] | None 
     """
     path = Path(path)
     if path.is_dir():
-        return _release_truth(path, subset, ids)
+        return _release_truth(path, subset, ids, patient_key)
     if subset is not None or ids is not None:
         raise UsageError(
             f"a subset or IDs choose among an OCELOT release's pairs, but {path} is not a folder"
@@ -120,7 +143,9 @@ def _json_truth(path: Path) -> GroundTruth:
     return GroundTruth(tuple(pairs), str(path))
 
 
-def _release_truth(folder: Path, subset: str | None, ids: Sequence[str] | None) -> GroundTruth:
+def _release_truth(
+    folder: Path, subset: str | None, ids: Sequence[str] | None, patient_key: PatientKey
+) -> GroundTruth:
     """Read the annotations of a release."""
     if subset is None:
         present = [name for name in SUBSETS if (folder / "annotations" / name / "cell").is_dir()]
@@ -129,7 +154,7 @@ def _release_truth(folder: Path, subset: str | None, ids: Sequence[str] | None) 
         if len(present) > 1:
             raise UsageError(f"{folder} has the subsets {', '.join(present)}; choose one with --subset")
         subset = present[0]
-    annotated = {pair.id: pair for pair in load_release(folder, subset)}
+    annotated = {pair.id: pair for pair in load_release(folder, subset, patient_key)}
     warnings = []
     if ids is None:
         for name in _without_images(folder, subset, set(annotated)):

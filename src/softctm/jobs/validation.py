@@ -112,7 +112,8 @@ class Validation:
         for fold in sorted(set(fold_of.tolist())):
             counts[fold_of == fold] = self.counts(fold)
         organs = [pair.organ for pair in self.pairs]
-        return out_of_fold(counts[:, :-1], counts[:, -1], fold_of.tolist(), organs)
+        patients = [pair.patient for pair in self.pairs]
+        return out_of_fold(counts[:, :-1], counts[:, -1], fold_of.tolist(), organs, patients)
 
 
 def prepare_validation(
@@ -195,14 +196,19 @@ def table(figures: Mapping[str, Any]) -> str:
         cells = [f"{name:<16}{entry['pairs']:>6}"]
         for figure in ("mean_f1", "f1_bc", "f1_tc"):
             value, low, high = entry[figure]
-            cells.append(f"{value:.4f} [{low:.3f}, {high:.3f}]")
+            cells.append("none" if value is None else f"{value:.4f} [{low:.3f}, {high:.3f}]")
         tissue = entry["tissue_mean_f1"]
         return "  ".join([*cells, "none" if tissue is None else f"{tissue:.4f}"])
 
     head = f"{'':<16}{'pairs':>6}  {'mean F1':<22}  {'F1 BC':<22}  {'F1 TC':<22}  tissue F1"
-    mean, deviation = figures["mean_f1_over_folds"]
-    tissue = figures["tissue_mean_f1_over_folds"]
-    of_tissue = f"; tissue {tissue[0]:.4f} ± {tissue[1]:.4f}" if tissue else ""
+    over_folds = [
+        f"{name}{both[0]:.4f} ± {both[1]:.4f}"
+        for name, both in (
+            ("", figures["mean_f1_over_folds"]),
+            ("tissue ", figures["tissue_mean_f1_over_folds"]),
+        )
+        if both
+    ]
     rule = figures["rule"]
     return "\n".join(
         [
@@ -210,7 +216,7 @@ def table(figures: Mapping[str, Any]) -> str:
             line("all", figures["all"]),
             *(line(f"fold {fold}", entry) for fold, entry in figures["folds"].items()),
             *(line(organ, entry) for organ, entry in figures["organs"].items()),
-            f"mean ± standard deviation over folds: {mean:.4f} ± {deviation:.4f}{of_tissue}",
+            f"mean ± standard deviation over folds: {'; '.join(over_folds) or 'none'}",
             f"with the authors' rule instead: {figures['mean_f1_with_the_authors_rule']:.4f}",
             f"best rule over all folds: σ {rule['sigma_px']} px, distance {rule['distance_px']} px, "
             f"threshold {rule['threshold']}; views: {figures['views']}",

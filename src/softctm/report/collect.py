@@ -141,7 +141,7 @@ def collect(
         )
         if len(predictions) > 1:
             counts = [count_pairs(points, pairs.points) for points in predictions]
-            comparison = compare(names, counts, Bootstrap(len(pairs), resamples))
+            comparison = compare(names, counts, Bootstrap(len(pairs), resamples, unit_of=pairs.units))
     facts, warnings = _run_record(files[0])
     known = f"ground truth: {truth.resolve().name}" if truth is not None else "no ground truth given"
     return ReportInput(

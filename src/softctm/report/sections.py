@@ -108,7 +108,7 @@ def _scores(result: Evaluation) -> Section:
         "By class",
         ["Class", "Precision", "Recall", "F1", "TP", "FP", "FN"],
         rows,
-        note=f"In brackets: 95 % interval, {result.resamples:,} bootstrap resamples of the pairs."
+        note=f"In brackets: 95 % interval, {result.resamples:,} resamples of the {result.truth.unit}."
         if result.resamples
         else "",
         full=True,
