@@ -89,6 +89,19 @@ def test_a_run_goes_on_from_another_fold_by_fold(data: Path, first: Path, tmp_pa
     assert train(data, tmp_path / "second", UNTRAINED, *which) == 9  # a run without the start is another one
 
 
+def test_another_slide_of_a_known_patient_is_in_the_patients_fold() -> None:
+    """Otherwise it would be held out by a network whose start learned from the patient."""
+    names = [f"TCGA-AA-{index:04d}" for index in range(10)]
+    before = [drawn(f"monuseg/{name}-01Z-00-DX1", seed) for seed, name in enumerate(names)]
+    after = [drawn(f"kumar/{name}-01A-01-TS1", seed) for seed, name in enumerate(names)]
+    known = nuclei_folds(before, 3, 3, 0)
+    folds = nuclei_folds([*after, drawn("kumar/other", 11)], 3, 3, 1, known)
+    for old, new in zip(before, after, strict=True):
+        assert folds[new.name] == known[old.name]
+    with pytest.raises(UsageError, match="TCGA-AA-0000: in two folds"):
+        nuclei_folds(after, 3, 3, 1, {**known, f"third/{names[0]}-DX2": (known[before[0].name] + 1) % 3})
+
+
 def test_known_images_keep_their_folds() -> None:
     images = [drawn(f"x/{i}", i) for i in range(8)]
     free = nuclei_folds(images, 3, 2, 0)

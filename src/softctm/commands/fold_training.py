@@ -10,13 +10,11 @@ from softctm.errors import UsageError
 if TYPE_CHECKING:
     from softctm.training.loop import LoopConfig
 
-_FOLDS = 5
-
 
 class FoldRun(Protocol):
     """What is trained: `NucleiRun` or `PointGuidedRun`."""
 
-    def prepare(self, folds: int, seed: int) -> None:
+    def prepare(self, folds: int | None, seed: int) -> None:
         """Write folds and configuration, or check them."""
 
     def fold_of(self) -> list[int]:
@@ -31,7 +29,7 @@ def add_fold_training(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--fold", type=int, help="train this fold only (default: every fold)")
     which.add_argument("--all-images", action="store_true", help="train one network that holds out nothing")
-    parser.add_argument("--folds", type=int, default=_FOLDS, help=f"number of folds (default: {_FOLDS})")
+    parser.add_argument("--folds", type=int, help="number of folds of a new run (default: 5)")
     parser.add_argument("--seed", type=int, default=0, help="of folds and training (default: 0)")
     parser.add_argument(
         "--precision", choices=("bfloat16", "float32"), default="bfloat16", help="(default: bfloat16)"

@@ -13,8 +13,6 @@ from softctm.terminal.console import ConsoleProgress
 from softctm.training.config import with_settings
 from softctm.training.presets import FINETUNING, PRESETS
 
-_FOLDS = 5
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of `softctm train`."""
@@ -31,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="change one value of the preset, such as cells.target.sigma_um=2 (may be repeated)",
     )  # fmt: skip
     parser.add_argument("--fold", type=int, help="train this fold only (default: every fold)")
-    parser.add_argument("--folds", type=int, help=f"number of folds (default: {_FOLDS})")
+    parser.add_argument("--folds", type=int, help="number of folds of a new run (default: 5)")
     parser.add_argument("--folds-file", type=Path, help="use these folds instead of making some")
     parser.add_argument(
         "--seed", type=int, default=0, help="of folds, sampling and augmentation (default: 0)"
@@ -107,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
         pair_weights=read_pair_weights(args.pair_weights) if args.pair_weights else None,
         progress=ConsoleProgress(),
     )
-    ensemble.prepare(args.folds or _FOLDS, args.seed, args.folds_file)
+    ensemble.prepare(args.folds, args.seed, args.folds_file)
     folds = sorted(set(ensemble.fold_of()))
     if args.fold is not None:
         if args.fold not in folds:

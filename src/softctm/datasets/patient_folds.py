@@ -21,6 +21,9 @@ from softctm.storage.text_files import read_json
 logger = logging.getLogger(__name__)
 
 
+DEFAULT_FOLDS = 5
+
+
 @dataclass(frozen=True)
 class Folds:
     """Who is in which fold.
@@ -44,7 +47,10 @@ class Folds:
 
 
 def make_folds(
-    pairs: Sequence[AnnotatedPair], count: int = 5, seed: int = 0, known: Mapping[str, int] | None = None
+    pairs: Sequence[AnnotatedPair],
+    count: int = DEFAULT_FOLDS,
+    seed: int = 0,
+    known: Mapping[str, int] | None = None,
 ) -> dict[str, int]:
     """Assign every pair to a fold so that no patient is in two.
 

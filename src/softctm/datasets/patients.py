@@ -17,6 +17,18 @@ _BARCODE = re.compile(r"TCGA-\w{2}-\w{4}")
 DEFAULT_RULE = f"the first {BARCODE_LENGTH} characters of slide_name, as in TCGA's barcodes"
 
 
+def patient_of_image(name: str) -> str:
+    """The patient of a single image, told by a TCGA barcode; without one, the image by itself.
+
+    Parameters
+    ----------
+    name : str
+        As images of datasets are called: `dataset/image`.
+    """
+    image = name.split("/")[-1]
+    return image[:BARCODE_LENGTH] if _BARCODE.match(image) else name
+
+
 @dataclass(frozen=True)
 class PatientKey:
     """How to tell a pair's patient from its metadata entry.

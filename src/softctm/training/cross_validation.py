@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from softctm.datasets.ocelot import AnnotatedPair
-from softctm.datasets.patient_folds import folds_of, make_folds, read_folds, write_folds
+from softctm.datasets.patient_folds import DEFAULT_FOLDS, folds_of, make_folds, read_folds, write_folds
 from softctm.errors import TrainingError, UsageError
 from softctm.networks.architecture import SegmentationNetwork
 from softctm.networks.network_table import architecture_of
@@ -73,17 +73,18 @@ class EnsembleRun:
     pair_weights: PairWeights | None = None
     progress: Progress = SILENT
 
-    def prepare(self, folds: int, seed: int, folds_file: Path | None = None) -> None:
+    def prepare(self, folds: int | None, seed: int, folds_file: Path | None = None) -> None:
         """Write configuration and folds (made, or those of `folds_file`), or check that they are this run's.
 
         A run that starts from trained networks leaves their patients in their folds: networks would otherwise
         start from what they learned from the patients they are scored on. New patients are assigned to folds.
+        Without `folds` a new run has `DEFAULT_FOLDS`, and any other those that it has.
 
         Raises
         ------
         TrainingError
-            If the folder belongs to another configuration, or its folds are not those that `start` had, or
-            encoder weights are missing or have no use.
+            If the folder belongs to another configuration, its folds are not those asked for or that `start`
+            had, or encoder weights are missing or have no use.
         UsageError
             If the folder is a file, or the network's architecture unknown.
         InputError
@@ -109,7 +110,11 @@ class EnsembleRun:
             settings["encoder_weights"] = self._encoder_name() or self.start.config.get("encoder_weights")
         is_new = not self.folds_path.exists()
         before = self.start.folds if self.start else None
-        made = self._folds(folds, seed, folds_file) if is_new or before else {}
+        made = (
+            self._folds(DEFAULT_FOLDS if folds is None else folds, seed, folds_file)
+            if is_new or before
+            else {}
+        )
         keep_config(self.folder, settings, with_defaults)
         if not self._commit_path.exists():
             write_bytes_atomically(self._commit_path, f"{source_commit()}\n".encode())
@@ -120,6 +125,22 @@ class EnsembleRun:
             raise TrainingError(
                 f"{self.folds_path}: not the pairs, or not the folds, that {self.start.folder} and the data "
                 "give; choose another --run folder"
+            )
+        elif not before:
+            self._check_folds(folds, folds_file)
+
+    def _check_folds(self, count: int | None, given: Path | None) -> None:
+        """Refuse a run whose folds are not those asked for."""
+        own = read_folds(self.folds_path)
+        if count is not None and not given and count != own.count:
+            raise TrainingError(
+                f"{self.folds_path}: has {own.count} folds, not the {count} of --folds; leave the option "
+                "out, or choose another --run folder"
+            )
+        if given and folds_of(self.pairs, given) != self.fold_of():
+            raise TrainingError(
+                f"{self.folds_path}: not the folds of --folds-file {given}; leave the option out, or choose "
+                "another --run folder"
             )
 
     def _folds(self, count: int, seed: int, given: Path | None) -> dict[str, int]:

@@ -9,15 +9,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softctm.datasets.patient_folds import assign_evenly
-from softctm.errors import InputError, UsageError
+from softctm.datasets.patients import patient_of_image
+from softctm.errors import InputError, TrainingError, UsageError
 from softctm.training.nuclei_data import TrainingImage
 from softctm.training.run_folder import read_run_file
 
 ALL = "all"
 """Instead of a fold: hold out nothing."""
 
-_TCGA_PATIENT = 12
-"""Characters of a TCGA slide's name that tell the patient."""
+
+def check_fold_count(path: Path, count: int | None) -> None:
+    """Make sure that a run has as many folds as were asked for, if any were.
+
+    Raises
+    ------
+    TrainingError
+        If it has not.
+    InputError
+        If its `folds.json` cannot be read.
+    """
+    own = read_run_file(path).get("folds")
+    if count is not None and own is not None and count != own:
+        raise TrainingError(
+            f"{path}: has {own} folds, not the {count} of --folds; leave the option out, or choose another "
+            "--run folder"
+        )
 
 
 def read_image_folds(path: Path, images: Sequence[TrainingImage]) -> list[int]:
@@ -61,21 +77,21 @@ def nuclei_folds(
 ) -> dict[str, int]:
     """Assign images to folds that are alike in nuclei of each type and images of each data set.
 
-    Images of one TCGA patient stay together; of other images the patient is not known. `known` images keep
-    their folds.
+    Images of one TCGA patient stay together, whatever slide or dataset they are of; of other images the
+    patient is not known. `known` images, and others of their patients, keep their folds.
 
     Raises
     ------
     UsageError
-        If there are fewer patients than folds, or a known image is in a fold that is none of these.
+        If there are fewer patients than folds, a known image is in a fold that is none of these, or a known
+        patient in two.
     """
     known = known or {}
     if known and max(known.values()) >= count:
         raise UsageError(f"--folds {count}: the networks to start from have {max(known.values()) + 1} folds")
     groups: dict[str, list[TrainingImage]] = {}
     for image in images:
-        name = image.name.split("/")[-1]
-        groups.setdefault(name[:_TCGA_PATIENT] if name.startswith("TCGA-") else image.name, []).append(image)
+        groups.setdefault(patient_of_image(image.name), []).append(image)
     if not 2 <= count <= len(groups):
         raise UsageError(f"{len(groups)} images of different patients cannot be split into {count} folds")
     sources = sorted({image.name.split("/")[0] for image in images})
@@ -83,7 +99,11 @@ def nuclei_folds(
         name: np.sum([_traits(image, types, sources) for image in part], axis=0)
         for name, part in groups.items()
     }
-    kept = {name: known[image.name] for name, part in groups.items() for image in part if image.name in known}
+    kept: dict[str, int] = {}
+    for image_name, fold in known.items():
+        name = patient_of_image(image_name)
+        if name in groups and kept.setdefault(name, fold) != fold:
+            raise UsageError(f"{name}: in two folds of the networks to start from; train with --all-images")
     fold_of: Mapping[str, int] = assign_evenly(traits, count, seed, kept)
     return {image.name: fold_of[name] for name, part in groups.items() for image in part}
 

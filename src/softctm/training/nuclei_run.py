@@ -13,9 +13,16 @@ import numpy as np
 from torch import Tensor, nn
 
 from softctm.datasets.nuclei.base import NucleiDataset
+from softctm.datasets.patient_folds import DEFAULT_FOLDS
 from softctm.errors import TrainingError
 from softctm.storage.files import write_json_atomically
-from softctm.training.image_folds import ALL, nuclei_folds, read_image_folds, split_by_fold
+from softctm.training.image_folds import (
+    ALL,
+    check_fold_count,
+    nuclei_folds,
+    read_image_folds,
+    split_by_fold,
+)
 from softctm.training.loop import LoopConfig
 from softctm.training.nuclei_config import NucleiConfig, nuclei_config_from_json
 from softctm.training.nuclei_data import TrainingImage, load_training_images
@@ -72,7 +79,7 @@ class NucleiRun:
         """Organs that the data sets name."""
         return self._loaded[2]
 
-    def prepare(self, count: int, seed: int) -> None:
+    def prepare(self, count: int | None, seed: int) -> None:
         """Write the run's configuration and folds, or check that they are those of this run.
 
         Raises
@@ -92,10 +99,12 @@ class NucleiRun:
         keep_config(self.folder, self._config(), _in_todays_names)
         if not self.folds_path.exists():
             known = self.start.folds if self.start else {}
+            count = DEFAULT_FOLDS if count is None else count
             folds = nuclei_folds(self.images, len(self.types), count, seed, known)
             others = {name: fold for name, fold in known.items() if name not in folds}
             split = {"folds": count, "split_by": "image; patient where known", "seed": seed, "images": folds}
             write_json_atomically(self.folds_path, {**split, KNOWN_BEFORE: others}, indent=1)
+        check_fold_count(self.folds_path, count)
         self.fold_of()
 
     def check_held_out(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from softctm.datasets.patients import patient_of_image
 from softctm.errors import InputError, TrainingError
 from softctm.model import Model, load_model
 from softctm.model.network_file import MANIFEST, Network
@@ -87,7 +88,7 @@ class NucleiStart:
             raise TrainingError(f"{self.folder}: its networks are of another shape than the preset's")
 
     def check_unknown(self, names: Sequence[str]) -> None:
-        """Make sure that a fold could hold out each of some images.
+        """Make sure that a fold could hold out each of some images, and that none is of a known patient.
 
         Raises
         ------
@@ -99,7 +100,8 @@ class NucleiStart:
                 f"{self.folder}: does not say which images it learned from, so that no fold is surely held "
                 "out; train with --all-images, or export it anew"
             )
-        if known := sorted(set(names) & set(self.known)):
+        patients = {patient_of_image(name) for name in self.known}
+        if known := sorted(name for name in names if patient_of_image(name) in patients):
             raise TrainingError(
                 f"{self.folder}: learned from {known[0]} and {len(known) - 1} others of these images, "
                 "so that no fold would be held out; train with --all-images, or start from its run"

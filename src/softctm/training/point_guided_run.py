@@ -15,10 +15,17 @@ from pathlib import Path
 
 from softctm.datasets.image_registry import IMAGE_DATASETS
 from softctm.datasets.labeled_images import LabeledImage
+from softctm.datasets.patient_folds import DEFAULT_FOLDS
 from softctm.networks.point_guided import export_point_guided
 from softctm.pair import CELL_MPP
 from softctm.storage.files import write_json_atomically
-from softctm.training.image_folds import ALL, nuclei_folds, read_image_folds, split_by_fold
+from softctm.training.image_folds import (
+    ALL,
+    check_fold_count,
+    nuclei_folds,
+    read_image_folds,
+    split_by_fold,
+)
 from softctm.training.loop import LoopConfig, is_first_process
 from softctm.training.nuclei_data import TrainingImage
 from softctm.training.point_guided import PointGuidedConfig, train_point_guided
@@ -53,7 +60,7 @@ class PointGuidedRun:
         """Of all datasets at 0.2 mpp, in memory; errors as `load_masked_images`."""
         return load_masked_images(self.data)
 
-    def prepare(self, folds: int, seed: int) -> None:
+    def prepare(self, folds: int | None, seed: int) -> None:
         """Write the run's configuration and folds, or check that they are those of this run.
 
         Raises
@@ -78,8 +85,10 @@ class PointGuidedRun:
         keep_config(self.folder, document)
         path = self.folder / FOLDS
         if not path.exists():
+            folds = DEFAULT_FOLDS if folds is None else folds
             fold_of = nuclei_folds(self.images, 1, folds, seed)
             write_json_atomically(path, {"folds": folds, "seed": seed, "images": fold_of}, indent=1)
+        check_fold_count(path, folds)
         self.fold_of()
 
     def fold_of(self) -> list[int]:
