@@ -72,7 +72,8 @@ finish softctm.tar.gz
 finish softctm.cdx.json
 
 if [ -f "$weights/model.json" ] || compgen -G "$weights/*.onnx" >/dev/null; then
-  tar -czf "$unfinished" --exclude ./validation --exclude ./int8/validation -C "$weights" .
+  tar -czf "$unfinished" --exclude ./validation --exclude ./int8/validation --exclude ./nuclei \
+    --exclude ./points -C "$weights" .
   finish model.tar.gz
 else
   echo "no model in $weights: model.tar.gz not written"

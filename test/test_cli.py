@@ -162,7 +162,7 @@ def test_a_package_that_is_missing_is_named_with_its_extra(
     )
     assert done.returncode == 10, done.stderr
     assert done.stderr.startswith(
-        f"error: {package} is not installed; install it: pip install 'softctm[{extra}]'"
+        f"error: {package} is not installed; install it: pip install -e '.[{extra}]' in SoftCTM's folder"
     )
     assert done.stderr.count("\n") == 1
 

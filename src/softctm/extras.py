@@ -81,5 +81,5 @@ def broken(module: str, reason: str) -> MissingPackageError:
 
 def _remedy(package: str) -> str:
     extra = EXTRA_OF.get(package)
-    remedy = f"pip install 'softctm[{extra}]'" if extra else "pip install softctm"
-    return f"{remedy} (softctm[gpu] for CUDA)" if package == "onnxruntime" else remedy
+    remedy = f"pip install -e '.[{extra}]' in SoftCTM's folder" if extra else "pip install -e ."
+    return f"{remedy} ('.[gpu]' for CUDA)" if package == "onnxruntime" else remedy

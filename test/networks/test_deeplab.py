@@ -124,7 +124,10 @@ def test_files_that_do_not_fit_are_refused_with_what_is_missing(tmp_path: Path) 
 
     lacking = {name: value for name, value in whole.items() if name != "layer2.0.bn1.bias"}
     assert "lacks ['layer2.0.bn1.bias'], adds nothing" in refused(lacking)
-    assert "lacks nothing, adds ['fc.weight']" in refused(whole | {"fc.weight": torch.zeros(2, 2)})
+    assert "lacks nothing, adds ['head.weight']" in refused(whole | {"head.weight": torch.zeros(2, 2)})
+    # A whole ResNet as torchvision has it: what lies beyond the encoder is passed over.
+    save_file(whole | {"fc.weight": torch.zeros(2, 2), "layer4.0.conv1.weight": torch.zeros(3)}, path)
+    DeepLab(SMALL, str(path))
     assert "layer1.0.bn1.weight" in refused(whole | {"layer1.0.bn1.weight": torch.zeros(7)})
     path.write_bytes(b"no weights")
     with pytest.raises(ModelError, match=r"cannot be read as safetensors encoder weights"):

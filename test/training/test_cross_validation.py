@@ -550,7 +550,7 @@ def test_without_pytorch_one_line_says_what_to_install(tmp_path: Path, command: 
     result = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
     assert result.returncode == MissingPackageError.exit_code
     (line,) = result.stderr.splitlines()
-    assert line == "error: torch is not installed; install it: pip install 'softctm[train]'"
+    assert line == "error: torch is not installed; install it: pip install -e '.[train]' in SoftCTM's folder"
 
 
 def test_folds_need_no_pytorch(pairs: list[AnnotatedPair], tmp_path: Path) -> None:

@@ -283,7 +283,7 @@ def test_embeddings_follow_their_nuclei(squares):
 def test_missing_library_is_named(tmp_path, squares, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with (
-        pytest.raises(MissingPackageError, match=r"pip install 'softctm\[embeddings\]'"),
+        pytest.raises(MissingPackageError, match=r"pip install -e '\.\[embeddings\]'"),
         ParquetWriter(tmp_path / "e.parquet", PANNUKE_TYPES) as file,
     ):
         file.add(with_vectors(squares))

@@ -19,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="pairs of any layout that `predict` reads, best those that the model was trained on; "
         "a network is not shown those of the fold that was held out",
     )
-    parser.add_argument("--subset", help="of an OCELOT release (default: train)")
+    parser.add_argument("--subset", help="of an OCELOT release (default: the only one there is)")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace int8 networks that the model has already"
     )

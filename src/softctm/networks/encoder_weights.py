@@ -12,11 +12,15 @@ from torch import nn
 
 from softctm.errors import ModelError
 
+_PARTS = {"layer2", "layer3", "layer4", "fc"}
+"""What torchvision's ResNets have that a shallower encoder lacks."""
+
 
 def load_encoder(encoder: nn.Module, path: Path) -> None:
     """Fill an encoder from a safetensors file with torchvision's names, in place.
 
-    Extra input channels start at zero, so that training begins with what the weights know. Files whose name
+    Extra input channels start at zero, so that training begins with what the weights know. A whole ResNet's
+    classifier and deeper stages are passed over. Files whose name
     begins with "resnet50" follow the original ResNet: the stride of a stage sits in the first bottleneck's
     1 × 1 convolution, not in its 3 × 3; the encoder is changed to compute that.
 
@@ -35,7 +39,12 @@ def load_encoder(encoder: nn.Module, path: Path) -> None:
         extra = first.new_zeros(first.shape[0], channels - first.shape[1], *first.shape[2:])
         weights["conv1.weight"] = torch.cat([first, extra], dim=1)
     own = {name for name in encoder.state_dict() if not name.endswith("num_batches_tracked")}
-    given = {name for name in weights if not name.endswith("num_batches_tracked")}
+    beyond = _PARTS - {name.partition(".")[0] for name in own}
+    given = {
+        name
+        for name in weights
+        if not name.endswith("num_batches_tracked") and name.partition(".")[0] not in beyond
+    }
     if own != given:
         raise ModelError(
             f"{path}: does not fit the encoder; lacks {sorted(own - given)[:3] or 'nothing'}, "

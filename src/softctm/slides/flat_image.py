@@ -19,7 +19,7 @@ class FlatImage:
     """A `Pyramid` held in memory: such a file can only be decoded as a whole.
 
     A camera's note on orientation is followed; what is transparent is laid on white. Pillow's guard against
-    decompression bombs holds: at most 179 million pixels.
+    decompression bombs holds: at most 178 million pixels.
     """
 
     mpp: tuple[float, float] | None = None
