@@ -379,3 +379,35 @@ def test_unpacking_once_beats_simpleitk_by_patches(tmp_path: Path) -> None:
         seconds[name] = time.perf_counter() - start
     print({name: f"{value:.1f} s" for name, value in seconds.items()})
     assert seconds["ours"] < min(seconds["SimpleITK"], seconds["SimpleITK, slabs of 16"]) / 2
+
+
+def test_a_write_that_failed_does_not_shift_the_next_pairs_pixels(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (3 * 1024, 1024, 3), np.uint8)
+    path = tmp_path / "cells.mha"
+    save_mha(path, pixels, compressed=True)
+    image = MetaImage(path, "cells.mha")
+    np.testing.assert_array_equal(image.read(0), pixels[:1024])
+    unpacked = image._unpacked
+    assert unpacked is not None
+    assert unpacked._copy is not None
+
+    class Full:
+        """The disk is full for once, after some of it is written."""
+
+        def __init__(self, file: Any) -> None:
+            self._file, self._written = file, 0
+
+        def write(self, data: bytes) -> int:
+            self._written += 1
+            if self._written == 2:
+                raise OSError(28, "No space left on device")
+            return int(self._file.write(data))
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._file, name)
+
+    unpacked._copy = Full(unpacked._copy)  # type: ignore[assignment]
+    with pytest.raises(InputError, match=r"cannot be unpacked into .*No space left"):
+        image.read(1)
+    for index in (1, 2, 0):
+        np.testing.assert_array_equal(image.read(index), pixels[1024 * index : 1024 * (index + 1)])

@@ -18,10 +18,17 @@ from softctm.storage.files import (
     files_below,
     prepare_folder,
     refuse_foreign_files,
+    replacing_files,
     write_bytes_atomically,
     write_json_atomically,
 )
 from softctm.storage.text_files import read_csv_numbers, read_json, read_text
+
+
+def test_a_field_that_csv_cannot_hold_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("1,2\n" + "3" * 200_000 + ",4\n")
+    with pytest.raises(InputError, match=r"a\.csv: line 2 is not CSV \(field larger than"):
+        read_csv_numbers(tmp_path / "a.csv", ("x", "y"))
 
 
 def test_json_is_written_and_replaced(tmp_path: Path) -> None:
@@ -31,6 +38,29 @@ def test_json_is_written_and_replaced(tmp_path: Path) -> None:
     assert json.loads(path.read_text(encoding="utf-8")) == {"µ": [1.5, None]}
     assert path.read_bytes().endswith(b"\n")
     assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_new_files_of_a_folder_replace_the_old_ones_together_or_not_at_all(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+
+    def fail() -> None:
+        with replacing_files(folder, "model.json") as place:
+            (place / "a.onnx").write_text("half")
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        fail()
+    assert not folder.exists()
+    for content in ("first", "second"):
+        with replacing_files(folder, "model.json") as place:
+            (place / "validation").mkdir()
+            for name in ("model.json", "a.onnx", "validation/b.onnx"):
+                (place / name).write_text(content)
+        assert [path.read_text() for path in files_below(folder)] == [content] * 3
+    with pytest.raises(ValueError, match="no"):
+        fail()
+    assert [path.read_text() for path in files_below(folder)] == ["second"] * 3
+    assert sorted(path.name for path in folder.iterdir()) == ["a.onnx", "model.json", "validation"]
 
 
 def test_the_result_has_the_users_permissions(tmp_path: Path) -> None:

@@ -175,6 +175,32 @@ def test_a_model_that_does_not_say_what_it_knows_starts_no_folds(
     assert NucleiStart(tmp_path / "m").known is None  # nor does what was made of it
 
 
+def test_a_model_replaces_one_of_its_task_alone(
+    data: Path, first: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [
+        "export",
+        "nuclei",
+        "--data",
+        str(data),
+        "--run",
+        str(first),
+        "--name",
+        "new",
+        "--license",
+        "m",
+    ]
+    own, other = tmp_path / "own", tmp_path / "other"
+    shutil.copytree(model, own)
+    assert main([*command, "--output", str(own), "--size", "128"]) == 0
+    assert json.loads((own / "model.json").read_text())["name"] == "new"
+    shutil.copytree(Path(__file__).parents[1] / "hand_set", other)
+    before = (other / "model.json").read_bytes()
+    assert main([*command, "--output", str(other), "--size", "128"]) == 6
+    assert "is there already and `softctm export nuclei` did not make it" in capsys.readouterr().err
+    assert (other / "model.json").read_bytes() == before
+
+
 def test_the_default_model_starts_the_preset_that_it_was_made_by() -> None:
     start = NucleiStart(Path(__file__).parents[2] / "model_weights" / "nuclei")
     start.check(NUCLEI_PRESETS["compact"])

@@ -1,0 +1,42 @@
+"""Locks: one holder at a time, and a line where a file system has none."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from softctm.errors import OutputError
+from softctm.storage.lock import locked
+
+
+def test_somebody_elses_lock_is_told_with_its_holder(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    with (
+        locked(path),
+        pytest.raises(OutputError, match=rf"^process {os.getpid()} on .* works here$"),
+        locked(path, "{holder} works here"),
+    ):
+        pass
+    with locked(path, "{holder} works here"):
+        pass
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with (
+        pytest.raises(OutputError, match=r"\.lock cannot be locked .*file system with locks"),
+        locked(tmp_path / ".lock"),
+    ):
+        pass
+    with pytest.raises(OutputError, match=r"cannot be written"), locked(tmp_path / "gone" / ".lock"):
+        pass
