@@ -8,7 +8,8 @@ annotated one within 3 µm. A pair is doubtful where more than half of at least 
 class than annotated. There, either the networks are wrong or the annotation is: the annotated tissue, drawn
 by itself, is the third opinion. It agrees with an annotated tumor cell where it is cancer area, and with a
 background cell where it is not. --pair-weights writes a file for `softctm train --pair-weights` with the
-pairs that are doubtful under all models.
+pairs that are doubtful under all models. These were chosen by networks that learned from other folds, so that
+annotations of a fold have a part in what is left out where that fold is held out.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softctm.datasets.nuclei import NucleiDataset
+from softctm.datasets.patients import patient_of_image
 from softctm.evaluation.bootstrap import CONFIDENCE_LEVEL, RESAMPLES, Bootstrap, Estimate
 from softctm.evaluation.jsonable import jsonable
 from softctm.evaluation.nuclei_detection import RADIUS_PX, detection_scores
@@ -70,7 +71,7 @@ class NucleiEvaluation:
     merged : mapping of str to str
         Type of the data → one of `types` that it is counted as, where that has another name.
     resamples, seed : int
-        Of the bootstrap over images.
+        Of the bootstrap over images, those of one TCGA patient together.
     """
 
     name: str
@@ -131,7 +132,7 @@ def evaluate_nuclei(
     merged : mapping of str to str, optional
         Type → name of the type that it is counted as, in both.
     resamples : int
-        Bootstrap resamples of images; 0 for no intervals.
+        Bootstrap resamples of images, those of one TCGA patient together; 0 for no intervals.
 
     Raises
     ------
@@ -141,7 +142,8 @@ def evaluate_nuclei(
         If a merged type occurs in neither.
     """
     images, types = score_images(truth, predictions, magnification=magnification, merged=merged or {})
-    bootstrap = Bootstrap(len(images), resamples)
+    patients = [patient_of_image(image.name) for image in images]
+    bootstrap = Bootstrap(len(images), resamples, unit_of=patients)
     columns = _columns(images)
     organs = sorted({image.organ for image in images if image.organ is not None})
     member = {organ: np.array([image.organ == organ for image in images]) for organ in organs}
