@@ -71,3 +71,9 @@ class MissingPackageError(SoftCTMError):
     """A package that this command needs is not installed."""
 
     exit_code = 10
+
+
+def one_line(error: BaseException) -> str:
+    """A library's complaint, short enough for the middle of a message."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 120 else text[:117] + "…"

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
+from softctm.cubic import cubic_kernel
 from softctm.ort.graphs import Graph
 from softctm.pair import PATCH_SIZE, WINDOW_SIZE, ZOOM
-
-CUBIC_A = -0.75
-"""The cubic kernel's parameter, as in OpenCV's INTER_CUBIC and PyTorch's bicubic."""
 
 
 def context_graph(pooling: int = 1) -> bytes:
@@ -89,17 +85,9 @@ def upsampling_matrix(length: int, zoom: int) -> NDArray[np.float32]:
     (length × zoom, length) float32
         Row i holds the weights of the input samples in output sample i; they sum to 1.
     """
+    source = (np.arange(length * zoom) + 0.5) / zoom - 0.5
+    samples = np.floor(source).astype(np.int64)[:, None] + np.arange(-1, 3)
+    weights = cubic_kernel(np.abs(source[:, None] - samples))
     matrix = np.zeros((length * zoom, length))
-    for target in range(length * zoom):
-        source = (target + 0.5) / zoom - 0.5
-        nearest = math.floor(source)
-        for sample in range(nearest - 1, nearest + 3):
-            matrix[target, min(max(sample, 0), length - 1)] += _cubic(abs(source - sample))
+    np.add.at(matrix, (np.arange(length * zoom)[:, None], samples.clip(0, length - 1)), weights)
     return matrix.astype(np.float32)
-
-
-def _cubic(distance: float) -> float:
-    """Keys's kernel with parameter a (0 beyond a distance of 2)."""
-    if distance <= 1:
-        return (CUBIC_A + 2) * distance**3 - (CUBIC_A + 3) * distance**2 + 1
-    return CUBIC_A * (distance**3 - 5 * distance**2 + 8 * distance - 4)

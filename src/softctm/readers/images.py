@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from softctm.errors import InputError
+from softctm.errors import InputError, one_line
 from softctm.pair import PATCH_SIZE
 from softctm.readers.headers import bits_a_channel, read_deep_png
 from softctm.readers.metaimage import MetaImage
-from softctm.readers.pixels import one_line, rgb_of_image
+from softctm.readers.pixels import rgb_of_image
 from softctm.readers.tiff import TiffImage
 
 STACK_SUFFIXES = (".tif", ".tiff", ".mha")

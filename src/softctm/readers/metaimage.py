@@ -21,9 +21,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from softctm.errors import InputError
+from softctm.errors import InputError, one_line
 from softctm.pair import PATCH_SIZE
-from softctm.readers.pixels import one_line, rgb_of_array
+from softctm.readers.pixels import rgb_of_array
 
 _MAX_HEADER_BYTES = 1 << 16
 _CHUNK = 1 << 20

@@ -18,9 +18,9 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from softctm.errors import InputError
+from softctm.errors import InputError, one_line
 from softctm.pair import PATCH_SIZE
-from softctm.readers.pixels import one_line, oriented, rgb_of_array, rgb_of_image
+from softctm.readers.pixels import oriented, rgb_of_array, rgb_of_image
 from softctm.readers.tiff_format import BLACK_IS_ZERO, UNCOMPRESSED, WHITE_IS_ZERO, format_of
 
 MAX_ROWS_AT_ONCE = 8 * PATCH_SIZE

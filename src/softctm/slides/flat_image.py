@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from softctm.errors import InputError, SlideError
+from softctm.errors import InputError, SlideError, one_line
 from softctm.readers.single_images import read_single_image
 from softctm.slides.pyramid import WHITE, Level, inside, on_white
 
@@ -40,7 +40,7 @@ class FlatImage:
                 f"{path}: is too large for a flat image ({error}); convert it to a tiled TIFF"
             ) from error
         except Exception as error:
-            raise SlideError(f"{path}: is not a slide or image ({' '.join(str(error).split())})") from error
+            raise SlideError(f"{path}: is not a slide or image ({one_line(error)})") from error
         height, width = self._pixels.shape[:2]
         self.levels: tuple[Level, ...] = (Level(width, height, 1.0, True),)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from softctm.errors import SlideError
+from softctm.errors import SlideError, one_line
 from softctm.extras import broken, missing
 from softctm.slides.pyramid import PRINTER_MPP, WHITE, Level, inside, on_white
 
@@ -30,7 +30,7 @@ class OpenSlidePyramid:
         try:
             self._slide = library.OpenSlide(str(path))
         except (library.OpenSlideError, OSError) as error:
-            raise SlideError(f"{path}: cannot be opened ({_line(error)}); check the file") from error
+            raise SlideError(f"{path}: cannot be opened ({one_line(error)}); check the file") from error
         self._slide.set_cache(library.OpenSlideCache(_CACHE_BYTES))
         self.format = str(self._slide.properties.get("openslide.vendor", "unknown"))
         self.mpp = _mpp(self._slide.properties)
@@ -61,7 +61,7 @@ class OpenSlidePyramid:
         except Exception as error:  # OpenSlide's, and ctypes' where the file vanished
             raise SlideError(
                 f"{self._path}: cannot be read at level-0 pixel ({corner[0]}, {corner[1]}) "
-                f"({_line(error)}); the file is damaged there or gone"
+                f"({one_line(error)}); the file is damaged there or gone"
             ) from error
         if image.getchannel("A").getextrema()[0] == WHITE:
             return np.asarray(image.convert("RGB"))  # much faster than through the alpha channel
@@ -83,7 +83,7 @@ def _openslide() -> Any:
     except ModuleNotFoundError as error:
         raise missing("openslide") from error
     except (ImportError, OSError) as error:
-        raise broken("openslide", _line(error)) from error
+        raise broken("openslide", one_line(error)) from error
     return openslide
 
 
@@ -98,8 +98,3 @@ def _mpp(properties: Any) -> tuple[float, float] | None:
     except (KeyError, ValueError):
         return None
     return mpp if max(mpp) < PRINTER_MPP else None
-
-
-def _line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text or type(error).__name__

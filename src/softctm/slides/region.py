@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from softctm.errors import SlideError
+from softctm.errors import SlideError, one_line
 from softctm.extras import missing
 
 
@@ -72,8 +72,7 @@ class Region:
             ]
         except Exception as error:
             raise SlideError(
-                f"region {path}: is not GeoJSON ({' '.join(str(error).split())}); "
-                "export it from QuPath as GeoJSON"
+                f"region {path}: is not GeoJSON ({one_line(error)}); export it from QuPath as GeoJSON"
             ) from error
         union = shapely.force_2d(shapely.union_all(polygons))
         if union.is_empty or union.area == 0:

@@ -12,8 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-CUBIC_A = -0.75
-"""The cubic kernel's parameter, as in OpenCV's INTER_CUBIC and PyTorch's bicubic."""
+from softctm.cubic import cubic_kernel
 
 _Number = TypeVar("_Number", bound=np.generic)
 
@@ -88,10 +87,7 @@ def _cubic(index: NDArray[np.int64], scale: float) -> tuple[NDArray[np.int64], N
     """The four input pixels around each output pixel's center, and Keys's weights."""
     center = (index + 0.5) * scale - 0.5
     columns = np.floor(center).astype(np.int64)[:, None] + np.arange(-1, 3)
-    distance = np.abs(center[:, None] - columns)
-    near = (CUBIC_A + 2) * distance**3 - (CUBIC_A + 3) * distance**2 + 1
-    far = CUBIC_A * (distance**3 - 5 * distance**2 + 8 * distance - 4)
-    return columns, np.where(distance <= 1, near, far)
+    return columns, cubic_kernel(np.abs(center[:, None] - columns))
 
 
 def _sparse(columns: NDArray[np.int64], values: NDArray[np.float64], length: int) -> Any:

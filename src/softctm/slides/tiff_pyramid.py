@@ -13,7 +13,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from softctm.errors import SlideError
+from softctm.errors import SlideError, one_line
 from softctm.slides.pyramid import PRINTER_MPP, WHITE, Level, inside, on_white
 
 _CACHE_BYTES = 64 * 2**20
@@ -33,7 +33,7 @@ class TiffPyramid:
             series = self._file.series[0]
             self._pages = [_first_page(level) for level in series.levels]
         except Exception as error:
-            raise SlideError(f"{path}: cannot be opened ({_line(error)}); check the file") from error
+            raise SlideError(f"{path}: cannot be opened ({one_line(error)}); check the file") from error
         self.format = "ome-tiff" if self._file.is_ome else "tiff"
         first = self._pages[0]
         try:
@@ -114,7 +114,7 @@ class TiffPyramid:
 
     def _unreadable(self, index: int, error: Exception) -> SlideError:
         return SlideError(
-            f"{self._path}: tile or strip {index} cannot be read ({_line(error)}); the file is damaged "
+            f"{self._path}: tile or strip {index} cannot be read ({one_line(error)}); the file is damaged "
             "there, or its compression needs imagecodecs"
         )
 
@@ -186,7 +186,3 @@ def _tag_mpp(page: Any) -> tuple[float, float] | None:
             return None
         sizes.append(_TAG_UNITS[int(unit)] * over / count)
     return (sizes[0], sizes[1]) if max(sizes) < PRINTER_MPP else None
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
