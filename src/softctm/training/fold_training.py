@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from softctm.networks.architecture import SegmentationNetwork
 from softctm.networks.freezing import freeze_stages
 from softctm.networks.network_table import architecture_of
 from softctm.networks.served import ServedNetwork
-from softctm.networks.weights import load_network, save_network, stored_facts
+from softctm.networks.weights import load_network, save_network
 from softctm.pair import PATCH_SIZE
 from softctm.points import CellClass, CellPoints
 from softctm.postprocessing.methods import find_cells
@@ -32,14 +31,13 @@ from softctm.training.arrays import TrainingArrays
 from softctm.training.config import Task, TaskConfig
 from softctm.training.crops import CropDataset
 from softctm.training.feeding import feed_from, first_batches
+from softctm.training.finished import check_unchanged, data_fact
 from softctm.training.initialization import Initializer
 from softctm.training.learnable import check_learnable
 from softctm.training.loop import LoopConfig, is_first_process, train, wait_for_all
 from softctm.training.losses import LossFunction, cell_loss, tissue_cross_entropy
 from softctm.training.run_folder import NETWORK
 from softctm.training.sampling import balanced_weights, draw
-
-logger = logging.getLogger(__name__)
 
 CURVE_RULE = Peaks(sigma_px=4.5, distance_px=7, threshold=0.3)
 """How learning curves find cells: one fixed rule for all runs, chosen on none of them."""
@@ -49,9 +47,6 @@ _LEARNED = {
     "cells": ([f"{kind.name.lower()} cell" for kind in CellClass], "cells"),
 }
 """Task → the names of what is counted in its annotations, and what that is."""
-
-_DATA = "trained_on"
-"""A weights file's fact: the digest of the arrays."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +148,8 @@ def train_network(
     folder, loop, training, validation = job.folder, job.loop, job.training, job.validation
     path = folder / NETWORK
     if path.exists():
-        return _finished(config, path, arrays.digest)
+        check_unchanged(path, arrays.digest)
+        return load_network(config.network, path)
     classes, unit = _LEARNED[task]
     patients = len({job.patients[index] for index in training})
     check_learnable(f"{task} network of fold {job.fold}", arrays.counts[training], classes, unit, patients)
@@ -200,7 +196,7 @@ def train_network(
     )
     trained.cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     if is_first_process():
-        save_network(cast(SegmentationNetwork, trained), path, {_DATA: arrays.digest})
+        save_network(cast(SegmentationNetwork, trained), path, data_fact(arrays.digest))
     wait_for_all()  # the next stage looks for the file
     return cast(SegmentationNetwork, trained)
 
@@ -215,16 +211,6 @@ def crop_side(config: TaskConfig) -> tuple[int, int]:
 def crops_of(config: TaskConfig, arrays: TrainingArrays, seed: int) -> CropDataset:
     """Random crops as the recipe has them."""
     return CropDataset(arrays, config.augmentation, *crop_side(config), seed)
-
-
-def _finished(config: TaskConfig, path: Path, digest: str) -> SegmentationNetwork:
-    """The network that was trained before; a warning where the data have changed since."""
-    if stored_facts(path).get(_DATA, digest) != digest:
-        logger.warning(
-            "%s: was trained on data that have changed since; delete its folder to train it again",
-            path,
-        )
-    return load_network(config.network, path)
 
 
 def train_tissue(config: TaskConfig, arrays: TrainingArrays, job: FoldJob) -> SegmentationNetwork:

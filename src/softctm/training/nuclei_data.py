@@ -161,8 +161,9 @@ class NucleiPatches(Dataset[tuple[Tensor, Tensor]]):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all images and what is known of their nuclei."""
-        return digest_of(self.images, ("image", "instances", "type_of"))
+        """SHA-256 of all images and what is known of their nuclei and tissue."""
+        is_known = any(image.tissue != UNKNOWN_TYPE for image in self.images)
+        return digest_of(self.images, ("image", "instances", "type_of", *(["tissue"] if is_known else [])))
 
     def __len__(self) -> int:
         return len(self.corners)

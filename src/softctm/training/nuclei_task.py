@@ -22,6 +22,7 @@ from softctm.networks.nuclei_maps import NormalizedCellViT, stacked
 from softctm.networks.vit_weights import load_vit
 from softctm.networks.weights import load_network, save_network, write_weights
 from softctm.training.feeding import feed_from, first_batches, fixed_batches
+from softctm.training.finished import check_unchanged, data_fact
 from softctm.training.loop import (
     LoopConfig,
     is_first_process,
@@ -111,13 +112,14 @@ def train_nuclei_network(
     TrainingError, ModelError
         As `initialize`.
     """
-    path = folder / NETWORK
-    if path.exists():
-        return load_nuclei_network(config, types, tissues, path)
     patches, validation = (
         NucleiPatches(part, types, config.augmentation, config.downsampling, loop.seed)
         for part in (images, held_out)
     )
+    path = folder / NETWORK
+    if path.exists():
+        check_unchanged(path, patches.digest)
+        return load_nuclei_network(config, types, tissues, path)
     weights = oversampling_weights(patches.present, patches.tissue, config.oversampling)
     batch = config.optimizer.batch
     balance = config.losses.nt_balance
@@ -165,9 +167,9 @@ def train_nuclei_network(
     network.eval()
     if is_first_process():
         if isinstance(network, SegmentationNetwork):
-            save_network(network, path)
+            save_network(network, path, data_fact(patches.digest))
         else:
-            write_weights(network, path)
+            write_weights(network, path, data_fact(patches.digest))
     wait_for_all()
     return network
 

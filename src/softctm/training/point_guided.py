@@ -21,6 +21,7 @@ from softctm.networks.point_guided import GUIDES, PointGuided
 from softctm.networks.weights import load_network, save_network
 from softctm.training.config import OptimizerConfig
 from softctm.training.feeding import feed_from, fixed_batches
+from softctm.training.finished import check_unchanged, data_fact
 from softctm.training.loop import LoopConfig, is_first_process, lay_out_for_processors, train, wait_for_all
 from softctm.training.nuclei_augment import NucleiAugmentationConfig
 from softctm.training.nuclei_data import TrainingImage
@@ -105,10 +106,11 @@ def train_point_guided(
     InputError
         If there is no nucleus to learn from.
     """
+    crops, others = (GuidedCrops(part, config.augmentation, loop.seed) for part in (images, held_out))
     path = folder / NETWORK
     if path.exists():
+        check_unchanged(path, crops.digest)
         return load_network(config.network, path)
-    crops, others = (GuidedCrops(part, config.augmentation, loop.seed) for part in (images, held_out))
     batch = config.optimizer.batch
 
     def choose(step: int) -> NDArray[np.int64]:
@@ -136,7 +138,7 @@ def train_point_guided(
     trained.cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     result = cast(PointGuided, trained).network.eval()
     if is_first_process():
-        save_network(result, path)
+        save_network(result, path, data_fact(crops.digest))
     wait_for_all()
     return result
 
