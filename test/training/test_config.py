@@ -8,8 +8,15 @@ import json
 
 import pytest
 
+from softctm.cli import main
 from softctm.errors import UsageError
-from softctm.training.config import preset_from_json, with_defaults, with_settings
+from softctm.training.config import (
+    config_from_json,
+    part_with_defaults,
+    preset_from_json,
+    with_defaults,
+    with_settings,
+)
 from softctm.training.presets import PRESETS
 
 COMPACT = PRESETS["compact"]
@@ -105,9 +112,23 @@ def test_settings_change_what_they_name_and_nothing_else() -> None:
         ("cells.target.class_weights=1,2", "'1,2' does not fit"),
         ("cells.target.class_weights=1,,2,3", "'1,,2,3' does not fit"),
         ("cells.target.class_weights=", "'' does not fit"),
-        ("tissue.network.scales=1.25,-1", "'1.25,-1' does not fit; the preset has (1.0,)"),
+        ("tissue.network.scales=1.25,-1", "scales must lie in 0 … 4 (0 excluded), not -1.0"),
         ("tissue.network.scales=", "'' does not fit"),
-        ("tissue.augmentation.magnified=0.5", "'0.5' does not fit; the preset has 1.0"),
+        ("tissue.augmentation.magnified=0.5", "magnified must lie in 1 … 4, not 0.5"),
+        ("cells.optimizer.batch=0", "batch must be at least 1, not 0"),
+        ("cells.optimizer.accumulation=0", "accumulation must be at least 1, not 0"),
+        ("cells.optimizer.learning_rate=nan", "learning_rate must be at least 0, not nan"),
+        ("cells.optimizer.learning_rate=inf", "learning_rate must be at least 0, not inf"),
+        ("cells.optimizer.epochs=-1", "epochs must be at least 0, not -1"),
+        ("cells.optimizer.ema=1", "ema must lie in 0 … 1 (1 excluded), not 1.0"),
+        ("cells.augmentation.crop=-5", "crop must be at least 1, not -5"),
+        ("cells.augmentation.scale=1", "scale must lie in 0 … 1 (1 excluded), not 1.0"),
+        ("cells.augmentation.probability=1.5", "probability must lie in 0 … 1, not 1.5"),
+        ("cells.target.sigma_um=0", "sigma_um must be more than 0, not 0.0"),
+        ("cells.target.class_weights=1,-1,1", "class_weights must be at least 0, not -1.0"),
+        ("cells.network.depth=9", "depth must lie in 1 … 5, not 9"),
+        ("cells.network.decoder_channels=0", "decoder_channels must be at least 1, not 0"),
+        ("cells.network.downsampling=3", "downsampling must divide the 1024 pixels of a patch, not be 3"),
         ("cells.coupling=leak", "'leak' does not fit"),
         ("cells.target.sigma_um.more=2", "'sigma_um' is a value, not a group"),
     ],
@@ -151,3 +172,74 @@ def test_configuration_of_an_earlier_version_is_read() -> None:
             del network[name]
     assert preset_from_json(document) == preset
     assert with_defaults({**document, "start": dict(document)}) == expected
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["oversampling=1.5", "mpp=0", "frozen_epochs=-1", "optimizer.batch=0", "augmentation.probability=-1",
+     "augmentation.shrink=1", "losses.np_dice=-1", "losses.nt_balance=2"],
+)  # fmt: skip
+def test_nuclei_settings_have_ranges_too(setting: str) -> None:
+    from softctm.training.nuclei_config import NUCLEI_PRESETS
+
+    name = setting.partition("=")[0].rpartition(".")[2]
+    with pytest.raises(UsageError, match=rf"^--set {setting}: {name} must .*, not -?[0-9.]+$"):
+        with_settings(NUCLEI_PRESETS["compact"], [setting])
+
+
+def test_without_epochs_networks_are_only_initialized() -> None:
+    assert with_settings(COMPACT, ["tissue.optimizer.epochs=0"]).tissue.optimizer.epochs == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["train cells --data x --run x", "pretrain cells --data a=x --run x", "train nuclei --data x --run x",
+     "train points --data a=x --run x", "folds x --data x", "phantom x"],
+)  # fmt: skip
+@pytest.mark.parametrize("seed", ["-1", "1.5", "4294967296"])
+def test_seeds_outside_their_range_are_refused(
+    words: str, seed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*words.split(), "--seed", seed])
+    assert ended.value.code == UsageError.exit_code
+    assert "argument --seed: " in capsys.readouterr().err
+
+
+def test_what_runs_started_from_is_compared_in_todays_names_too() -> None:
+    run = json.loads(json.dumps(dataclasses.asdict(PRESETS["compact"])))
+    pretrained = {"pretraining": "cells", "data": {"consep": 3}, "cells": copy.deepcopy(run["cells"])}
+    pretrained["cells"]["coupling"] = "none"
+    pretrained["cells"]["network"]["context_channels"] = 0
+    new = {**run, "start": {"tissue": {**run, "start": run}, "cells": pretrained}}
+    old = json.loads(json.dumps(new))
+    by_task = old["start"]
+    for optimizer in (
+        old["cells"]["optimizer"],
+        by_task["tissue"]["tissue"]["optimizer"],
+        by_task["tissue"]["start"]["cells"]["optimizer"],
+        by_task["cells"]["cells"]["optimizer"],
+    ):
+        del optimizer["tissue_factor"]
+    for name in ("architecture", "context_channels", "classes"):
+        del by_task["cells"]["cells"]["network"][name]
+    assert old != new
+    assert with_defaults(old) == with_defaults(new) == new
+    assert with_defaults(by_task["cells"]) == pretrained
+
+
+def test_a_recipe_under_a_name_of_its_own_is_filled_with_defaults() -> None:
+    from softctm.training.point_guided import COMPACT as POINTS
+    from softctm.training.point_guided import PointGuidedConfig
+
+    def read(document: dict[str, object]) -> PointGuidedConfig:
+        return config_from_json(PointGuidedConfig, document)
+
+    recipe = json.loads(json.dumps(dataclasses.asdict(POINTS)))
+    assert read(recipe) == POINTS
+    new = {"seed": 1, "config": recipe, "start": {"config": copy.deepcopy(recipe)}}
+    old = copy.deepcopy(new)
+    del old["config"]["optimizer"]["tissue_factor"]
+    del old["start"]["config"]["augmentation"]["superpixels"]
+    assert part_with_defaults(old, read) == part_with_defaults(new, read) == new
+    assert part_with_defaults({"config": {}}, read) == {"config": {}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ from softctm.training.crops import CropDataset
 from softctm.training.feeding import Draw, MicroBatch, StepSampler, feed_from
 from softctm.training.loop import LoopConfig, train
 from softctm.training.losses import tissue_cross_entropy
+from softctm.training.nuclei_config import NUCLEI_PRESETS
+from softctm.training.nuclei_data import NucleiPatches, TrainingImage
 from softctm.training.sampling import draw
 
 PARTS = [MicroBatch(step, first, first + 2) for step in range(5) for first in (0, 2)]
@@ -67,6 +70,24 @@ def test_large_patches_give_the_same_crops_in_a_worker_of_one_thread() -> None:
     results = [list(feed_from(large, lambda _: np.array([1]), workers)(parts)) for workers in (0, 1)]
     for ours, theirs in zip(*results, strict=True):
         assert torch.equal(ours[0], theirs[0])
+
+
+def test_nuclei_give_the_same_crops_with_any_number_of_threads() -> None:
+    random = np.random.default_rng(2)
+    pixels = random.integers(0, 256, (600, 600, 3)).astype(np.uint8)
+    image = TrainingImage("a/a", pixels, np.ones((600, 600), np.int32), np.array([0, 1]))
+    recipe = replace(NUCLEI_PRESETS["cellvit-256"].augmentation, crop=512, probability=1.0, superpixels=0.0)
+    patches = NucleiPatches([image], 2, recipe, seed=5)
+    before, crops = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 4):
+            torch.set_num_threads(threads)
+            crops.append([patches[Draw(step, 0, 0)][0] for step in range(4)])
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    for others in crops[1:]:
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(crops[0], others, strict=True))
 
 
 def test_killed_and_resumed_with_other_workers_ends_bit_for_bit_the_same(

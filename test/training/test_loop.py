@@ -306,6 +306,16 @@ def test_checkpoint_of_another_configuration_is_refused(
     assert (tmp_path / "checkpoint.pt").read_bytes() == checkpoint
 
 
+def test_a_checkpoint_with_a_setting_that_there_is_no_more_is_refused_by_its_name(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        run(tmp_path, ADAM, batch=killed_before(2))
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    state["identity"]["momentum"] = 0.5
+    torch.save(state, tmp_path / "checkpoint.pt")
+    with pytest.raises(TrainingError, match="from a run with another momentum; choose"):
+        run(tmp_path, ADAM)
+
+
 def test_how_often_checkpoints_are_written_may_change(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         run(tmp_path / "killed", ADAM, batch=killed_before(2))

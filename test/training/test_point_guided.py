@@ -171,6 +171,9 @@ def test_a_finished_run_is_kept_and_another_configuration_refused(
     trained: Path, masked: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {path: path.read_bytes() for path in (trained / "fold1").iterdir() if path.is_file()}
+    config = json.loads((trained / "config.json").read_text())
+    del config["config"]["optimizer"]["tissue_factor"]  # as before there was such a setting
+    (trained / "config.json").write_text(json.dumps(config))
     assert main(words(masked, trained, "--fold", "1")) == 0
     assert {path: path.read_bytes() for path in before} == before
     assert main(words(masked, trained, "--fold", "1", "--seed", "3")) == TrainingError.exit_code

@@ -78,6 +78,9 @@ def test_a_finished_folder_is_kept_and_another_configuration_refused(
 ) -> None:
     network = pretrained / "cells" / "network.safetensors"
     before = network.read_bytes()
+    config = json.loads((pretrained / "config.json").read_text())
+    del config["cells"]["optimizer"]["tissue_factor"]  # as before there was such a setting
+    (pretrained / "config.json").write_text(json.dumps(config))
     words = ["pretrain", "cells", "--data", f"crchisto={crchisto}", "--run", str(pretrained)]
     words += options(tiny("cells"))
     assert main(words) == 0

@@ -54,9 +54,9 @@ def _export(args: argparse.Namespace, folder: Path) -> None:
             config["seed"],
             config["encoder_weights"],
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"{path}: not a run's configuration; {error} is missing or of another kind"
+            f"{path}: not a run's configuration; {error} is missing, of another kind or outside its range"
         ) from None
     ensemble = EnsembleRun(
         pairs=load_pairs(args),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any, Protocol
 
+from softctm.commands.shared_options import seed
 from softctm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def add_fold_training(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--fold", type=int, help="train this fold only (default: every fold)")
     which.add_argument("--all-images", action="store_true", help="train one network that holds out nothing")
     parser.add_argument("--folds", type=int, help="number of folds of a new run (default: 5)")
-    parser.add_argument("--seed", type=int, default=0, help="of folds and training (default: 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="of folds and training (default: 0)")
     parser.add_argument(
         "--precision", choices=("bfloat16", "float32"), default="bfloat16", help="(default: bfloat16)"
     )

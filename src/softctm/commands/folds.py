@@ -6,7 +6,7 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
-from softctm.commands.shared_options import add_overwrite, add_release, load_pairs
+from softctm.commands.shared_options import add_overwrite, add_release, load_pairs, seed
 from softctm.storage.files import refuse_foreign_files
 from softctm.terminal.console import show
 
@@ -16,7 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", type=Path, help="the JSON file to write")
     add_release(parser)
     parser.add_argument("--folds", type=int, default=5, help="number of folds (default: 5)")
-    parser.add_argument("--seed", type=int, default=0, help="decides between equal patients (default: 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="decides between equal patients (default: 0)")
     add_overwrite(parser)
 
 

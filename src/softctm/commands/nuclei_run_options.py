@@ -58,9 +58,9 @@ def finished_run(args: argparse.Namespace) -> NucleiRun:
     stored = read_run_file(path)
     try:
         preset, config, seed = stored["preset"], nuclei_config_from_json(stored["config"]), stored["seed"]
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"{path}: not a run of nuclei networks; {error} is missing or of another kind"
+            f"{path}: not a run of nuclei networks; {error} is missing, of another kind or outside its range"
         ) from None
     run = NucleiRun(args.run_folder, open_all(args.data), preset, config, LoopConfig(seed))
     if list(run.types) != list(stored["types"]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from softctm.commands.shared_options import add_overwrite
+from softctm.commands.shared_options import add_overwrite, seed
 from softctm.phantom.sample_folders import LAYOUTS, draw_pairs, drawn_files
 from softctm.storage.files import files_below, refuse_foreign_files
 from softctm.terminal.console import show
@@ -15,7 +15,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to write to; made if it is not there")
     parser.add_argument("--pairs", type=int, default=3, metavar="N", help="how many pairs (default: 3)")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="same seed, same pairs (default: 0)")
+    parser.add_argument(
+        "--seed", type=seed, default=0, metavar="S", help="same seed, same pairs (default: 0)"
+    )
     parser.add_argument(
         "--layout",
         choices=sorted(LAYOUTS),

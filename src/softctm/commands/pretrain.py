@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from softctm.commands.shared_options import add_image_data, add_run_folder, add_segmenter, load_image_data
+from softctm.commands.shared_options import (
+    add_image_data,
+    add_run_folder,
+    add_segmenter,
+    load_image_data,
+    seed,
+)
 from softctm.extras import require_extra
 from softctm.terminal.console import ConsoleProgress
 from softctm.training.config import with_settings
@@ -26,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="NAME=VALUE", dest="settings",
         help="change one value of the preset, such as cells.optimizer.epochs=4 (may be repeated)",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="of sampling and augmentation (default: 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="of sampling and augmentation (default: 0)")
     parser.add_argument(
         "--encoder-weights",
         metavar="FILE|NAME",

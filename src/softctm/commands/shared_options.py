@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from softctm.errors import UsageError
+from softctm.ranges import Range
 
 if TYPE_CHECKING:
     from softctm.datasets.labeled_images import LabeledImage
     from softctm.datasets.ocelot import AnnotatedPair
+
+_SEEDS = Range(0, 2**32 - 1)
 
 
 def add_release(parser: argparse.ArgumentParser, what: str = "an OCELOT release") -> None:
@@ -41,6 +44,17 @@ def load_pairs(args: argparse.Namespace) -> list[AnnotatedPair]:
     from softctm.datasets.patients import PatientKey
 
     return DATASETS[args.dataset](args.data, args.subset, PatientKey(args.patient_key))
+
+
+def seed(text: str) -> int:
+    """The value of `--seed`, for argparse."""
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number") from None
+    if number not in _SEEDS:
+        raise argparse.ArgumentTypeError(f"must {_SEEDS}, not {number}")
+    return number
 
 
 def add_image_data(parser: argparse.ArgumentParser) -> None:

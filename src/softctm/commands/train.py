@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from softctm.commands.shared_options import add_release, add_run_folder, add_segmenter, load_pairs
+from softctm.commands.shared_options import add_release, add_run_folder, add_segmenter, load_pairs, seed
 from softctm.errors import UsageError
 from softctm.extras import require_extra
 from softctm.ort.processors import available_processors
@@ -32,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folds", type=int, help="number of folds of a new run (default: 5)")
     parser.add_argument("--folds-file", type=Path, help="use these folds instead of making some")
     parser.add_argument(
-        "--seed", type=int, default=0, help="of folds, sampling and augmentation (default: 0)"
+        "--seed", type=seed, default=0, help="of folds, sampling and augmentation (default: 0)"
     )
     parser.add_argument(
         "--encoder-weights",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from softctm.ranges import AT_LEAST_ONE, Range, check_ranges
+
 
 @dataclass(frozen=True)
 class NetworkConfig:
@@ -56,9 +58,13 @@ class NetworkConfig:
         return replace(self, **used) == other
 
     def __post_init__(self) -> None:
-        if not self.scales or not all(0 < scale <= 4 for scale in self.scales):
-            raise ValueError(f"scales must be some, in 0 … 4 (0 excluded), not {self.scales}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must lie in 0 … 1 (1 excluded), not {self.dropout}")
-        if self.downsampling < 1:
-            raise ValueError(f"downsampling must be at least 1, not {self.downsampling}")
+        if not self.scales:
+            raise ValueError("scales must be one or several, not none")
+        check_ranges(
+            self,
+            depth=Range(1, 5),
+            decoder_channels=AT_LEAST_ONE,
+            downsampling=AT_LEAST_ONE,
+            scales=Range(0, 4, without=(0,)),
+            dropout=Range(0, 1, without=(1,)),
+        )

@@ -73,7 +73,7 @@ def cut(planes: Tensor, top: int, left: int, side: int, crop: int) -> Tensor:
     planes = planes[..., top : top + side, left : left + side]
     if side == crop:
         return planes
-    with _one_thread():
+    with one_thread():
         return _resized(planes, crop)
 
 
@@ -116,8 +116,8 @@ def _resized(planes: Tensor, side: int) -> Tensor:
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """The last bits of an interpolation depend on the number of threads, and so on the process."""
+def one_thread() -> Iterator[None]:
+    """For interpolations, whose last bits depend on the number of threads, and so on the process."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -54,7 +54,8 @@ def resume(
     stored.setdefault("data", identity["data"])  # older checkpoints do not say
     stored.setdefault("tissue_factor", 1.0)
     if stored != identity:
-        different = sorted(name for name in identity if stored.get(name) != identity[name])
+        names = sorted(stored.keys() | identity.keys())
+        different = [name for name in names if stored.get(name) != identity.get(name)]
         raise TrainingError(
             f"{path}: from a run with another {', '.join(different)}; choose another --run folder"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -11,6 +11,8 @@ from softctm.errors import UsageError
 from softctm.model.manifest import AROUND
 from softctm.model.tasks import CELL_CLASSES, TISSUE_CLASSES
 from softctm.networks.network_config import NetworkConfig
+from softctm.pair import PATCH_SIZE
+from softctm.ranges import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, SHARE, Range, check_ranges
 
 Task = Literal["tissue", "cells"]
 Target = Literal["circle", "hard", "soft"]
@@ -39,6 +41,21 @@ class OptimizerConfig:
     frozen_stages: int = 0  # of the encoder, from its stem on, whose weights stay as they are
     ema: float = 0.0  # decay a step of the averaged weights that are kept; 0 keeps the last ones
 
+    def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            learning_rate=NOT_NEGATIVE,
+            weight_decay=NOT_NEGATIVE,
+            epochs=NOT_NEGATIVE,  # without any, networks come out as they were initialized
+            batch=AT_LEAST_ONE,
+            accumulation=AT_LEAST_ONE,
+            decay_per_epoch=Range(0, 1, without=(0,)),
+            encoder_factor=NOT_NEGATIVE,
+            tissue_factor=NOT_NEGATIVE,
+            frozen_stages=NOT_NEGATIVE,
+            ema=Range(0, 1, without=(1,)),
+        )
+
 
 @dataclass(frozen=True)
 class AugmentationConfig:
@@ -53,8 +70,16 @@ class AugmentationConfig:
     probability: float = 0.7
 
     def __post_init__(self) -> None:
-        if not 1 <= self.magnified <= 4:
-            raise ValueError(f"magnified must lie in 1 … 4, not {self.magnified}")
+        check_ranges(
+            self,
+            crop=AT_LEAST_ONE,
+            scale=Range(0, 1, without=(1,)),
+            brightness=SHARE,
+            contrast=SHARE,
+            stain=SHARE,
+            magnified=Range(1, 4),
+            probability=SHARE,
+        )
 
 
 @dataclass(frozen=True)
@@ -67,6 +92,9 @@ class TargetConfig:
     loss: LossName = "square-error"
     class_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)  # none, background cell, tumor cell
 
+    def __post_init__(self) -> None:
+        check_ranges(self, circle_radius_um=POSITIVE, sigma_um=POSITIVE, class_weights=NOT_NEGATIVE)
+
 
 @dataclass(frozen=True)
 class TaskConfig:
@@ -77,6 +105,13 @@ class TaskConfig:
     augmentation: AugmentationConfig
     target: TargetConfig = TargetConfig()
     coupling: Coupling = "predicted"
+
+    def __post_init__(self) -> None:
+        if PATCH_SIZE % self.network.downsampling:
+            raise ValueError(
+                f"downsampling must divide the {PATCH_SIZE} pixels of a patch, not be "
+                f"{self.network.downsampling}"
+            )
 
     @property
     def sees_pair(self) -> bool:
@@ -134,13 +169,16 @@ def with_settings(preset: Recipe, settings: Sequence[str]) -> Recipe:
     Raises
     ------
     UsageError
-        If a name is not in the preset or a value is not of its type.
+        If a name is not in the preset, or a value is not of its type or outside its range.
     """
     for setting in settings:
         name, separator, text = setting.partition("=")
         if not separator:
             raise UsageError(f"--set {setting}: must be NAME=VALUE, such as cells.target.sigma_um=2")
-        preset = _replaced(preset, name.split("."), text, setting)
+        try:
+            preset = _replaced(preset, name.split("."), text, setting)
+        except ValueError as error:  # of the configuration's own checks
+            raise UsageError(f"--set {setting}: {error}") from None
     return preset
 
 
@@ -155,56 +193,101 @@ def _replaced(config: Any, path: list[str], text: str, setting: str) -> Any:
         return replace(config, **{path[0]: _replaced(current, path[1:], text, setting)})
     if len(path) > 1:
         raise UsageError(f"--set {setting}: '{path[0]}' is a value, not a group")
-    hint = get_type_hints(type(config))[path[0]]
     try:
-        if get_origin(hint) is Literal:
-            if text not in get_args(hint):
-                raise ValueError
-            return replace(config, **{path[0]: text})
-        if isinstance(current, tuple):
-            values = tuple(float(part) for part in text.split(","))
-            if get_args(hint)[-1] is not Ellipsis and len(values) != len(current):
-                raise ValueError
-            return replace(config, **{path[0]: values})
-        return replace(config, **{path[0]: type(current)(text)})
+        value = _parsed(text, get_type_hints(type(config))[path[0]], current)
     except ValueError:
         raise UsageError(f"--set {setting}: '{text}' does not fit; the preset has {current!r}") from None
+    return replace(config, **{path[0]: value})
+
+
+def _parsed(text: str, hint: Any, current: Any) -> Any:
+    """A value of the type that a field has, or ValueError."""
+    if get_origin(hint) is Literal:
+        if text not in get_args(hint):
+            raise ValueError
+        return text
+    if isinstance(current, tuple):
+        values = tuple(float(part) for part in text.split(","))
+        if get_args(hint)[-1] is not Ellipsis and len(values) != len(current):
+            raise ValueError
+        return values
+    return type(current)(text)
 
 
 def preset_from_json(document: dict[str, Any]) -> Preset:
     """The preset that `dataclasses.asdict` and JSON made `document` from."""
-    return cast(Preset, _built(Preset, document))
+    return config_from_json(Preset, document)
 
 
 def network_from_json(document: dict[str, Any]) -> NetworkConfig:
     """Likewise a network's configuration."""
-    return cast(NetworkConfig, _built(NetworkConfig, document))
+    return config_from_json(NetworkConfig, document)
 
 
 def with_defaults(document: dict[str, Any]) -> dict[str, Any]:
     """A run's configuration in today's names, with settings that are newer than it at their defaults.
 
-    What is no configuration comes back as it is.
+    So are those of what it started from, of either task, and of pretraining. What is no configuration comes
+    back as it is.
     """
-    try:
-        preset = json.loads(json.dumps(asdict(preset_from_json(document))))
-    except (KeyError, TypeError, ValueError):
+    if not isinstance(document, dict):
         return document
     start = {"start": with_defaults(document["start"])} if "start" in document else {}
-    return {**document, **preset, **start}
+    try:
+        return {**document, **in_json(preset_from_json(document)), **start}
+    except (KeyError, TypeError, ValueError):
+        tasks = {
+            task: _task_with_defaults(task, document[task]) for task in get_args(Task) if task in document
+        }
+        return {**document, **tasks, **start}
 
 
-def _built(kind: type, document: dict[str, Any]) -> Any:
+def _task_with_defaults(task: Task, document: Any) -> Any:
+    """Likewise the part of one task, of pretraining, or what that task's networks started from."""
+    try:
+        config = config_from_json(TaskConfig, document)
+        return in_json(Preset(config, config).of(task))
+    except (KeyError, TypeError, ValueError):
+        return with_defaults(document)
+
+
+def part_with_defaults(document: dict[str, Any], read: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+    """As `with_defaults`, of a run whose recipe lies under "config" and is read by `read`.
+
+    So is that of the run that it started from.
+    """
+    start = document.get("start")
+    if isinstance(start, dict):
+        document = {**document, "start": part_with_defaults(start, read)}
+    try:
+        return {**document, "config": in_json(read(document["config"]))}
+    except (KeyError, TypeError, ValueError):
+        return document
+
+
+def in_json(config: Any) -> dict[str, Any]:
+    """A configuration as JSON has it."""
+    return cast(dict[str, Any], json.loads(json.dumps(asdict(config))))
+
+
+def config_from_json(kind: type[Recipe], document: dict[str, Any]) -> Recipe:
+    """The configuration that `dataclasses.asdict` and JSON made `document` from.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If it is none of that kind.
+    """
     if not isinstance(document, dict):
         raise TypeError(kind.__name__)
     document = {_FORMER_NAMES.get(name, name): value for name, value in document.items()}
     hints = get_type_hints(kind)
     values = {}
-    for field in fields(kind):
+    for field in fields(cast(Any, kind)):
         if field.name not in document and field.default is not MISSING:
             continue  # newer than the document
         value = document[field.name]
         if is_dataclass(hints[field.name]):
-            value = _built(cast(type, hints[field.name]), value)
+            value = config_from_json(cast(type, hints[field.name]), value)
         values[field.name] = tuple(value) if isinstance(value, list) else value
     return kind(**values)

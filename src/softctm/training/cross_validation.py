@@ -21,15 +21,14 @@ from softctm.datasets.ocelot import AnnotatedPair
 from softctm.datasets.patient_folds import DEFAULT_FOLDS, folds_of, make_folds, read_folds, write_folds
 from softctm.errors import TrainingError, UsageError
 from softctm.networks.architecture import SegmentationNetwork
-from softctm.networks.network_table import architecture_of
 from softctm.networks.weights import load_network
 from softctm.progress import SILENT, Progress
 from softctm.readers.geometry import tissue_window
 from softctm.storage.files import write_bytes_atomically
 from softctm.training.arrays import TrainingArrays, load_cells, load_tissue
 from softctm.training.cell_context import cell_context
-from softctm.training.config import Preset, Task, TaskConfig, with_defaults
-from softctm.training.fold_training import FoldJob, train_cells, train_tissue
+from softctm.training.config import Preset, Task, with_defaults
+from softctm.training.fold_training import FoldJob, check_task, train_cells, train_tissue
 from softctm.training.initialization import from_encoder
 from softctm.training.loop import LoopConfig
 from softctm.training.pair_arrays import PairArrays
@@ -86,7 +85,7 @@ class EnsembleRun:
             If the folder belongs to another configuration, its folds are not those asked for or that `start`
             had, or encoder weights are missing or have no use.
         UsageError
-            If the folder is a file, or the network's architecture unknown.
+            If the folder is a file, or a network cannot be trained as the preset says.
         InputError
             If its configuration cannot be read, or a weight is of a pair that is not in the data.
         OutputError
@@ -95,7 +94,7 @@ class EnsembleRun:
         if self.folder.exists() and not self.folder.is_dir():
             raise UsageError(f"--run {self.folder}: is a file; name a folder")
         for task in self.preset.tasks:
-            _check_architecture(task, self.preset.of(task))
+            check_task(task, self.preset.of(task))
         self._check_initialization()
         settings = {**asdict(self.preset), "seed": self.loop.seed, "encoder_weights": self._encoder_name()}
         if not isinstance(self.segmenter, ClassicalSegmenter):
@@ -270,13 +269,3 @@ class EnsembleRun:
         tissue = load_tissue(self.pairs, factor, self.cache, self.progress)
         windows = tuple(tissue_window(pair.metadata, pair.id) for pair in self.pairs)
         return PairArrays(cells, tissue, windows)
-
-
-def _check_architecture(task: Task, config: TaskConfig) -> None:
-    """Refuse a network that cannot be trained with the recipe's coupling."""
-    couplings, name = architecture_of(config.network).couplings, config.network.architecture
-    if config.coupling not in couplings:
-        raise UsageError(
-            f"{task}.coupling={config.coupling} does not go with the architecture {name}, which takes "
-            f"{' or '.join(couplings)}; change one of them with --set"
-        )

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from softctm.datasets.ocelot import TISSUE_UNKNOWN, tissue_labels_of
-from softctm.errors import TrainingError
+from softctm.errors import TrainingError, UsageError
 from softctm.evaluation.scores import pair_counts, precision_recall_f1
 from softctm.evaluation.tissue import tissue_counts
 from softctm.model.tasks import CELL_CLASSES, TISSUE_CLASSES
@@ -22,6 +22,7 @@ from softctm.networks.architecture import SegmentationNetwork
 from softctm.networks.freezing import freeze_stages
 from softctm.networks.network_table import architecture_of
 from softctm.networks.served import ServedNetwork
+from softctm.networks.trainable import check_trainable
 from softctm.networks.weights import load_network, save_network
 from softctm.pair import PATCH_SIZE
 from softctm.points import CellClass, CellPoints
@@ -199,6 +200,17 @@ def train_network(
         save_network(cast(SegmentationNetwork, trained), path, data_fact(arrays.digest))
     wait_for_all()  # the next stage looks for the file
     return cast(SegmentationNetwork, trained)
+
+
+def check_task(task: Task, config: TaskConfig) -> None:
+    """Refuse a recipe whose network cannot be trained; UsageError names the settings."""
+    check_trainable(config.network, config.coupling, f"{task}.")
+    if crop_side(config)[0] < 1:
+        least = config.network.downsampling * architecture_of(config.network).multiple
+        raise UsageError(
+            f"{task}.augmentation.crop={config.augmentation.crop}: must be {least} at least for its "
+            f"network, and patches have {PATCH_SIZE} pixels"
+        )
 
 
 def crop_side(config: TaskConfig) -> tuple[int, int]:

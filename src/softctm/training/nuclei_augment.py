@@ -13,7 +13,8 @@ from skimage.measure import label
 from torch import Tensor
 from torch.nn import functional
 
-from softctm.training.augment import change_color, change_stain
+from softctm.ranges import AT_LEAST_ONE, NOT_NEGATIVE, SHARE, Range, check_ranges
+from softctm.training.augment import change_color, change_stain, one_thread
 from softctm.training.config import AugmentationConfig
 
 
@@ -34,6 +35,18 @@ class NucleiAugmentationConfig:
     zoom_blur: float = 0.0  # largest zoom
     superpixels: float = 0.0  # probability of a crop of superpixels, whatever `probability` says
     probability: float = 0.5
+
+    def __post_init__(self) -> None:
+        shares = ("brightness", "contrast", "stain", "superpixels", "probability")
+        sizes = ("scale", "elastic_px", "blur_px", "noise", "zoom_blur")
+        check_ranges(
+            self,
+            crop=AT_LEAST_ONE,
+            rotation=Range(0, 180),
+            shrink=Range(0, 1, without=(1,)),
+            **dict.fromkeys(shares, SHARE),
+            **dict.fromkeys(sizes, NOT_NEGATIVE),
+        )
 
 
 def augment_nuclei(
@@ -82,9 +95,11 @@ def augment_nuclei(
     grid = torch.from_numpy(
         np.stack([2 * (columns - left + 0.5) / width - 1, 2 * (rows - top + 0.5) / height - 1], -1)
     ).float()[None]
-    crop = functional.grid_sample(pixels[None], grid, mode="bilinear", align_corners=False)[0]
-    ids = functional.grid_sample(labels[None], grid, mode="nearest", align_corners=False)[0, 0]
-    return _changed_look(crop, config, rng).contiguous(), ids.numpy().astype(np.int64)
+    with one_thread():
+        crop = functional.grid_sample(pixels[None], grid, mode="bilinear", align_corners=False)[0]
+        ids = functional.grid_sample(labels[None], grid, mode="nearest", align_corners=False)[0, 0]
+        changed = _changed_look(crop, config, rng).contiguous()
+    return changed, ids.numpy().astype(np.int64)
 
 
 def _positions(
@@ -147,7 +162,7 @@ def _changed_look(crop: Tensor, config: NucleiAugmentationConfig, rng: np.random
     if config.superpixels and rng.random() < config.superpixels:
         crop = _superpixels(crop, rng)
     if config.shrink and rng.random() < p:
-        side = round(crop.shape[1] * rng.uniform(1 - config.shrink, 1))
+        side = max(1, round(crop.shape[1] * rng.uniform(1 - config.shrink, 1)))
         small = functional.interpolate(crop[None], size=(side, side), mode="area")
         crop = functional.interpolate(small, size=crop.shape[1:], mode="bilinear", align_corners=False)[0]
     if config.zoom_blur and rng.random() < p:

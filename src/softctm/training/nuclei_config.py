@@ -8,7 +8,9 @@ from typing import Any
 from softctm.errors import UsageError
 from softctm.networks.network_config import NetworkConfig
 from softctm.networks.nuclei_unet import WHERE
+from softctm.networks.trainable import check_crop, check_trainable
 from softctm.networks.vit import ENCODERS, TOKEN
+from softctm.ranges import NOT_NEGATIVE, POSITIVE, SHARE, check_ranges
 from softctm.training.config import OptimizerConfig
 from softctm.training.nuclei_augment import NucleiAugmentationConfig
 from softctm.training.nuclei_losses import LossWeights
@@ -41,6 +43,9 @@ class NucleiConfig:
     frozen_epochs: int = 0
     mpp: float = 0.25
 
+    def __post_init__(self) -> None:
+        check_ranges(self, oversampling=SHARE, frozen_epochs=NOT_NEGATIVE, mpp=POSITIVE)
+
     @property
     def downsampling(self) -> int:
         """Of what the network sees against the images."""
@@ -59,8 +64,12 @@ class NucleiConfig:
                 f"frozen_epochs={self.frozen_epochs}: more than optimizer.epochs={self.optimizer.epochs}; "
                 "the encoder would never learn"
             )
-        if self.augmentation.crop % TOKEN:
-            raise UsageError(f"augmentation.crop={self.augmentation.crop}: must be a multiple of {TOKEN}")
+        if isinstance(self.network, str):
+            if self.augmentation.crop % TOKEN:
+                raise UsageError(f"augmentation.crop={self.augmentation.crop}: must be a multiple of {TOKEN}")
+        else:
+            check_trainable(self.with_maps(types=2))
+            check_crop(self.network, self.augmentation.crop)
 
     @property
     def magnification(self) -> int:

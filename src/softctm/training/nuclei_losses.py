@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from softctm.ranges import NOT_NEGATIVE, SHARE, check_ranges
 
 ALPHA, BETA, GAMMA = 0.7, 0.3, 4 / 3
 """Of the focal Tversky loss (Abraham & Khan, arXiv 1810.07842): weight of FN, weight of FP, focus."""
@@ -30,6 +32,10 @@ class LossWeights:
     nt_cross_entropy: float = 0.5
     tissue_cross_entropy: float = 0.1
     nt_balance: float = 0.0
+
+    def __post_init__(self) -> None:
+        weights = [field.name for field in fields(self) if field.name != "nt_balance"]
+        check_ranges(self, nt_balance=SHARE, **dict.fromkeys(weights, NOT_NEGATIVE))
 
 
 def nuclei_loss(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from softctm.datasets.nuclei.base import NucleiDataset
 from softctm.datasets.patient_folds import DEFAULT_FOLDS
 from softctm.errors import TrainingError
 from softctm.storage.files import write_json_atomically
+from softctm.training.config import part_with_defaults
 from softctm.training.image_folds import (
     ALL,
     check_fold_count,
@@ -96,7 +96,7 @@ class NucleiRun:
         self.config.check()
         if self.start:
             self.start.check(self.config)
-        keep_config(self.folder, self._config(), _in_todays_names)
+        keep_config(self.folder, self._config(), partial(part_with_defaults, read=nuclei_config_from_json))
         if not self.folds_path.exists():
             known = self.start.folds if self.start else {}
             count = DEFAULT_FOLDS if count is None else count
@@ -176,12 +176,3 @@ class NucleiRun:
             **({"start": self.start.facts, KNOWN_IMAGES: self.start.known} if self.start else {}),
             "commit": source_commit(),
         }
-
-
-def _in_todays_names(stored: dict[str, Any]) -> dict[str, Any]:
-    """A run's configuration with settings that are newer than it at their defaults, where it can be read."""
-    try:
-        config = asdict(nuclei_config_from_json(stored["config"]))
-    except (KeyError, TypeError):
-        return stored
-    return {**stored, "config": json.loads(json.dumps(config))}

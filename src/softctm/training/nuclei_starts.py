@@ -70,7 +70,7 @@ class NucleiStart:
             if self._model is None:
                 folds = read_run_file(folder / FOLDS)
                 self.folds = {**folds.get(KNOWN_BEFORE, {}), **folds["images"]}
-        except (InputError, KeyError, TypeError) as error:
+        except (InputError, KeyError, TypeError, ValueError) as error:
             raise TrainingError(
                 f"{path}: does not say which networks of nuclei were trained; --start takes the folder of a "
                 "run of `softctm train nuclei`, or of a model that `softctm export nuclei` wrote "

@@ -18,6 +18,7 @@ from softctm.networks.freezing import freeze_stages
 from softctm.networks.network_config import NetworkConfig
 from softctm.networks.network_table import build_network
 from softctm.networks.point_guided import GUIDES, PointGuided
+from softctm.networks.trainable import check_crop, check_trainable
 from softctm.networks.weights import load_network, save_network
 from softctm.training.config import OptimizerConfig
 from softctm.training.feeding import feed_from, fixed_batches
@@ -40,6 +41,11 @@ class PointGuidedConfig:
     network: NetworkConfig
     optimizer: OptimizerConfig
     augmentation: NucleiAugmentationConfig
+
+    def check(self) -> None:
+        """Make sure that values fit each other; UsageError names those that do not."""
+        check_trainable(self.network)
+        check_crop(self.network, self.augmentation.crop)
 
 
 COMPACT = PointGuidedConfig(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from softctm.datasets.image_registry import IMAGE_DATASETS
@@ -19,6 +19,7 @@ from softctm.datasets.patient_folds import DEFAULT_FOLDS
 from softctm.networks.point_guided import export_point_guided
 from softctm.pair import CELL_MPP
 from softctm.storage.files import write_json_atomically
+from softctm.training.config import config_from_json, part_with_defaults
 from softctm.training.image_folds import (
     ALL,
     check_fold_count,
@@ -66,7 +67,8 @@ class PointGuidedRun:
         Raises
         ------
         UsageError
-            If there are fewer images than folds, or a dataset has no masks.
+            If values of the configuration do not fit each other, there are fewer images than folds, or a
+            dataset has no masks.
         TrainingError
             If the folder is of another configuration.
         InputError
@@ -74,6 +76,7 @@ class PointGuidedRun:
         OutputError
             If the folder cannot be written to.
         """
+        self.config.check()
         document = {
             "task": "points",
             "data": {name: len(images) for name, images in self.data.items()},
@@ -82,7 +85,8 @@ class PointGuidedRun:
             "precision": "bfloat16" if self.loop.bfloat16 else "float32",
             "encoder_weights": Path(self.encoder_weights).name if self.encoder_weights else None,
         }
-        keep_config(self.folder, document)
+        read = partial(config_from_json, PointGuidedConfig)
+        keep_config(self.folder, document, partial(part_with_defaults, read=read))
         path = self.folder / FOLDS
         if not path.exists():
             folds = DEFAULT_FOLDS if folds is None else folds

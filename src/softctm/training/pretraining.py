@@ -23,8 +23,8 @@ from softctm.errors import UsageError
 from softctm.networks.architecture import SegmentationNetwork
 from softctm.progress import SILENT, Progress
 from softctm.training.arrays import TrainingArrays
-from softctm.training.config import Task, TaskConfig
-from softctm.training.fold_training import FoldJob, crops_of, train_network
+from softctm.training.config import Task, TaskConfig, with_defaults
+from softctm.training.fold_training import FoldJob, check_task, crops_of, train_network
 from softctm.training.initialization import from_encoder
 from softctm.training.labeled_arrays import load_labeled_cells, load_labeled_tissue
 from softctm.training.loop import LoopConfig
@@ -71,19 +71,25 @@ class Pretraining:
         Raises
         ------
         UsageError
-            If a dataset has no labels for the task.
+            If a dataset has no labels for the task, or the network cannot be trained with them.
         TrainingError
             If the folder is of another configuration, or as `train_network` says.
         InputError
             If its configuration cannot be read.
         """
+        if self.config.coupling != "none":
+            raise UsageError(
+                f"{self.task}.coupling={self.config.coupling}: there is no tissue around these images; "
+                "leave it at none"
+            )
+        check_task(self.task, self.config)
         kind = CellImage if self.task == "cells" else TissueImage
         for name, images in self.images.items():
             if not all(isinstance(image, kind) for image in images):
                 raise UsageError(
                     f"--data {name}: has no {self.task} labels; leave it out, or pretrain the other task"
                 )
-        keep_config(self.folder, self._document())
+        keep_config(self.folder, self._document(), with_defaults)
         arrays = self._arrays()
         number = len(arrays.images)
         job = FoldJob(

@@ -48,7 +48,7 @@ def keep_config(
     document : mapping
         The configuration; a `commit` in it is kept and not compared.
     today : callable
-        (stored configuration) → the same in today's names, with settings that are newer at their defaults.
+        (configuration) → the same in today's names, with settings that are newer at their defaults.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def keep_config(
     path = folder / CONFIG
     wanted = json.loads(json.dumps(document))
     if path.exists():
-        before, now = _flat(today(read_run_file(path))), _flat(wanted)
+        before, now = _flat(today(read_run_file(path))), _flat(today(wanted))
         names = sorted((before.keys() | now.keys()) - {_COMMIT})
         if differing := [name for name in names if before.get(name) != now.get(name)]:
             more = f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""

@@ -1,0 +1,75 @@
+"""Networks that cannot be trained as the settings say: one line, before data are prepared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from drawn_nuclei import drawn, write_dataset
+from PIL import Image
+from training_cases import BC, TC, write_release
+
+from softctm.cli import main
+from softctm.errors import UsageError
+from softctm.networks.trainable import check_trainable
+from softctm.training.presets import PRESETS
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A release, single images with cells, and nuclei with outlines."""
+    folder = tmp_path_factory.mktemp("data")
+    write_release(folder / "release", [[(50, 60, BC), (500, 300, TC)]] * 2)
+    for place in ("images", "points"):
+        (folder / "crchisto" / place).mkdir(parents=True)
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(folder / "crchisto/images/a.png")
+    (folder / "crchisto/points/a.csv").write_text("x,y,label\n5,6,1\n")
+    write_dataset(folder / "nuclei", [drawn(str(i), i) for i in range(2)], typed=True)
+    return folder
+
+
+COMMANDS = {
+    "cells": "train cells --data {}/release --folds 2",
+    "pretrain": "pretrain cells --data crchisto={}/crchisto",
+    "nuclei": "train nuclei --data {}/nuclei --folds 2",
+    "points": "train points --data monuseg={}/nuclei --folds 2",
+}
+NO_COUPLING = "coupling=none does not go with the architecture mfovce-net"
+
+
+@pytest.mark.parametrize(
+    ("command", "setting", "message"),
+    [
+        ("cells", "cells.augmentation.crop=10", "cells.augmentation.crop=10: must be 32 at least"),
+        ("cells", "cells.network.downsampling=128", "cells.augmentation.crop=896: must be 2048 at least"),
+        ("cells", "cells.network.encoder=resnet99", "cells.network: deeplabv3plus with encoder resnet99"),
+        ("cells", "tissue.network.depth=2", "tissue.network: deeplabv3plus with encoder resnet18 of depth 2"),
+        ("cells", "cells.network.architecture=nuclei-unet", "cells.network: architecture nuclei-unet: needs"),
+        ("pretrain", "cells.coupling=predicted", "cells.coupling=predicted: there is no tissue around"),
+        ("pretrain", "cells.network.architecture=mfovce-net", f"cells.{NO_COUPLING}"),
+        ("pretrain", "cells.augmentation.crop=10", "cells.augmentation.crop=10: must be 32 at least"),
+        ("nuclei", "network.architecture=feature-sharing", "coupling=none does not go with the architecture"),
+        ("nuclei", "network.encoder=resnet99", "network: nuclei-unet with encoder resnet99"),
+        ("nuclei", "network.downsampling=3", "augmentation.crop=256: must be a multiple of 48"),
+        ("nuclei", "augmentation.crop=72", "augmentation.crop=72: must be a multiple of 16"),
+        ("points", "network.architecture=mfovce-net", NO_COUPLING),
+        ("points", "augmentation.crop=65", "augmentation.crop=65: must be a multiple of 32"),
+    ],
+)
+def test_one_line_names_the_setting(
+    command: str, setting: str, message: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = COMMANDS[command].format(data).split()
+    assert main([*words, "--run", str(tmp_path / "run"), "--set", setting]) == UsageError.exit_code
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message in line
+    assert len(line) < 300
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_all_presets_can_be_trained(name: str) -> None:
+    preset = PRESETS[name]
+    for task in preset.tasks:
+        check_trainable(preset.of(task).network, preset.of(task).coupling)
