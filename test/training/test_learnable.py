@@ -30,3 +30,18 @@ def test_one_missing_class_is_warned_of(caplog: pytest.LogCaptureFixture) -> Non
 def test_nothing_to_learn_is_refused() -> None:
     with pytest.raises(TrainingError, match=r"fold 1: there is nothing to learn: its 3 pairs have no anno"):
         check_learnable("tissue network of fold 1", np.zeros((3, 2)), NAMES, "pixels of known tissue", 1)
+
+
+def test_cells_of_unknown_class_are_learned_from_but_not_missed(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "softctm")
+    kinds = {"samples": "images", "unknown": "cell of unknown class"}
+    check_learnable("cells network of pretraining", np.array([[3, 4, 0]]), NAMES, "cells", **kinds)
+    assert caplog.messages == [
+        "cells network of pretraining: learns from 1 images; cells: background cell 3, tumor cell 4, "
+        "cell of unknown class 0"
+    ]
+    caplog.clear()
+    check_learnable("cells network of pretraining", np.array([[0, 0, 5]]), NAMES, "cells", **kinds)
+    assert [record.levelname for record in caplog.records] == ["INFO", "WARNING"]
+    with pytest.raises(TrainingError, match="its 2 images have no annotated cells"):
+        check_learnable("cells network of pretraining", np.zeros((2, 3)), NAMES, "cells", **kinds)

@@ -89,6 +89,21 @@ def test_a_finished_folder_is_kept_and_another_configuration_refused(
     assert "of a run with another" in capsys.readouterr().err
 
 
+def test_cells_of_unknown_class_alone_are_enough(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = tmp_path / "data"
+    for place in ("images", "instances"):
+        (data / place).mkdir(parents=True)
+    masks = np.zeros((128, 128), np.uint16)
+    masks[20:30, 20:30], masks[60:70, 60:70] = 1, 2
+    Image.fromarray(masks).save(data / "instances/a.png")
+    Image.fromarray(np.full((128, 128, 3), 200, np.uint8)).save(data / "images/a.png")
+    words = ["pretrain", "cells", "--data", f"monuseg={data}", "--run", str(tmp_path / "run")]
+    assert main([*words, *options([*tiny("cells"), "cells.optimizer.epochs=0"])]) == 0
+    assert (
+        "learns from 1 images; cells: background cell 0, tumor cell 0, cell of unknown class 2" in caplog.text
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

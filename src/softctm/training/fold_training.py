@@ -43,7 +43,7 @@ from softctm.training.sampling import balanced_weights, draw
 CURVE_RULE = Peaks(sigma_px=4.5, distance_px=7, threshold=0.3)
 """How learning curves find cells: one fixed rule for all runs, chosen on none of them."""
 
-_LEARNED = {
+LEARNED = {
     "tissue": (TISSUE_CLASSES, "pixels of known tissue"),
     "cells": ([f"{kind.name.lower()} cell" for kind in CellClass], "cells"),
 }
@@ -117,6 +117,7 @@ def train_network(
     job: FoldJob,
     count: Callable[[Tensor, int], NDArray[np.int64]],
     crops: Dataset[tuple[Tensor, Tensor]],
+    check: Callable[[], None] | None = None,
 ) -> SegmentationNetwork:
     """Train one network on the patches outside a fold, or load it where the folder has it already.
 
@@ -129,6 +130,8 @@ def train_network(
         that sample; their F1s, pooled over the fold, are logged.
     crops : Dataset
         Random crops of the arrays, by `Draw`; see `crop_side`.
+    check : callable, optional
+        Says, and makes sure, that there is something to learn; by default of patients' pairs.
 
     Returns
     -------
@@ -151,9 +154,12 @@ def train_network(
     if path.exists():
         check_unchanged(path, arrays.digest)
         return load_network(config.network, path)
-    classes, unit = _LEARNED[task]
-    patients = len({job.patients[index] for index in training})
-    check_learnable(f"{task} network of fold {job.fold}", arrays.counts[training], classes, unit, patients)
+    if check:
+        check()
+    else:
+        patients = len({job.patients[index] for index in training})
+        what = f"{task} network of fold {job.fold}"
+        check_learnable(what, arrays.counts[training], *LEARNED[task], patients)
     importance = None if job.importance is None else np.array(job.importance)[training]
     weights = balanced_weights(arrays.counts[training], importance)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,9 +25,10 @@ from softctm.networks.architecture import SegmentationNetwork
 from softctm.progress import SILENT, Progress
 from softctm.training.arrays import TrainingArrays
 from softctm.training.config import Task, TaskConfig, with_defaults
-from softctm.training.fold_training import FoldJob, check_task, crops_of, train_network
+from softctm.training.fold_training import LEARNED, FoldJob, check_task, crops_of, train_network
 from softctm.training.initialization import from_encoder
 from softctm.training.labeled_arrays import load_labeled_cells, load_labeled_tissue
+from softctm.training.learnable import check_learnable
 from softctm.training.loop import LoopConfig
 from softctm.training.losses import cell_loss, tissue_cross_entropy
 from softctm.training.run_folder import keep_config
@@ -102,7 +104,20 @@ class Pretraining:
         )
         loss = cell_loss(self.config.target) if self.task == "cells" else tissue_cross_entropy
         crops = crops_of(self.config, arrays, self.loop.seed)
-        return train_network(self.task, self.config, loss, arrays, job, _nothing_to_count, crops)
+        return train_network(
+            self.task, self.config, loss, arrays, job, _nothing_to_count, crops, partial(self._check, arrays)
+        )
+
+    def _check(self, arrays: TrainingArrays) -> None:
+        """Say, and make sure, that there is something to learn: cells of unknown class are cells too."""
+        classes, unit = LEARNED[self.task]
+        what = f"{self.task} network of pretraining"
+        if self.task == "tissue":
+            check_learnable(what, arrays.counts, classes, unit, samples="patches")
+            return
+        images = [cast(CellImage, image) for part in self.images.values() for image in part]
+        counts = np.array([np.bincount(image.load().label, minlength=3)[[1, 2, 0]] for image in images])
+        check_learnable(what, counts, classes, unit, samples="images", unknown="cell of unknown class")
 
     def _document(self) -> dict[str, Any]:
         return {
