@@ -204,8 +204,9 @@ def train_network(
     trained.cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     if is_first_process():
         save_network(cast(SegmentationNetwork, trained), path, data_fact(arrays.digest))
-    wait_for_all()  # the next stage looks for the file
-    return cast(SegmentationNetwork, trained)
+    wait_for_all()
+    # After several processes, `trained` has layers that synchronize them; the file has not.
+    return load_network(config.network, path)
 
 
 def check_task(task: Task, config: TaskConfig) -> None:
