@@ -198,15 +198,12 @@ def test_names_sort_as_they_are_counted() -> None:
     assert first.pair.name == "0001"
 
 
-@pytest.mark.parametrize(
-    ("options", "culprit"),
-    [(["--pairs", "0"], "--pairs"), (["--seed", "-1"], "--seed")],
-)
-def test_impossible_options_are_named(
-    options: list[str], culprit: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["phantom", str(tmp_path), *options]) == 2
-    assert culprit in capsys.readouterr().err
+def test_impossible_options_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["phantom", str(tmp_path), "--pairs", "0"]) == 2
+    assert "--pairs" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match=r"^2$"):
+        main(["phantom", str(tmp_path), "--seed", "-1"])
+    assert "--seed: must lie in 0 …" in capsys.readouterr().err
 
 
 def test_a_file_in_the_way_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
