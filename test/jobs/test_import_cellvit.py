@@ -37,7 +37,7 @@ def saved(document: Any, folder: Path) -> Path:
 def test_the_file_computes_the_references_outputs(reference: Path, tmp_path: Path, encoder: str) -> None:
     source = saved(checkpoint(reference, encoder), tmp_path)
     model = tmp_path / "model"
-    command = ["import", "cellvit", str(source), "--output", str(model), "--size", "256", "--licence", "mine"]
+    command = ["import", "cellvit", str(source), "--output", str(model), "--size", "256", "--license", "mine"]
     assert main(command) == 0
     session = onnxruntime.InferenceSession(model / "cellvit.onnx", providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
