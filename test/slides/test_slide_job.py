@@ -21,6 +21,7 @@ from fake_detector import FakeDetector
 from scipy import ndimage
 from slide_files import reduced, tissue_picture, write_tiff
 
+from softctm.commands.report import is_own_page
 from softctm.errors import InputError, OutputError, PartialResultError, SlideError, UsageError
 from softctm.inference.detector_options import DetectorOptions
 from softctm.jobs import slide_stretches
@@ -328,6 +329,7 @@ def test_files_that_it_did_not_make_are_not_replaced(small_path, tmp_path):
     run(listed, tmp_path, overwrite=True)
     assert len(table(out)) > 50
     run(listed, tmp_path)  # and goes on with its own
+    assert not is_own_page(tmp_path / "cohort.html")  # `softctm report` does not take it for one of its pages
     assert (out / "cells.qpdata").read_text() == "mine too"
 
 

@@ -18,10 +18,10 @@ def test_somebody_elses_lock_is_told_with_its_holder(tmp_path: Path) -> None:
     with (
         locked(path),
         pytest.raises(OutputError, match=rf"^process {os.getpid()} on .* works here$"),
-        locked(path, "{holder} works here"),
+        locked(path, "{} works here".format),
     ):
         pass
-    with locked(path, "{holder} works here"):
+    with locked(path, "{} works here".format):
         pass
 
 

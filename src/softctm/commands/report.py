@@ -11,7 +11,12 @@ from softctm.commands.truth_options import add_truth_options, predictions_of, sh
 from softctm.errors import UsageError
 from softctm.evaluation.bootstrap import RESAMPLES
 from softctm.extras import require
-from softctm.storage.files import prepare_folder, refuse_foreign_files, write_bytes_atomically
+from softctm.storage.files import (
+    beginning_of,
+    prepare_folder,
+    refuse_foreign_files,
+    write_bytes_atomically,
+)
 from softctm.terminal.console import show
 
 _GENERATOR = b'<meta name="generator" content="softctm'
@@ -110,8 +115,4 @@ def _check(args: argparse.Namespace) -> None:
 
 def is_own_page(path: Path) -> bool:
     """Whether this command wrote a page: it names its generator."""
-    try:
-        with path.open("rb") as file:
-            return _GENERATOR in file.read(1 << 20)
-    except OSError:
-        return False
+    return _GENERATOR in beginning_of(path)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from softctm.errors import UsageError
-from softctm.ranges import Range
+from softctm.networks.ranges import Range
 
 if TYPE_CHECKING:
     from softctm.datasets.labeled_images import LabeledImage

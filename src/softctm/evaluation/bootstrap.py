@@ -67,9 +67,9 @@ class Bootstrap:
     ) -> None:
         random = np.random.default_rng(seed)
         self.pairs, self.resamples, self.seed = pairs, resamples, seed
-        number = {name: index for index, name in enumerate(dict.fromkeys(unit_of or ()))}
-        unit = np.array([number[name] for name in unit_of]) if unit_of else np.arange(pairs)
-        units = len(number) or pairs
+        names = range(pairs) if unit_of is None else unit_of
+        number = {name: index for index, name in enumerate(dict.fromkeys(names))}
+        unit, units = np.array([number[name] for name in names]), len(number)
         self.weights = np.empty((resamples, pairs), np.uint16)
         """(R, n) How often each resample holds each pair."""
         for start in range(0, resamples, _BLOCK):

@@ -98,10 +98,9 @@ class OutOfFold:
 
         Of all pairs, with 0 for what is undefined, as the challenge has it; or of the chosen, with NaN.
         """
-        if chosen is None:
-            return Bootstrap(len(self.counts), unit_of=self.patient_of).estimates(self.counts, named_scores)
-        counts, patients = self.counts[chosen], np.array(self.patient_of)[chosen].tolist()
-        figures = partial(named_scores, undefined=np.nan)
+        member = slice(None) if chosen is None else chosen
+        counts, patients = self.counts[member], np.array(self.patient_of)[member].tolist()
+        figures = partial(named_scores, undefined=0.0 if chosen is None else np.nan)
         return Bootstrap(len(counts), unit_of=patients).estimates(counts, figures)
 
     def tissue_f1(self, chosen: NDArray[np.bool_] | None = None) -> float | None:

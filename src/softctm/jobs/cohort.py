@@ -28,8 +28,9 @@ from softctm.jobs.slide_options import SlideOptions
 from softctm.jobs.slide_plan import SlidePlan
 from softctm.jobs.slide_tasks import OVERVIEW_FILE, SlideTask, check_formats
 from softctm.progress import SILENT, Progress, Task, duration
-from softctm.slides.listing import SlideInput, find_slides
+from softctm.slides.listing import PAGE_FILE, TABLE_FILE, SlideInput, find_slides
 from softctm.storage.files import (
+    beginning_of,
     prepare_folder,
     refuse_foreign_files,
     remove_left_overs,
@@ -40,8 +41,6 @@ from softctm.writers.cohort_page import PAGE_GENERATOR, cohort_page
 from softctm.writers.cohort_table import TABLE_START, CohortRow, cohort_csv
 
 _logger = logging.getLogger(__name__)
-
-TABLE_FILE, PAGE_FILE = "cohort.csv", "cohort.html"
 
 _SAME_WITH_THE_NEXT = (OutputError, UsageError, MissingPackageError, ModelError, DeviceError)
 """What is no slide's fault."""
@@ -239,11 +238,7 @@ def _write_tables(result: CohortResult) -> None:
 
 def _is_ours(path: Path) -> bool:
     """Whether a table or page is of an earlier run."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(4096)
-    except OSError:
-        return False
+    start = beginning_of(path)
     return start.startswith(TABLE_START) if path.name == TABLE_FILE else PAGE_GENERATOR in start
 
 

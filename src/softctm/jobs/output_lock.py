@@ -18,6 +18,7 @@ def output_lock(folder: Path) -> AbstractContextManager[None]:
     OutputError
         If another process, here or on a machine that shares the folder, holds it; as `locked`.
     """
-    text = str(folder).replace("{", "{{").replace("}", "}}")
-    busy = f"{text}: {{holder}} is at work in it; wait for it, or choose another output folder"
-    return locked(folder / FILE_NAME, busy)
+    return locked(
+        folder / FILE_NAME,
+        lambda holder: f"{folder}: {holder} is at work in it; wait for it, or choose another output folder",
+    )

@@ -219,8 +219,6 @@ def _bind(index: int, count: int) -> None:
     """Keep a local worker to its share of the processors: its networks have as many threads as it sees."""
     if not hasattr(os, "sched_setaffinity"):
         return
-    all_of_them = _PROCESSORS
-    share = [
-        processor for place, processor in enumerate(all_of_them) if place * count // len(all_of_them) == index
-    ]
-    os.sched_setaffinity(0, share or [all_of_them[index % len(all_of_them)]])
+    number = len(_PROCESSORS)
+    share = [processor for place, processor in enumerate(_PROCESSORS) if place * count // number == index]
+    os.sched_setaffinity(0, share or [_PROCESSORS[index % number]])

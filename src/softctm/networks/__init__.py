@@ -1,4 +1,4 @@
 """What is trained, in PyTorch: one file an architecture, a table of them by name, weights on disk.
 
-`config` needs no PyTorch; everything else here does.
+`network_config` and `ranges` need no PyTorch; everything else here does.
 """

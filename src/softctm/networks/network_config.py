@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from softctm.ranges import AT_LEAST_ONE, Range, check_ranges
+from softctm.networks.ranges import AT_LEAST_ONE, Range, check_ranges
 
 
 @dataclass(frozen=True)

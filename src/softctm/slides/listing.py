@@ -30,7 +30,7 @@ SLIDE_SUFFIXES = (
 RECORD_FILE, STATE_FOLDER = "slide.json", ".state"
 """What a folder of a slide's results holds."""
 
-_COHORT_FILES = ("cohort.csv", "cohort.html")
+TABLE_FILE, PAGE_FILE = "cohort.csv", "cohort.html"
 """What lies beside those folders."""
 
 _COLUMNS = ("path", "mpp", "region")
@@ -152,12 +152,12 @@ def _from_csv(path: Path, mpp: float | None, region: Path | None) -> Iterator[Sl
 
 def _from_folder(folder: Path, passed_over: list[str], results: Path | None) -> Iterator[Path]:
     """Slides in a folder and its subfolders, by name."""
+    if folder.resolve() == results:
+        return
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
         passed_over.append(f"{folder}: cannot be looked into ({error.strerror}); check its permissions")
-        return
-    if folder.resolve() == results:
         return
     if (folder / RECORD_FILE).is_file() or (folder / STATE_FOLDER).is_dir():
         passed_over.append(f"{folder}: holds a slide's results; what else lies there must be named by itself")
@@ -210,7 +210,7 @@ def _named(slides: Sequence[SlideInput]) -> Iterator[SlideInput]:
         [f"{slide.path.absolute().parent.name}-{slide.path.name}" for slide in slides],
     ]
     counts = [Counter(name.lower() for name in names) for names in choices]
-    taken = set(_COHORT_FILES)
+    taken = {TABLE_FILE, PAGE_FILE}
     for index, slide in enumerate(slides):
         unique = (
             names[index]

@@ -57,6 +57,15 @@ def refuse_foreign_files(
             )
 
 
+def beginning_of(path: Path) -> bytes:
+    """The first MB of a file, by which a command knows its own; nothing where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(1 << 20)
+    except OSError:
+        return b""
+
+
 def files_below(folder: Path) -> list[Path]:
     """All files in a folder and below, sorted; none where it does not exist.
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from softctm.errors import OutputError
 
 
 @contextlib.contextmanager
-def locked(path: Path, busy: str | None = None) -> Iterator[None]:
+def locked(path: Path, busy: Callable[[str], str] | None = None) -> Iterator[None]:
     """Hold the lock of a file, made where it is missing; the system lets go of it however the process ends.
 
     Parameters
     ----------
     path : Path
-    busy : str, optional
-        Where somebody else's lock is not waited for: what to say of it, with `{holder}` in it.
+    busy : callable, optional
+        Where somebody else's lock is not waited for: what to say, given who holds it.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def locked(path: Path, busy: str | None = None) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
         except BlockingIOError as error:
             holder = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
-            raise OutputError((busy or "{holder}").format(holder=holder)) from error
+            raise OutputError(busy(holder) if busy else holder) from error
         except OSError as error:
             raise OutputError(
                 f"{path} cannot be locked ({error.strerror}); choose a folder on a file system with locks"

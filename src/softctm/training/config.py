@@ -11,8 +11,8 @@ from softctm.errors import UsageError
 from softctm.model.manifest import AROUND
 from softctm.model.tasks import CELL_CLASSES, TISSUE_CLASSES
 from softctm.networks.network_config import NetworkConfig
+from softctm.networks.ranges import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, SHARE, Range, check_ranges
 from softctm.pair import PATCH_SIZE
-from softctm.ranges import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, SHARE, Range, check_ranges
 
 Task = Literal["tissue", "cells"]
 Target = Literal["circle", "hard", "soft"]

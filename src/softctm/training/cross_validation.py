@@ -34,7 +34,7 @@ from softctm.training.loop import LoopConfig
 from softctm.training.pair_arrays import PairArrays
 from softctm.training.pair_training import train_pairs
 from softctm.training.pair_weights import PairWeights
-from softctm.training.run_folder import FOLDS, NETWORK, keep_config, source_commit
+from softctm.training.run_folder import FOLDS, NETWORK, check_fold_count, keep_config, source_commit
 from softctm.training.segmenters import ClassicalSegmenter, NucleusSegmenter
 from softctm.training.starts import AnyStart
 
@@ -130,12 +130,7 @@ class EnsembleRun:
 
     def _check_folds(self, count: int | None, given: Path | None) -> None:
         """Refuse a run whose folds are not those asked for."""
-        own = read_folds(self.folds_path)
-        if count is not None and not given and count != own.count:
-            raise TrainingError(
-                f"{self.folds_path}: has {own.count} folds, not the {count} of --folds; leave the option "
-                "out, or choose another --run folder"
-            )
+        check_fold_count(self.folds_path, read_folds(self.folds_path).count, None if given else count)
         if given and folds_of(self.pairs, given) != self.fold_of():
             raise TrainingError(
                 f"{self.folds_path}: not the folds of --folds-file {given}; leave the option out, or choose "

@@ -10,30 +10,12 @@ from numpy.typing import NDArray
 
 from softctm.datasets.patient_folds import assign_evenly
 from softctm.datasets.patients import patient_of_image
-from softctm.errors import InputError, TrainingError, UsageError
+from softctm.errors import InputError, UsageError
 from softctm.training.nuclei_data import TrainingImage
 from softctm.training.run_folder import read_run_file
 
 ALL = "all"
 """Instead of a fold: hold out nothing."""
-
-
-def check_fold_count(path: Path, count: int | None) -> None:
-    """Make sure that a run has as many folds as were asked for, if any were.
-
-    Raises
-    ------
-    TrainingError
-        If it has not.
-    InputError
-        If its `folds.json` cannot be read.
-    """
-    own = read_run_file(path).get("folds")
-    if count is not None and own is not None and count != own:
-        raise TrainingError(
-            f"{path}: has {own} folds, not the {count} of --folds; leave the option out, or choose another "
-            "--run folder"
-        )
 
 
 def read_image_folds(path: Path, images: Sequence[TrainingImage]) -> list[int]:

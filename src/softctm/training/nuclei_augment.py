@@ -13,7 +13,7 @@ from skimage.measure import label
 from torch import Tensor
 from torch.nn import functional
 
-from softctm.ranges import AT_LEAST_ONE, NOT_NEGATIVE, SHARE, Range, check_ranges
+from softctm.networks.ranges import AT_LEAST_ONE, NOT_NEGATIVE, SHARE, Range, check_ranges
 from softctm.training.augment import change_color, change_stain, one_thread
 from softctm.training.config import AugmentationConfig
 

@@ -8,9 +8,9 @@ from typing import Any
 from softctm.errors import UsageError
 from softctm.networks.network_config import NetworkConfig
 from softctm.networks.nuclei_unet import WHERE
+from softctm.networks.ranges import NOT_NEGATIVE, POSITIVE, SHARE, check_ranges
 from softctm.networks.trainable import check_crop, check_trainable
 from softctm.networks.vit import ENCODERS, TOKEN
-from softctm.ranges import NOT_NEGATIVE, POSITIVE, SHARE, check_ranges
 from softctm.training.config import OptimizerConfig
 from softctm.training.nuclei_augment import NucleiAugmentationConfig
 from softctm.training.nuclei_losses import LossWeights

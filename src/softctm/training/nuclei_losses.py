@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from softctm.ranges import NOT_NEGATIVE, SHARE, check_ranges
+from softctm.networks.ranges import NOT_NEGATIVE, SHARE, check_ranges
 
 ALPHA, BETA, GAMMA = 0.7, 0.3, 4 / 3
 """Of the focal Tversky loss (Abraham & Khan, arXiv 1810.07842): weight of FN, weight of FP, focus."""

@@ -18,7 +18,6 @@ from softctm.storage.files import write_json_atomically
 from softctm.training.config import part_with_defaults
 from softctm.training.image_folds import (
     ALL,
-    check_fold_count,
     nuclei_folds,
     read_image_folds,
     split_by_fold,
@@ -32,7 +31,15 @@ from softctm.training.nuclei_task import (
     load_nuclei_network,
     train_nuclei_network,
 )
-from softctm.training.run_folder import CONFIG, FOLDS, NETWORK, keep_config, read_run_file, source_commit
+from softctm.training.run_folder import (
+    CONFIG,
+    FOLDS,
+    NETWORK,
+    check_fold_count,
+    keep_config,
+    read_run_file,
+    source_commit,
+)
 
 
 @dataclass(frozen=True)
@@ -104,7 +111,7 @@ class NucleiRun:
             others = {name: fold for name, fold in known.items() if name not in folds}
             split = {"folds": count, "split_by": "image; patient where known", "seed": seed, "images": folds}
             write_json_atomically(self.folds_path, {**split, KNOWN_BEFORE: others}, indent=1)
-        check_fold_count(self.folds_path, count)
+        check_fold_count(self.folds_path, read_run_file(self.folds_path).get("folds", count), count)
         self.fold_of()
 
     def check_held_out(self) -> None:

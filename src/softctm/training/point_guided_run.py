@@ -22,7 +22,6 @@ from softctm.storage.files import write_json_atomically
 from softctm.training.config import config_from_json, part_with_defaults
 from softctm.training.image_folds import (
     ALL,
-    check_fold_count,
     nuclei_folds,
     read_image_folds,
     split_by_fold,
@@ -31,7 +30,7 @@ from softctm.training.loop import LoopConfig, is_first_process
 from softctm.training.nuclei_data import TrainingImage
 from softctm.training.point_guided import PointGuidedConfig, train_point_guided
 from softctm.training.point_guided_data import load_masked_images
-from softctm.training.run_folder import FOLDS, keep_config
+from softctm.training.run_folder import FOLDS, check_fold_count, keep_config, read_run_file
 
 SEGMENTER = "segmenter.onnx"
 
@@ -92,7 +91,7 @@ class PointGuidedRun:
             folds = DEFAULT_FOLDS if folds is None else folds
             fold_of = nuclei_folds(self.images, 1, folds, seed)
             write_json_atomically(path, {"folds": folds, "seed": seed, "images": fold_of}, indent=1)
-        check_fold_count(path, folds)
+        check_fold_count(path, read_run_file(path).get("folds", folds), folds)
         self.fold_of()
 
     def fold_of(self) -> list[int]:

@@ -84,6 +84,28 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
     return {path: inner for key, part in value.items() for path, inner in _flat(part, prefix + key).items()}
 
 
+def check_fold_count(path: Path, own: int | None, wanted: int | None) -> None:
+    """Make sure that a run has as many folds as were asked for, if any were.
+
+    Parameters
+    ----------
+    path : Path
+        Its `folds.json`.
+    own, wanted : int or None
+        How many it has, and how many were asked for.
+
+    Raises
+    ------
+    TrainingError
+        If it has not.
+    """
+    if wanted is not None and wanted != own:
+        raise TrainingError(
+            f"{path}: has {own} folds, not the {wanted} of --folds; leave the option out, or choose another "
+            "--run folder"
+        )
+
+
 def source_commit() -> str:
     """The commit of the source that is running, or "unknown" outside a checkout."""
     try:

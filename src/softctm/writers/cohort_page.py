@@ -16,7 +16,7 @@ from PIL import Image
 
 from softctm.writers.cohort_table import CohortColumns, CohortRow, PageColumn
 
-PAGE_GENERATOR = b'<meta name="generator" content="softctm slides">'
+PAGE_GENERATOR = b'<meta name="generator" content="SoftCTM slides">'
 """What tells such a page from others."""
 
 _MOST_PICTURES = 200
