@@ -14,7 +14,7 @@ import pytest
 from benchmarks.recipes.__main__ import trials_of
 from benchmarks.recipes.comparison import FIGURES, counts_by_patient, difference
 from benchmarks.recipes.experiments import EXPERIMENTS, RECIPE
-from benchmarks.recipes.trials import Setup, Trial
+from benchmarks.recipes.trials import Setup, Trial, one_patient_in
 from softctm.evaluation.bootstrap import Bootstrap
 from softctm.evaluation.out_of_fold import RULES
 from softctm.networks.network_table import ARCHITECTURES
@@ -34,7 +34,8 @@ def test_every_experiment_changes_the_compact_recipe_into_another_one(task: Task
     changed = with_settings(PRESETS["compact"], EXPERIMENTS[task][name].settings)
     own = changed.of(task)
     assert own.coupling in ARCHITECTURES[own.network.architecture].couplings
-    same = (RECIPE, "pretrained", "guided masks", "weighted pairs")
+    same = {RECIPE, "pretrained", "guided masks", "weighted pairs"}
+    same |= {"half of the patients", "a quarter of the patients"}
     assert (changed == PRESETS["compact"]) == (name in same)
 
 
@@ -66,6 +67,26 @@ def pretrained_on(folder: Path, content: bytes, *datasets: str) -> Path:
     config = {"pretraining": "tissue", "data": dict.fromkeys(datasets, 1), "tissue": network}
     (folder / "config.json").write_text(json.dumps(config))
     return folder
+
+
+def test_fewer_patients_are_an_even_part_of_every_organ_and_fold() -> None:
+    patients = [(organ, fold, f"{organ}{fold}{i}") for organ in "ab" for fold in (0, 1, 2) for i in range(8)]
+    # Two pairs of each patient, in no order of theirs.
+    of_pair = patients[::-1] + patients
+    pairs: Any = [
+        SimpleNamespace(id=str(i), organ=organ, patient=name) for i, (organ, _, name) in enumerate(of_pair)
+    ]
+    folds = [fold for _, fold, _ in of_pair]
+    kept = {}
+    for number in (2, 4):
+        weights = one_patient_in(number, pairs, folds)
+        drawn = [pair for pair, weight in zip(pairs, weights.of(pairs), strict=True) if weight]
+        names = [pair.patient for pair in drawn]
+        assert all(names.count(name) == 2 for name in names)
+        kept[number] = set(names)
+        assert {name[:2] for name in names} == {f"{organ}{fold}" for organ, fold, _ in patients}
+        assert len(kept[number]) == len(patients) // number
+    assert kept[4] < kept[2]
 
 
 def test_an_experiment_is_run_from_every_pretrained_network(tmp_path: Path) -> None:

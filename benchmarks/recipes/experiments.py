@@ -21,12 +21,15 @@ class Experiment:
         Whether a network that the points guide, not the classical segmenter, makes the masks of its targets.
     weighted : bool
         Whether training pairs are drawn as the file of `--pair-weights` says.
+    one_in : int
+        It learns from every such patient, for as many times the epochs: from fewer patients in as many steps.
     """
 
     settings: tuple[str, ...] = ()
     pretrained: bool = False
     guided: bool = False
     weighted: bool = False
+    one_in: int = 1
 
 
 def _joined(place: str) -> tuple[str, ...]:
@@ -69,6 +72,12 @@ _TRUNKS = {
     "U-Net": ("cells.network.architecture=unet",),
 }
 
+_PATIENTS = {
+    "half of the patients": Experiment(one_in=2),
+    "a quarter of the patients": Experiment(one_in=4),
+}
+"""What more patients would bring is guessed from what fewer of them take away."""
+
 RECIPE = "recipe"
 """The experiment that the others are compared with: the run's own recipe."""
 
@@ -83,6 +92,7 @@ EXPERIMENTS: dict[Task, dict[str, Experiment]] = {
         "guided masks": Experiment(guided=True),
         "hard, Dice, guided masks": Experiment(_TARGETS["hard, Dice"], guided=True),
         "weighted pairs": Experiment(weighted=True),
+        **_PATIENTS,
         "pretrained": Experiment(pretrained=True),
         "pretrained, tissue after the ASPP": Experiment(_joined("after-aspp"), pretrained=True),
     },
@@ -90,6 +100,7 @@ EXPERIMENTS: dict[Task, dict[str, Experiment]] = {
         RECIPE: Experiment(),
         "U-Net": Experiment(("tissue.network.architecture=unet",)),
         "weighted pairs": Experiment(weighted=True),
+        **_PATIENTS,
         "pretrained": Experiment(pretrained=True),
     },
 }

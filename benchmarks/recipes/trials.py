@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from benchmarks.recipes.experiments import EXPERIMENTS, Experiment
-from softctm.datasets.ocelot import load_release, tissue_labels_of
+from softctm.datasets.ocelot import AnnotatedPair, load_release, tissue_labels_of
 from softctm.evaluation.out_of_fold import count_by_rule
 from softctm.evaluation.tissue import tissue_counts
 from softctm.jobs.slide_state import npy_bytes
@@ -24,7 +25,7 @@ from softctm.training.config import Task, preset_from_json, with_settings
 from softctm.training.cross_validation import EnsembleRun
 from softctm.training.fold_training import FoldJob, predict_tissue
 from softctm.training.loop import LoopConfig
-from softctm.training.pair_weights import read_pair_weights
+from softctm.training.pair_weights import PairWeights, read_pair_weights
 from softctm.training.run_folder import CONFIG, NETWORK
 from softctm.training.segmenters import open_segmenter
 from softctm.training.starts import PretrainedStart, pretraining_datasets
@@ -61,11 +62,12 @@ class Setup:
 
     def run(self, experiment: Experiment) -> EnsembleRun:
         """The run, its recipe changed into the experiment's."""
-        settings = [*experiment.settings, f"{self.task}.optimizer.epochs={self.epochs}"]
+        epochs = self.epochs * experiment.one_in
+        settings = [*experiment.settings, f"{self.task}.optimizer.epochs={epochs}"]
         recipe = preset_from_json(json.loads((self.folder / CONFIG).read_text()))
         segmenter = self.segmenter if experiment.guided and self.segmenter else "classical"
         weights = self.pair_weights if experiment.weighted else None
-        return EnsembleRun(
+        run = EnsembleRun(
             load_release(self.data),
             self.folder,
             with_settings(recipe, settings),
@@ -74,6 +76,20 @@ class Setup:
             open_segmenter(segmenter),
             pair_weights=read_pair_weights(weights) if weights else None,
         )
+        if experiment.one_in == 1:
+            return run
+        return replace(run, pair_weights=one_patient_in(experiment.one_in, run.pairs, run.fold_of()))
+
+
+def one_patient_in(number: int, pairs: Sequence[AnnotatedPair], fold_of: Sequence[int]) -> PairWeights:
+    """Leave out all but every such patient of those sorted by organ, fold and name.
+
+    So each fold and organ keeps about its share, and whoever is among one in four is among one in two.
+    """
+    patients = {(pair.organ, fold, pair.patient) for pair, fold in zip(pairs, fold_of, strict=True)}
+    kept = {patient for _, _, patient in sorted(patients)[::number]}
+    left_out = {pair.id: 0.0 for pair in pairs if pair.patient not in kept}
+    return PairWeights(f"one patient in {number}", left_out)
 
 
 @dataclass(frozen=True)
