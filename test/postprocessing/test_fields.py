@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from softctm.postprocessing.field_lattice import Box, Field, FieldLattice
+from softctm.box import Box
+from softctm.postprocessing.field_lattice import Field, FieldLattice
 from softctm.postprocessing.fields import FieldJoiner, FieldNuclei, join_fields
 from softctm.postprocessing.hover import classify_nuclei
 from softctm.postprocessing.label_overlap import label_overlap

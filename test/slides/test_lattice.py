@@ -5,7 +5,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from softctm.slides.lattice import CORE, Box, CellLattice, TissueLattice, core_of
+from softctm.box import Box
+from softctm.slides.lattice import CORE, CellLattice, TissueLattice, core_of
 
 
 class Sized:
@@ -33,12 +34,12 @@ def test_the_kept_parts_of_tissue_fields_tile_the_map(size):
     for row in range(lattice.rows):
         for column in range(lattice.columns):
             box, (x, y) = lattice.kept(column, row), lattice.corner(column, row)
-            assert (owner[box.y0 : box.y1, box.x0 : box.x1] == -1).all()
-            owner[box.y0 : box.y1, box.x0 : box.x1] = row * lattice.columns + column
-            assert x <= box.x0 < box.x1 <= x + 1024
-            assert y <= box.y0 < box.y1 <= y + 1024
-            assert box.x0 == (x + 256 if column else 0)
-            assert box.x1 == (size[0] if column == lattice.columns - 1 else x + 768)
+            assert (owner[box.top : box.bottom, box.left : box.right] == -1).all()
+            owner[box.top : box.bottom, box.left : box.right] = row * lattice.columns + column
+            assert x <= box.left < box.right <= x + 1024
+            assert y <= box.top < box.bottom <= y + 1024
+            assert box.left == (x + 256 if column else 0)
+            assert box.right == (size[0] if column == lattice.columns - 1 else x + 768)
     assert (owner >= 0).all()
 
 
@@ -50,7 +51,9 @@ def test_the_owners_of_a_box_are_those_that_keep_a_pixel_of_it(size, data):
     box = Box(x, y, x + data.draw(st.integers(1, 900)), y + data.draw(st.integers(1, 900)))
 
     def overlap(kept):
-        return min(kept.x1, box.x1) > max(kept.x0, box.x0) and min(kept.y1, box.y1) > max(kept.y0, box.y0)
+        return min(kept.right, box.right) > max(kept.left, box.left) and min(kept.bottom, box.bottom) > max(
+            kept.top, box.top
+        )
 
     expected = [
         (column, row)

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from softctm.box import Box
+
 FIELD_SIZE = 1024
 FIELD_OVERLAP = 64
 """Pixels that neighboring fields share."""
-
-
-class Box(NamedTuple):
-    """A half-open rectangle of the whole image, pixels."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from softctm.box import Box
 from softctm.nuclei_table import NucleiTable
-from softctm.postprocessing.field_lattice import Box, Field
+from softctm.postprocessing.field_lattice import Field
 from softctm.postprocessing.label_overlap import LabelOverlap, label_overlap
 from softctm.postprocessing.rivals import losers
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from softctm.box import Box
 from softctm.pair import CELL_MPP, PATCH_SIZE, TISSUE_MPP, WINDOW_SIZE, ZOOM
 from softctm.slides.slide import Slide
 
@@ -25,26 +26,6 @@ CONTEXT_MARGIN = MARGIN // ZOOM
 CELL_FIELD_MM2 = (CORE * CELL_MPP / 1000) ** 2
 TISSUE_FIELD_MM2 = (TISSUE_STRIDE * TISSUE_MPP / 1000) ** 2
 """What a field adds to a large area."""
-
-
-@dataclass(frozen=True)
-class Box:
-    """A rectangle [x0, x1) × [y0, y1)."""
-
-    x0: int
-    y0: int
-    x1: int
-    y1: int
-
-    @property
-    def width(self) -> int:
-        """Length along x."""
-        return self.x1 - self.x0
-
-    @property
-    def height(self) -> int:
-        """Length along y."""
-        return self.y1 - self.y0
 
 
 @dataclass(frozen=True)
@@ -108,14 +89,14 @@ class TissueLattice(Lattice):
 
     def kept(self, column: int, row: int) -> Box:
         """The part of the tissue map that a field owns."""
-        x0, x1 = _kept(column, self.columns, self.width)
-        y0, y1 = _kept(row, self.rows, self.height)
-        return Box(x0, y0, x1, y1)
+        left, right = _kept(column, self.columns, self.width)
+        top, bottom = _kept(row, self.rows, self.height)
+        return Box(left, top, right, bottom)
 
     def owners(self, box: Box) -> Iterator[tuple[int, int]]:
         """The fields (column, row) that own a pixel of a box; what lies outside of the map has no owner."""
-        for row in _owners(box.y0, box.y1, self.rows, self.height):
-            for column in _owners(box.x0, box.x1, self.columns, self.width):
+        for row in _owners(box.top, box.bottom, self.rows, self.height):
+            for column in _owners(box.left, box.right, self.columns, self.width):
                 yield column, row
 
 

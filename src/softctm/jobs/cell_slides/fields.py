@@ -98,7 +98,7 @@ class _TissueSquare:
         found = self._detector.tissue_map(image)
         x, y = TissueLattice.corner(*field)
         kept = self._lattice.kept(*field)
-        inner = found[:, kept.y0 - y : kept.y1 - y, kept.x0 - x : kept.x1 - x]
+        inner = found[:, kept.top - y : kept.bottom - y, kept.left - x : kept.right - x]
         tissue_map: NDArray[np.uint8] = np.rint(inner.clip(0, 1) * 255).astype(np.uint8)
         return tissue_map
 
@@ -151,8 +151,8 @@ class _Cells:
     def look(self, field: FieldPlace, image: NDArray[np.uint8]) -> NDArray[np.void]:
         """(N,) `CELL_RECORD`, as they were found."""
         part, box = CellLattice.context(*field), self._box
-        at = (slice(None), slice(part.y0 - box.y0, part.y1 - box.y0))
-        context = self._window[(*at, slice(part.x0 - box.x0, part.x1 - box.x0))]
+        at = (slice(None), slice(part.top - box.top, part.bottom - box.top))
+        context = self._window[(*at, slice(part.left - box.left, part.right - box.left))]
         found = self._detector.find_cells(image, context.astype(np.float32) / np.float32(255))
         return self._owned(field, found, context[self._cancer])
 

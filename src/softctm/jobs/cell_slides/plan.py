@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from softctm.box import Box
 from softctm.jobs.slide_plan import (
     CoreGrid,
     SlidePlan,
@@ -15,7 +16,7 @@ from softctm.jobs.slide_plan import (
     stretches_of,
 )
 from softctm.pair import CELL_MPP
-from softctm.slides.lattice import CORE, Box, CellLattice, TissueLattice
+from softctm.slides.lattice import CORE, CellLattice, TissueLattice
 from softctm.slides.region import Region
 from softctm.slides.slide import Slide
 
@@ -55,10 +56,10 @@ def context_box(stretch: Stretch) -> Box:
     """The part of the tissue map that a stretch's fields look at; it may leave the map."""
     boxes = [CellLattice.context(*field) for field in stretch.fields]
     return Box(
-        min(box.x0 for box in boxes),
-        min(box.y0 for box in boxes),
-        max(box.x1 for box in boxes),
-        max(box.y1 for box in boxes),
+        min(box.left for box in boxes),
+        min(box.top for box in boxes),
+        max(box.right for box in boxes),
+        max(box.bottom for box in boxes),
     )
 
 
@@ -75,7 +76,7 @@ def square_box(lattice: TissueLattice, column: int, row: int) -> Box:
     last = lattice.kept(
         min((column + 1) * side, lattice.columns) - 1, min((row + 1) * side, lattice.rows) - 1
     )
-    return Box(first.x0, first.y0, last.x1, last.y1)
+    return Box(first.left, first.top, last.right, last.bottom)
 
 
 def _needed_by(stretch: Stretch, lattice: TissueLattice, tissue: tuple[Stretch, ...]) -> tuple[str, ...]:

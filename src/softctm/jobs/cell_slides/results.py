@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from softctm.box import Box
 from softctm.jobs.cell_slides.detector import cancer_class, peak_distance
 from softctm.jobs.cell_slides.merge import slide_cells
 from softctm.jobs.cell_slides.statistics import SlideStatistics, cancer_share
@@ -17,7 +18,7 @@ from softctm.jobs.slide_overview import overview_content, rounded
 from softctm.jobs.slide_plan import looked_at
 from softctm.jobs.slide_tasks import OVERVIEW_FILE, FinishedSlide
 from softctm.pair import TISSUE_MPP
-from softctm.slides.lattice import Box, TissueLattice
+from softctm.slides.lattice import TissueLattice
 from softctm.storage.files import write_bytes_atomically
 from softctm.writers.slide_formats import FORMATS
 from softctm.writers.slide_overview import OverviewContent, Panel, draw_overview

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from softctm.box import Box
 from softctm.jobs.cell_slides.tissue_map import TissueMap
 from softctm.jobs.slide_numbers import MM2, ratio
 from softctm.pair import TISSUE_MPP
-from softctm.slides.lattice import Box
 from softctm.slides.mask import MASK_MPP
 from softctm.writers.slide_points import SlideCells
 

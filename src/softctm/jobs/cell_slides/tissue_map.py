@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from softctm.box import Box
 from softctm.jobs.cell_slides.plan import square_box, squares_of
 from softctm.jobs.slide_plan import stretch_name
 from softctm.jobs.slide_state import SlideState, npy_bytes
-from softctm.slides.lattice import Box, TissueLattice
+from softctm.slides.lattice import TissueLattice
 
 _SQUARES = 4
 """Squares of the tissue map that are kept for the next windows: 8 MB each with two classes."""
@@ -82,9 +83,9 @@ def empty_map(classes: int, height: int, width: int) -> NDArray[np.uint8]:
 
 def paste(source: NDArray[np.uint8], at: Box, target: NDArray[np.uint8], window: Box) -> None:
     """Copy what (C, h, w) `source`, lying at `at`, has in common with `target`, lying at `window`."""
-    x0, x1 = max(at.x0, window.x0), min(at.x1, window.x1)
-    y0, y1 = max(at.y0, window.y0), min(at.y1, window.y1)
-    if x0 < x1 and y0 < y1:
-        target[:, y0 - window.y0 : y1 - window.y0, x0 - window.x0 : x1 - window.x0] = source[
-            :, y0 - at.y0 : y1 - at.y0, x0 - at.x0 : x1 - at.x0
+    left, right = max(at.left, window.left), min(at.right, window.right)
+    top, bottom = max(at.top, window.top), min(at.bottom, window.bottom)
+    if left < right and top < bottom:
+        target[:, top - window.top : bottom - window.top, left - window.left : right - window.left] = source[
+            :, top - at.top : bottom - at.top, left - at.left : right - at.left
         ]

@@ -12,10 +12,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from softctm.box import Box
 from softctm.inference.nuclei_image import as_in
 from softctm.jobs.nuclei_slides.stored import StoredNuclei
 from softctm.jobs.slide_stretches import FieldPlace
-from softctm.postprocessing.field_lattice import Box, FieldLattice
+from softctm.postprocessing.field_lattice import FieldLattice
 from softctm.postprocessing.fields import FieldJoiner, FieldNuclei
 from softctm.postprocessing.measured_nuclei import MeasuredNuclei, measured_nuclei
 from softctm.slides.region import Region
