@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from softctm.slides.mask import MASK_MPP
+from softctm.jobs.slide_numbers import MM2
+from softctm.slides.mask import MASK_MPP, covered_mm2
 from softctm.slides.region import Region
 from softctm.slides.slide import Slide
 
@@ -134,17 +135,27 @@ def choose_fields(
 
 
 def looked_at(plan: SlidePlan, region: Region | None, slide: Slide) -> NDArray[np.float32]:
-    """Share of each mask pixel that was looked at, (H, W): of the fields' cores, or of the region."""
+    """Share of each mask pixel that was looked at, (H, W): of the fields' cores, or of the region.
+
+    Of a pixel at the border, the share of what the slide covers of it.
+    """
     width, height = slide.size_at(MASK_MPP)
     if region is not None:
         scale = (MASK_MPP / slide.mpp[0], MASK_MPP / slide.mpp[1])
-        return region.share_of_pixels(width, height, scale)
+        return of_covered(region.share_of_pixels(width, height, scale), slide)
     rows, columns = (
         np.searchsorted(borders[1:-1] * plan.grid.mpp, (np.arange(side) + 0.5) * MASK_MPP, side="right")
         for borders, side in ((plan.grid.y, height), (plan.grid.x, width))
     )
     share: NDArray[np.float32] = plan.chosen[np.ix_(rows, columns)].astype(np.float32)
     return share
+
+
+def of_covered(share: NDArray[np.float32], slide: Slide) -> NDArray[np.float32]:
+    """Shares of whole mask pixels (H, W) as shares of what the slide covers of them."""
+    covered = covered_mm2(slide) / np.float32(MM2)
+    own: NDArray[np.float32] = np.minimum(share / covered.clip(min=1e-6), 1)
+    return own
 
 
 def _with_tissue(grid: CoreGrid, mask: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:

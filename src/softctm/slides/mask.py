@@ -80,6 +80,16 @@ def detail_of(slide: Slide) -> int:
     return int(min(max(_LONGEST // max(slide.size_at(MASK_MPP)), 1), _FINEST))
 
 
+def covered_mm2(slide: Slide) -> NDArray[np.float32]:
+    """Area of each mask pixel that the slide covers, (H, W) mm²: the last ones reach beyond its border."""
+    columns, rows = slide.size_at(MASK_MPP)
+    across, down = (
+        np.clip(length - np.arange(pixels) * MASK_MPP, 0, MASK_MPP) / 1000
+        for length, pixels in ((slide.width_um, columns), (slide.height_um, rows))
+    )
+    return np.outer(down, across).astype(np.float32)
+
+
 def tissue_mask(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Otsu's threshold on saturation, small holes and specks removed.
 

@@ -15,10 +15,11 @@ from softctm.jobs.cell_slides.merge import slide_cells
 from softctm.jobs.cell_slides.statistics import SlideStatistics, cancer_share
 from softctm.jobs.cell_slides.tissue_map import TissueMap, empty_map
 from softctm.jobs.slide_overview import overview_content, rounded
-from softctm.jobs.slide_plan import looked_at
+from softctm.jobs.slide_plan import looked_at, of_covered
 from softctm.jobs.slide_tasks import OVERVIEW_FILE, FinishedSlide
 from softctm.pair import TISSUE_MPP
 from softctm.slides.lattice import TissueLattice
+from softctm.slides.mask import covered_mm2
 from softctm.storage.files import write_bytes_atomically
 from softctm.writers.slide_formats import FORMATS
 from softctm.writers.slide_overview import OverviewContent, Panel, draw_overview
@@ -93,8 +94,10 @@ def write_results(done: FinishedSlide, model: Model, formats: Sequence[str]) -> 
     """
     lattice = TissueLattice.of(done.slide)
     tissue_map = TissueMap(done.state, lattice)
-    cancer = cancer_share(tissue_map, cancer_class(model), done.mask.shape)
-    statistics = SlideStatistics(done.mask, looked_at(done.plan, done.region, done.slide), cancer)
+    slide, mask = done.slide, done.mask
+    cancer = of_covered(cancer_share(tissue_map, cancer_class(model), mask.shape), slide)
+    seen = looked_at(done.plan, done.region, slide)
+    statistics = SlideStatistics(mask, seen, cancer, covered_mm2(slide))
     write_cells(done, peak_distance(model), formats, statistics)
     names = model.tissue.head.classes
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from softctm.box import Box
 from softctm.jobs.cell_slides.tissue_map import TissueMap
-from softctm.jobs.slide_numbers import MM2, ratio
+from softctm.jobs.slide_numbers import ratio
 from softctm.pair import TISSUE_MPP
 from softctm.slides.mask import MASK_MPP
 from softctm.writers.slide_points import SlideCells
@@ -31,6 +31,8 @@ class SlideStatistics:
         Share of each pixel that was looked at: of the fields' cores, or of the region.
     cancer : (H, W) float32
         Share of each pixel that is cancer area.
+    mm2 : (H, W) float32
+        Area of each pixel that the slide covers; the shares are of that.
 
     Attributes
     ----------
@@ -39,9 +41,13 @@ class SlideStatistics:
     """
 
     def __init__(
-        self, mask: NDArray[np.bool_], looked_at: NDArray[np.float32], cancer: NDArray[np.float32]
+        self,
+        mask: NDArray[np.bool_],
+        looked_at: NDArray[np.float32],
+        cancer: NDArray[np.float32],
+        mm2: NDArray[np.float32],
     ) -> None:
-        self.mask, self.looked_at, self.cancer = mask, looked_at, cancer
+        self.mask, self.looked_at, self.cancer, self._mm2 = mask, looked_at, cancer, mm2
         self.density = np.zeros((2, *mask.shape), np.uint16)
         self._counts = np.zeros((2, 2), np.int64)  # class, then outside and inside of the cancer area
 
@@ -53,16 +59,12 @@ class SlideStatistics:
         row, column = ((place / MASK_MPP).astype(np.int64) for place in (cells.y_um, cells.x_um))
         np.add.at(self.density, (tumor, row, column), 1)
 
-    @property
-    def total(self) -> int:
-        """All cells."""
-        return int(self._counts.sum())
-
     def document(self) -> dict[str, Any]:
         """As `slide.json` holds them: counts, mm², cells a mm²; None where there is nothing to divide by."""
-        cancer = float((self.cancer * self.looked_at).sum() * MM2)
-        tissue = float((self.mask * self.looked_at).sum() * MM2)
-        outside = float((self.mask * (1 - self.cancer) * self.looked_at).sum() * MM2)
+        seen = self.looked_at * self._mm2
+        cancer = float((self.cancer * seen).sum())
+        tissue = float((self.mask * seen).sum())
+        outside = float((self.mask * (1 - self.cancer) * seen).sum())
         return {
             **_part(self._counts.sum(axis=1), tissue, "tissue_mm2"),
             "cancer_area": _part(self._counts[:, 1], cancer, "mm2"),

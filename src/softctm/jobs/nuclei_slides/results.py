@@ -14,6 +14,7 @@ from softctm.jobs.slide_overview import overview_content, rounded
 from softctm.jobs.slide_plan import looked_at
 from softctm.jobs.slide_tasks import OVERVIEW_FILE, FinishedSlide
 from softctm.nuclei_table import NucleusType
+from softctm.slides.mask import covered_mm2
 from softctm.storage.files import write_bytes_atomically
 from softctm.writers.label_image import LABEL_FILE, write_label_pyramid
 from softctm.writers.nuclei_files import ALL_NUCLEI_WRITERS
@@ -80,7 +81,8 @@ def write_results(
         The slide's numbers; see `NucleiStatistics.document`.
     """
     folder = done.state.folder
-    statistics = NucleiStatistics(done.mask, looked_at(done.plan, done.region, done.slide), types, mpp)
+    seen = looked_at(done.plan, done.region, done.slide)
+    statistics = NucleiStatistics(done.mask, seen, covered_mm2(done.slide), types, mpp)
     write_nuclei(done, nuclei, types, formats, statistics)
     write_label_pyramid(folder / LABEL_FILE, nuclei.label_window, *done.slide.size_at(mpp), mpp=mpp)
     numbers = statistics.document()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from softctm.jobs.slide_numbers import MM2, ratio
+from softctm.jobs.slide_numbers import ratio
 from softctm.nuclei_table import NucleusType
 from softctm.postprocessing.measured_nuclei import MeasuredNuclei
 from softctm.slides.mask import MASK_MPP
@@ -23,6 +23,8 @@ class NucleiStatistics:
         Where there is tissue.
     looked_at : (H, W) float32
         Share of each pixel that was looked at: of the fields' cores, or of the region.
+    mm2 : (H, W) float32
+        Area of each pixel that the slide covers; the share is of that.
     types : sequence of NucleusType
         By number, background first: that of nuclei in which no type was seen.
     mpp : float
@@ -38,10 +40,11 @@ class NucleiStatistics:
         self,
         mask: NDArray[np.bool_],
         looked_at: NDArray[np.float32],
+        mm2: NDArray[np.float32],
         types: Sequence[NucleusType],
         mpp: float,
     ) -> None:
-        self.mask, self.looked_at = mask, looked_at
+        self.mask, self.looked_at, self._mm2 = mask, looked_at, mm2
         self._types, self._mpp = types, mpp
         self.density = np.zeros((len(types), *mask.shape), np.uint16)
         self._counts = np.zeros(len(types), np.int64)
@@ -67,7 +70,7 @@ class NucleiStatistics:
 
     def document(self) -> dict[str, Any]:
         """As `slide.json` holds them: counts, mm², nuclei a mm²; None where there is nothing to divide by."""
-        tissue = float((self.mask * self.looked_at).sum() * MM2)
+        tissue = float((self.mask * self.looked_at * self._mm2).sum())
         total = int(self._counts.sum())
         return {
             **_part(total, float(self._areas.sum()), tissue),
