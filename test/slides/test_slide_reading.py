@@ -4,6 +4,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import openslide
 import pytest
 import tifffile
 from hypothesis import given, settings
@@ -22,7 +23,7 @@ PICTURE = picture(HEIGHT, WIDTH)
 class InMemory:
     """A pyramid of arrays, white outside."""
 
-    format = "arrays"
+    format, origin = "arrays", (0, 0)
 
     def __init__(self, images, mpp=(0.25, 0.25)):
         self.images, self.mpp = images, mpp
@@ -159,6 +160,38 @@ def test_a_coarse_slide_is_warned_of():
 
 
 LEVELS = [PICTURE, reduced(PICTURE, 2)]
+
+
+@pytest.mark.parametrize("corner", [(128, 64), (127, 64), (131, 50)])
+def test_a_slide_is_what_was_scanned_of_its_plane(corner, tmp_path, monkeypatch):
+    path = write_tiff(tmp_path / "plane.tif", LEVELS)
+    x, y, width, height = *corner, 301, 203
+    described = {"x": x, "y": y, "width": width, "height": height}
+    bounds = {f"openslide.bounds-{name}": str(value) for name, value in described.items()}
+    original = openslide.OpenSlide.properties.fget
+    monkeypatch.setattr(openslide.OpenSlide, "properties", property(lambda own: {**original(own), **bounds}))
+    scanned = PICTURE[y : y + height, x : x + width]
+    with open_slide(path) as slide:
+        assert (slide.width, slide.height, slide.origin) == (width, height, corner)
+        window = slide.read(-5, -7, width + 10, height + 14, 0.25)
+        np.testing.assert_array_equal(window[7:-7, 5:-5], scanned)
+        window[7:-7, 5:-5] = 255
+        assert (window == 255).all()
+        # Whatever level it comes from: the second one's pixels lie on those of level 0 for even corners.
+        half = slide.read(0, 0, 150, 101, 0.5)
+        assert np.abs(half - area_resampled(scanned, (2, 1))[:101, :150]).max() <= 0.51
+        assert slide.read(0, 0, 150, 101, 0.5, approximate=True).shape == (101, 150, 3)
+
+
+def test_bounds_that_cannot_be_are_passed_over(tmp_path, monkeypatch):
+    path = write_tiff(tmp_path / "plane.tif", LEVELS)
+    bounds = {f"openslide.bounds-{name}": "5000" for name in ("x", "y", "width", "height")}
+    original = openslide.OpenSlide.properties.fget
+    monkeypatch.setattr(openslide.OpenSlide, "properties", property(lambda own: {**original(own), **bounds}))
+    with open_slide(path) as slide:
+        assert (slide.width, slide.height, slide.origin) == (WIDTH, HEIGHT, (0, 0))
+
+
 FORMATS = {
     "tiled.tif": lambda path: write_tiff(path, LEVELS),
     "big.TIFF": lambda path: write_tiff(path, LEVELS, tile=(128, 64)),

@@ -28,10 +28,11 @@ from softctm.jobs.slide_state import SlideState, with_embeddings
 from softctm.jobs.slide_tasks import RESULT_FILES, FinishedSlide, SlideTask
 from softctm.options import recorded
 from softctm.slides.identity import slide_identity
-from softctm.slides.listing import RECORD_FILE, SlideInput
+from softctm.slides.listing import SlideInput
 from softctm.slides.mask import Overview, detail_of, read_overview, tissue_mask
 from softctm.slides.opening import open_slide
 from softctm.slides.region import Region
+from softctm.slides.result_folder import RECORD_FILE
 from softctm.slides.slide import Slide
 from softctm.storage.files import write_json_atomically
 from softctm.writers.embedding_files import need_embeddings
@@ -108,7 +109,7 @@ def process_slide(
         with timed(seconds, "look"):
             done = _look(slide, state, region, task)
         record = state.record()
-        if record is not None and _is_complete(done, task):
+        if record is not None and _is_complete(done, task, formats):
             return _completed(record, done, task, formats, watcher)
         plan = done.plan
         watcher.planned(plan, facts.seconds_for(plan))
@@ -131,6 +132,7 @@ def process_slide(
             "width": slide.width,
             "height": slide.height,
             "mpp": list(slide.mpp),
+            "origin": list(slide.origin),
         },
         **numbers,
         "fields": plan.field_counts,
@@ -181,6 +183,7 @@ def slide_key(
     return {
         "slide": identity,
         "mpp": list(slide.mpp),
+        **({"origin": list(slide.origin)} if any(slide.origin) else {}),
         "region": region.digest if region is not None else None,
         "model": {
             "name": model.name,
@@ -208,12 +211,19 @@ def _look(slide: Slide, state: SlideState, region: Region | None, task: SlideTas
     return FinishedSlide(slide, state, task.plan(slide, mask, region), overview, mask, region)
 
 
-def _is_complete(done: FinishedSlide, task: SlideTask) -> bool:
-    """Whether what an earlier run finished is still there."""
+def _is_complete(done: FinishedSlide, task: SlideTask, formats: Sequence[str]) -> bool:
+    """Whether what an earlier run finished is still there, with what further formats are made of."""
     kept = [stretch for stretch in done.plan.stretches if stretch.kind not in task.passing]
     files = (*(task.formats[name] for name in task.always), *task.other_files)
     has_files = all((done.state.folder / name).is_file() for name in files)
-    return has_files and all(done.state.is_done(stretch) for stretch in kept)
+    return has_files and (
+        not _missing(done, task, formats) or all(done.state.is_done(stretch) for stretch in kept)
+    )
+
+
+def _missing(done: FinishedSlide, task: SlideTask, formats: Sequence[str]) -> list[str]:
+    """Formats that are not written yet."""
+    return [name for name in formats if not (done.state.folder / task.formats[name]).is_file()]
 
 
 def _completed(
@@ -224,8 +234,7 @@ def _completed(
     watcher: SlideWatcher,
 ) -> dict[str, Any]:
     """A slide that an earlier run finished: write what further formats were asked for."""
-    missing = [name for name in formats if not (done.state.folder / task.formats[name]).is_file()]
-    if missing:
+    if missing := _missing(done, task, formats):
         task.write(done, missing)
         also = record["options"]["also"]
         record["options"]["also"] = [*also, *(name for name in missing if name not in also)]

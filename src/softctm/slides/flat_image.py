@@ -23,6 +23,7 @@ class FlatImage:
     """
 
     mpp: tuple[float, float] | None = None
+    origin = (0, 0)
 
     def __init__(self, path: Path) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from softctm.errors import SlideError, one_line
 from softctm.extras import broken, missing
 from softctm.slides.pyramid import PRINTER_MPP, WHITE, Level, inside, on_white
+
+_BOUNDS = ("x", "y", "width", "height")
 
 _CACHE_BYTES = 64 * 2**20
 """Decoded tiles that are kept: those between two neighboring windows."""
@@ -22,7 +25,11 @@ def is_known(path: Path) -> bool:
 
 
 class OpenSlidePyramid:
-    """A `Pyramid` read by OpenSlide; may be read from several threads at once."""
+    """A `Pyramid` read by OpenSlide; may be read from several threads at once.
+
+    Where a file says which part of its plane was scanned (MRXS, SCN, some BIF), that part is the slide, as
+    it is in QuPath. Its corner in OpenSlide's own plane is `origin`.
+    """
 
     def __init__(self, path: Path) -> None:
         library = _openslide()
@@ -34,10 +41,11 @@ class OpenSlidePyramid:
         self._slide.set_cache(library.OpenSlideCache(_CACHE_BYTES))
         self.format = str(self._slide.properties.get("openslide.vendor", "unknown"))
         self.mpp = _mpp(self._slide.properties)
-        width, height = self._slide.dimensions
+        plane = self._slide.dimensions
+        self.origin, size = _scanned(self._slide.properties, plane)
         self.levels = tuple(
-            Level(w, h, downsample, _is_exact(width, w, downsample) and _is_exact(height, h, downsample))
-            for (w, h), downsample in zip(
+            self._level(reduced, downsample, size, plane)
+            for reduced, downsample in zip(
                 self._slide.level_dimensions, self._slide.level_downsamples, strict=True
             )
         )
@@ -55,7 +63,7 @@ class OpenSlidePyramid:
 
     def _read_inside(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         downsample = self.levels[level].downsample
-        corner = (round(x * downsample), round(y * downsample))
+        corner = (self.origin[0] + round(x * downsample), self.origin[1] + round(y * downsample))
         try:
             image = self._slide.read_region(corner, level, (width, height))
         except Exception as error:  # OpenSlide's, and ctypes' where the file vanished
@@ -66,6 +74,14 @@ class OpenSlidePyramid:
         if image.getchannel("A").getextrema()[0] == WHITE:
             return np.asarray(image.convert("RGB"))  # much faster than through the alpha channel
         return on_white(np.asarray(image))
+
+    def _level(
+        self, reduced: tuple[int, int], downsample: float, size: tuple[int, int], plane: tuple[int, int]
+    ) -> Level:
+        """A level of what was scanned, `size` of the `plane`; `reduced` is that of the whole plane."""
+        width, height = (_reduced(*axis, downsample) for axis in zip(size, plane, reduced, strict=True))
+        axes = zip(self.origin, plane, reduced, strict=True)
+        return Level(width, height, downsample, all(_is_exact(*axis, downsample) for axis in axes))
 
     def property(self, name: str) -> str | None:
         """One of OpenSlide's properties."""
@@ -87,9 +103,27 @@ def _openslide() -> Any:
     return openslide
 
 
-def _is_exact(full: int, reduced: int, downsample: float) -> bool:
-    """Whether a level's side divides the slide's, so that OpenSlide reads it without interpolating."""
-    return reduced * round(downsample) == full and downsample == round(downsample)
+def _scanned(properties: Any, plane: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Corner and size of what was scanned, level-0 pixels; the whole plane where the file does not say."""
+    try:
+        x, y, width, height = (int(properties[f"openslide.bounds-{name}"]) for name in _BOUNDS)
+    except (KeyError, ValueError):
+        return (0, 0), plane
+    (left, right), (top, bottom) = inside(x, width, plane[0]), inside(y, height, plane[1])
+    if left == right or top == bottom:
+        return (0, 0), plane
+    return (left, top), (right - left, bottom - top)
+
+
+def _reduced(size: int, plane: int, reduced: int, downsample: float) -> int:
+    """Pixels of a level along one axis, of what was scanned."""
+    return reduced if size == plane else min(reduced, math.ceil(size / downsample - 1e-6))
+
+
+def _is_exact(origin: int, plane: int, reduced: int, downsample: float) -> bool:
+    """Whether a level's pixels lie on whole ones of level 0, so that OpenSlide does not interpolate."""
+    step = round(downsample)
+    return step == downsample and reduced * step == plane and origin % step == 0
 
 
 def _mpp(properties: Any) -> tuple[float, float] | None:

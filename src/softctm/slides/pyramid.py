@@ -46,11 +46,14 @@ class Pyramid(Protocol):
         µm per level-0 pixel, x and y, where the file says so.
     format : str
         What the file is, for messages and records.
+    origin : (int, int)
+        Where in the file's own plane level-0 pixel (0, 0) lies.
     """
 
     levels: tuple[Level, ...]
     mpp: tuple[float, float] | None
     format: str
+    origin: tuple[int, int]
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         """A window of a level.

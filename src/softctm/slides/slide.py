@@ -48,6 +48,8 @@ class Slide:
         Level-0 pixels.
     mpp : (float, float)
         µm per level-0 pixel along x and y.
+    origin : (int, int)
+        Where level-0 pixel (0, 0) lies in the plane of programs that do not leave out what was not scanned.
 
     Raises
     ------
@@ -57,7 +59,7 @@ class Slide:
 
     def __init__(self, path: Path, pyramid: Pyramid, mpp: float | None = None) -> None:
         self.path, self.name, self.format = path, path.stem, pyramid.format
-        self._pyramid = pyramid
+        self._pyramid, self.origin = pyramid, pyramid.origin
         self.width, self.height = pyramid.levels[0].width, pyramid.levels[0].height
         self.mpp = _checked_mpp(path, pyramid.mpp, mpp)
 

@@ -26,6 +26,8 @@ _TAG_UNITS = {2: 25400.0, 3: 10000.0}  # inch, centimeter
 class TiffPyramid:
     """A `Pyramid` read by tifffile, tile by tile or strip by strip; may be read from several threads."""
 
+    origin = (0, 0)
+
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
