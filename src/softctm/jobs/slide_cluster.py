@@ -31,6 +31,13 @@ from softctm.jobs.slide_stretches import Seconds
 from softctm.model import find_weights
 from softctm.slides import Slide, open_slide
 
+_LOST = (
+    distributed.client.FutureCancelledError,
+    distributed.client.FuturesCancelledError,
+    distributed.comm.core.CommClosedError,
+)
+"""How Dask says that the scheduler is gone."""
+
 _PATIENCE_S = 600
 """How long to wait for the first worker, which may stand in a queue."""
 
@@ -48,7 +55,8 @@ class ClusterEngine:
     """
 
     def __init__(self, options: SlideOptions) -> None:
-        logging.getLogger("distributed").setLevel(logging.ERROR)
+        for name in ("distributed", "distributed.client"):  # what went wrong is told in one line
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         self._cluster: Any = None
         try:
             if options.workers is not None:
@@ -57,7 +65,7 @@ class ClusterEngine:
                     threads_per_worker=1,
                     dashboard_address=None,
                     memory_limit=None,
-                    silence_logs=logging.ERROR,
+                    silence_logs=logging.CRITICAL,
                 )
                 self._client = distributed.Client(self._cluster)
             else:
@@ -88,6 +96,8 @@ class ClusterEngine:
 
     def run(self, work: SlideWork, slide: Slide, plan: SlidePlan, field_done: FieldDone) -> Seconds:
         """See `softctm.jobs.slide_engine.Engine.run`."""
+        # Workers may have begun in another folder.
+        work = replace(work, path=work.path.absolute(), folder=work.folder.absolute())
         state = SlideState(work.folder, work.key)
         tell_of_stored(plan, state, field_done)
         run_id = uuid.uuid4().hex[:8]
@@ -135,6 +145,10 @@ class ClusterEngine:
         except distributed.KilledWorker as error:
             raise SlideError(
                 f"{work.path}: workers died again and again at one stretch of it; they may lack memory"
+            ) from error
+        except _LOST as error:
+            raise DeviceError(
+                "the scheduler was lost; start it again: the same command goes on where this one ended"
             ) from error
 
 
