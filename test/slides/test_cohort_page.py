@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import re
 import shutil
 
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from softctm.jobs.cell_slides.columns import CELL_COLUMNS
+from softctm.writers import cohort_page as cohort_page_module
 from softctm.writers.cohort_page import cohort_page
 from softctm.writers.cohort_table import CohortRow, cohort_csv
 
@@ -59,6 +61,15 @@ def test_the_table_has_a_line_a_slide():
     assert rows[0]["outside_cancer_area_background_cells_per_mm2"] == ""
     assert rows[3]["error"] == "in/delta.svs: is <no> slide"
     assert rows[4]["tumor_cells"] == ""
+
+
+def test_pages_of_many_slides_link_to_names_of_any_bytes(overviews, monkeypatch):
+    monkeypatch.setattr(cohort_page_module, "_MOST_PICTURES", 0)
+    odd = os.fsdecode(b"\xfcber & unter")
+    row = CohortRow(odd, f"in/{odd}.svs", record(1))
+    place = overviews["beta"].parent.rename(overviews["beta"].parent.with_name(odd))
+    page = cohort_page([row], {odd: place / "overview.png"}, CELL_COLUMNS)
+    assert b'href="%FCber%20%26%20unter/overview.png"' in page
 
 
 def test_the_page_needs_nothing_else(overviews):

@@ -1,5 +1,6 @@
 """Which slides a user means."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,7 @@ def test_each_slide_has_a_name_of_its_own_and_is_taken_once(tmp_path):
         ("path,mpp,color\na,1,red\n", "knows no column color"),
         ("path,mpp\na,coarse\n", "line 2: mpp is coarse, not a number"),
         ("path,mpp\n,0.5\n", "line 2: has no path"),
+        ("path,region\na,r1\nb,r1\n\n./a,r2\n", "line 5: names .*a again, as line 2"),
         ("path\n", "holds no slide"),
     ],
 )
@@ -136,3 +138,34 @@ def test_a_slides_results_are_no_slides(tmp_path):
     assert any("out/a: holds a slide's results" in line for line in found.passed_over)
     named = find_slides([tmp_path / "b" / "o.png"])
     assert paths(named, tmp_path) == ["b/o.png"]
+
+
+def test_results_keep_their_name_when_the_cohort_grows(tmp_path):
+    touch(tmp_path, "p1/he.svs", "p2/he.svs", "p3/he.svs")
+    out = tmp_path / "out"
+
+    def names(*folders):
+        slides = [tmp_path / folder / "he.svs" for folder in folders]
+        return [slide.name for slide in find_slides(slides, output=out).slides]
+
+    def results(name, folder, file="slide.json"):
+        key = {"slide": {"path": str(tmp_path / folder / "he.svs")}}
+        touch(out, f"{name}/{file}")
+        (out / name / file).write_text(json.dumps({"key": key} if file == "slide.json" else key))
+
+    assert names("p1") == ["he"]
+    results("he", "p1")
+    assert names("p1", "p2") == ["he", "p2-he.svs"]
+    results("p2-he.svs", "p2", ".state/key.json")
+    assert names("p3", "p2", "p1") == ["p3-he.svs", "p2-he.svs", "he"]
+    # A folder of another slide's results is nobody's.
+    assert names("p2") == ["p2-he.svs"]
+    assert names("p3") == ["he"]
+
+
+def test_results_beside_a_slide_do_not_go_into_its_data(tmp_path):
+    touch(tmp_path, "s.mrxs", "s/Slidedat.ini", "t.svs")
+    (first, second) = find_slides([tmp_path], output=tmp_path).slides
+    assert not (tmp_path / first.name).exists()
+    assert second.name == "t"
+    assert [slide.name for slide in find_slides([tmp_path], output=tmp_path / "out").slides] == ["s", "t"]

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,13 +23,13 @@ from scipy import ndimage
 from slide_files import reduced, tissue_picture, write_tiff
 
 from softctm.commands.report import is_own_page
-from softctm.errors import InputError, OutputError, PartialResultError, SlideError, UsageError
+from softctm.errors import DeviceError, InputError, OutputError, PartialResultError, SlideError, UsageError
 from softctm.inference.detector_options import DetectorOptions
 from softctm.jobs import slide_stretches
 from softctm.jobs.cell_slides import plan as cell_plan
 from softctm.jobs.cohort import run_cohort
 from softctm.jobs.output_lock import output_lock
-from softctm.jobs.slide_engine import LocalEngine
+from softctm.jobs.slide_engine import LocalEngine, SlideWork
 from softctm.jobs.slide_findings import find_cells_on_slide
 from softctm.jobs.slide_options import SlideOptions
 from softctm.jobs.slide_plan import Stretch
@@ -255,12 +256,46 @@ def test_what_is_done_is_not_computed_again(small_path, tmp_path):
     assert third.calls == {"tissue": 1, "cells": 1}
     compressed = (tmp_path / "slide" / "cells.geojson.gz").read_bytes()
     assert gzip.decompress(compressed) == before["cells.geojson"]
+    shutil.rmtree(tmp_path / "slide" / ".state")  # to make room
+    _, without = run(small_path, tmp_path, also=("geojson.gz",))
+    assert without.calls == {"tissue": 1, "cells": 1}
     _, fourth = run(small_path, tmp_path, overwrite=True)
     assert fourth.calls == first.calls
     assert not (tmp_path / "slide" / "cells.geojson.gz").exists()
     (tmp_path / "slide" / "tissue.tif").unlink()
     run(small_path, tmp_path)
     assert contents(tmp_path / "slide") == {name: before[name] for name in RESULTS}
+
+
+@pytest.mark.parametrize("name", ["overview.npy", "cells-*.bin"])
+def test_damaged_state_is_computed_anew(name, small_path, tmp_path):
+    run(small_path, tmp_path)
+    before = contents(tmp_path / "slide")
+    (tmp_path / "slide" / "slide.json").unlink()
+    damaged = next((tmp_path / "slide" / ".state").glob(f"*/{name}"))
+    damaged.write_bytes(damaged.read_bytes()[:-20])
+    if damaged.suffix == ".bin":
+        with pytest.raises(SlideError, match=rf"{damaged.name}: cannot be read .*; run again"):
+            run(small_path, tmp_path)
+    run(small_path, tmp_path)
+    assert contents(tmp_path / "slide") == before
+
+
+def test_areas_end_where_the_slide_does(tmp_path):
+    """265 µm a side: 16 pixels and a half of the mask."""
+    dark = np.full((1060, 1060, 3), (40, 0, 30), np.uint8)
+    path = write_tiff(tmp_path / "core.tif", [dark])
+    regions = {"none": None, "all": square_region(tmp_path, 0, 0, 1060, 1060)}
+    larger = tmp_path / "larger"
+    larger.mkdir()
+    regions["larger"] = square_region(larger, -50, -50, 2000, 2000)
+    for name, region in regions.items():
+        run(path, tmp_path / name, region=region)
+        record = json.loads((tmp_path / name / "core" / "slide.json").read_text())
+        assert record["tissue_mm2"] == pytest.approx(0.265**2, abs=1e-4)
+        # The detector blurs: it sees the glass beyond the border.
+        assert record["cancer_area"]["mm2"] == pytest.approx(0.265**2, abs=5e-4)
+        assert record["outside_cancer_area"]["mm2"] == pytest.approx(0, abs=5e-4)
 
 
 def test_results_of_something_else_are_never_taken_for_these(small_path, tmp_path):
@@ -323,8 +358,13 @@ def test_files_that_it_did_not_make_are_not_replaced(small_path, tmp_path):
     out.mkdir()
     (out / "cells.csv").write_text("mine")
     (out / "cells.qpdata").write_text("mine too")
-    with pytest.raises(OutputError, match=r"cells\.csv is there already"):
+    with pytest.raises(SlideError, match=r"cells\.csv is there already"):
         run(listed, tmp_path)
+    # Nor do they end the run for other slides.
+    other = write_tiff(tmp_path / "other.tif", [np.full((900, 1200, 3), 243, np.uint8)])
+    with pytest.raises(PartialResultError, match="1 of 2 slides failed: slide"):
+        run([small_path, other], tmp_path)
+    assert (tmp_path / "other" / "slide.json").is_file()
     assert (out / "cells.csv").read_text() == "mine"
     run(listed, tmp_path, overwrite=True)
     assert len(table(out)) > 50
@@ -556,6 +596,55 @@ def test_a_worker_that_is_killed_costs_its_stretch_only(slide_path, whole, tmp_p
     _, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
     assert contents(tmp_path / "slide") == contents(whole)
+
+
+class Client:
+    """What the engine needs of Dask's client; `submit` computes at once."""
+
+    def __init__(self, error=None):
+        self.error, self.sent = error, []
+
+    def submit(self, function, *arguments, key):
+        self.sent.append(arguments)
+
+        def result():
+            if self.error:
+                raise self.error
+            return {}
+
+        return SimpleNamespace(key=key, result=result)
+
+    def cancel(self, futures):
+        pass
+
+
+def on_cluster(client, path, monkeypatch):
+    cluster = importlib.import_module("softctm.jobs.slide_cluster")
+    monkeypatch.setattr(cluster.distributed, "as_completed", iter)
+    engine = cluster.ClusterEngine.__new__(cluster.ClusterEngine)
+    engine._client, engine._setup = client, None
+    engine.facts = LocalEngine(FakeDetector(), FAST).facts
+    with open_slide(path) as slide:
+        mask = np.ones(slide.size_at(16)[::-1], bool)
+        plan = engine.facts.task.plan(slide, mask, None)
+        work = SlideWork(Path("in/slide.tif"), None, Path("out/slide"), {})
+        return engine.run(work, slide, plan, lambda kind: None)
+
+
+def test_workers_are_sent_paths_that_hold_in_every_folder(small_path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    client = Client()
+    on_cluster(client, small_path, monkeypatch)
+    assert len(client.sent) > 1
+    for _, work, *_ in client.sent:
+        assert (work.path, work.folder) == (tmp_path / "in" / "slide.tif", tmp_path / "out" / "slide")
+
+
+def test_a_lost_scheduler_ends_the_run_with_a_line(small_path, monkeypatch):
+    client_module = importlib.import_module("distributed.client")
+    lost = client_module.FutureCancelledError("cells-0000-0000", "scheduler-connection-lost")
+    with pytest.raises(DeviceError, match="the scheduler was lost; start it again"):
+        on_cluster(Client(lost), small_path, monkeypatch)
 
 
 def _is_worker(pid):

@@ -37,11 +37,11 @@ def test_geojson() -> None:
     document = json.loads(geojson(PAIR, FOUND))
     assert document["type"] == "FeatureCollection"
     assert [f["geometry"] for f in document["features"]] == [
-        {"type": "Point", "coordinates": place} for place in ([100, 200], [0, 500], [1023, 1023])
+        {"type": "Point", "coordinates": place} for place in ([100.5, 200.5], [0.5, 500.5], [1023.5, 1023.5])
     ]
     first = document["features"][0]["properties"]
     assert first["classification"]["name"] == "Tumor cell"
-    assert first["measurements"] == {"probability": 0.1}
+    assert first["measurements"] == {"Probability": 0.1}
 
 
 def test_csv() -> None:

@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import shutil
+import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,9 +21,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from softctm.errors import SlideError
+from softctm.errors import OutputError, SlideError
 from softctm.jobs.slide_plan import Stretch
-from softctm.slides.listing import RECORD_FILE, STATE_FOLDER
+from softctm.slides.result_folder import KEY_FILE, RECORD_FILE, STATE_FOLDER, read_record, stored_key
 from softctm.storage.files import (
     output_errors,
     prepare_folder,
@@ -34,7 +35,6 @@ from softctm.storage.files import (
 
 T = TypeVar("T")
 
-_KEY = "key.json"
 _STRETCH_SUFFIX = ".bin"
 _EMBEDDINGS = "choice_of_embeddings"
 
@@ -53,13 +53,13 @@ class SlideState:
     def __init__(self, folder: Path, key: Mapping[str, Any]) -> None:
         self.folder, self.key = folder, dict(key)
         self._files = folder / STATE_FOLDER / _digest(self.key)
-        self._key_file = folder / STATE_FOLDER / _KEY
+        self._key_file = folder / STATE_FOLDER / KEY_FILE
 
     @classmethod
     def taken_up(cls, folder: Path, keys: Sequence[Mapping[str, Any]]) -> SlideState:
         """The state under that one of several keys which the folder holds; else under the first of them."""
         states = [cls(folder, key) for key in keys]
-        return next((state for state in states if state._stored_key() == state.key), states[0])
+        return next((state for state in states if stored_key(folder) == state.key), states[0])
 
     @property
     def has_embeddings(self) -> bool:
@@ -68,7 +68,7 @@ class SlideState:
 
     def record(self) -> dict[str, Any] | None:
         """The `slide.json` of an earlier run that finished under this key; None without one."""
-        document = _read_json(self.folder / RECORD_FILE)
+        document = read_record(self.folder / RECORD_FILE)
         is_ours = document.get("key") == self.key and document.get("status") == "complete"
         return document if is_ours else None
 
@@ -85,11 +85,12 @@ class SlideState:
         Raises
         ------
         SlideError
-            If the folder holds the results of another slide, model or option, and `overwrite` is not given.
+            If the folder holds the results of another slide, model or option, or result files of whatever
+            else, and `overwrite` is not given.
         OutputError
-            If it cannot be written to, or holds result files of whatever else.
+            If it cannot be written to.
         """
-        stored = self._stored_key()
+        stored = stored_key(self.folder)
         if overwrite and self.folder.is_dir():
             with output_errors(self.folder):
                 for name in (*results, RECORD_FILE):
@@ -103,7 +104,10 @@ class SlideState:
             )
         elif stored is None:
             files = [self.folder / name for name in (*results, RECORD_FILE)]
-            refuse_foreign_files(files, "slides", lambda _: False)
+            try:
+                refuse_foreign_files(files, "slides", lambda _: False)
+            except OutputError as error:  # concerns this slide alone
+                raise SlideError(str(error)) from None
         prepare_folder(self._files)
         for folder in (self.folder, self._key_file.parent, self._files):
             remove_left_overs(folder)
@@ -123,13 +127,20 @@ class SlideState:
         return self._files / f"{name}{_STRETCH_SUFFIX}"
 
     def read(self, name: str, load: Callable[[Path], T]) -> T:
-        """What `load` makes of a stretch's file; SlideError that names it where it cannot be read."""
+        """What `load` makes of a stretch's file.
+
+        Raises
+        ------
+        SlideError
+            If it cannot be read. It is forgotten then: the next run computes it again.
+        """
         path = self.file(name)
         try:
             return load(path)
-        except (OSError, ValueError, EOFError, zlib.error) as error:
+        except (OSError, ValueError, EOFError, KeyError, zlib.error, zipfile.BadZipFile) as error:
+            path.unlink(missing_ok=True)
             reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-            raise SlideError(f"{path}: cannot be read ({reason}); run again, or with --overwrite") from error
+            raise SlideError(f"{path}: cannot be read ({reason}); run again: it is computed anew") from error
 
     def drop(self, kind: str) -> None:
         """Forget the stretches of a kind, once what they hold is written as a result."""
@@ -141,14 +152,12 @@ class SlideState:
         write_bytes_atomically(self._files / f"{name}.npy", npy_bytes(array))
 
     def array(self, name: str) -> NDArray[Any] | None:
-        """A stored array, None where there is none."""
-        file = self._files / f"{name}.npy"
-        return np.load(file) if file.is_file() else None
-
-    def _stored_key(self) -> dict[str, Any] | None:
-        """The key of what the folder holds; None where it holds nothing of ours."""
-        stored = _read_json(self._key_file) or _read_json(self.folder / RECORD_FILE).get("key")
-        return stored or None
+        """A stored array, None where there is none that can be read."""
+        try:
+            array: NDArray[Any] = np.load(self._files / f"{name}.npy")
+        except (OSError, ValueError, EOFError):
+            return None
+        return array
 
 
 def with_embeddings(key: Mapping[str, Any], wanted: bool) -> dict[str, Any]:
@@ -165,15 +174,6 @@ def npy_bytes(array: NDArray[Any]) -> bytes:
 
 def _digest(key: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; empty where there is none."""
-    try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return document if isinstance(document, dict) else {}
 
 
 def _difference(stored: Mapping[str, Any], key: Mapping[str, Any]) -> str:

@@ -46,6 +46,12 @@ def files_of(path: Path) -> list[Path]:
     """The files of a slide: itself, an MRXS slide's data, the DICOM files of a folder."""
     if path.is_dir():
         return sorted(file for file in path.iterdir() if file.suffix.lower() == ".dcm")
-    if path.suffix.lower() == ".mrxs" and path.with_suffix("").is_dir():
-        return [path, *sorted(file for file in path.with_suffix("").iterdir() if file.is_file())]
+    if (data := data_folder(path)) is not None:
+        return [path, *sorted(file for file in data.iterdir() if file.is_file())]
     return [path]
+
+
+def data_folder(path: Path) -> Path | None:
+    """The folder that an MRXS slide's data lie in."""
+    folder = path.with_suffix("")
+    return folder if path.suffix.lower() == ".mrxs" and folder.is_dir() else None

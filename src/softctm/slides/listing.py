@@ -11,6 +11,8 @@ from pathlib import Path
 
 from softctm.errors import InputError, SlideError
 from softctm.slides.flat_image import SUFFIXES as FLAT_SUFFIXES
+from softctm.slides.identity import data_folder
+from softctm.slides.result_folder import RECORD_FILE, STATE_FOLDER, holds_results_of
 
 SLIDE_SUFFIXES = (
     ".bif",
@@ -27,11 +29,8 @@ SLIDE_SUFFIXES = (
 )
 """What folders are searched for, in either case, with JPEG and PNG beside them."""
 
-RECORD_FILE, STATE_FOLDER = "slide.json", ".state"
-"""What a folder of a slide's results holds."""
-
 TABLE_FILE, PAGE_FILE = "cohort.csv", "cohort.html"
-"""What lies beside those folders."""
+"""What lies beside the folders of the slides' results."""
 
 _COLUMNS = ("path", "mpp", "region")
 
@@ -44,7 +43,8 @@ class SlideInput:
     ----------
     path : Path
     name : str
-        What its results are called: the file's stem, with more of its path where that is not unique.
+        What its results are called: the file's stem, with more of its path where that is not unique. Results
+        that are there already keep their name.
     mpp : float or None
         µm per pixel, instead of the file's.
     region : Path or None
@@ -117,7 +117,7 @@ def find_slides(
     if not unique:
         where = ", ".join(map(str, inputs))
         raise InputError(f"{where}: holds no slide ({', '.join(SLIDE_SUFFIXES)}); name one")
-    return Listing(tuple(_named(unique)), tuple(passed_over))
+    return Listing(tuple(_named(unique, output)), tuple(passed_over))
 
 
 def _from_csv(path: Path, mpp: float | None, region: Path | None) -> Iterator[SlideInput]:
@@ -137,17 +137,24 @@ def _from_csv(path: Path, mpp: float | None, region: Path | None) -> Iterator[Sl
     unknown = [name for name in columns if name not in _COLUMNS]
     if unknown:
         raise InputError(f"{path}: knows no column {unknown[0]}; {', '.join(_COLUMNS)} are")
+    lines: dict[Path, int] = {}
     for number, row in numbered:
         where = f"{path}, line {number}"
         value = {key: (row.get(key) or "").strip() for key in _COLUMNS}
         if not value["path"]:
             raise InputError(f"{where}: has no path; fill it in")
+        slide = path.parent / value["path"]
+        if (first := lines.setdefault(slide.absolute(), number)) != number:
+            raise InputError(
+                f"{where}: names {slide} again, as line {first}; give each slide one line, and one file of "
+                "all its regions"
+            )
         try:
             own_mpp = float(value["mpp"]) if value["mpp"] else mpp
         except ValueError:
             raise InputError(f"{where}: mpp is {value['mpp']}, not a number; correct it") from None
         own_region = path.parent / value["region"] if value["region"] else region
-        yield SlideInput(path.parent / value["path"], "", own_mpp, own_region)
+        yield SlideInput(slide, "", own_mpp, own_region)
 
 
 def _from_folder(folder: Path, passed_over: list[str], results: Path | None) -> Iterator[Path]:
@@ -202,7 +209,7 @@ def _series_of(file: Path) -> str:
         pyramid.close()
 
 
-def _named(slides: Sequence[SlideInput]) -> Iterator[SlideInput]:
+def _named(slides: Sequence[SlideInput], output: Path | None) -> Iterator[SlideInput]:
     """Give each slide a name of its own: stem, file name, that with its folder's before it, or a number."""
     choices = [
         [slide.path.name if slide.path.is_dir() else slide.path.stem for slide in slides],
@@ -210,14 +217,32 @@ def _named(slides: Sequence[SlideInput]) -> Iterator[SlideInput]:
         [f"{slide.path.absolute().parent.name}-{slide.path.name}" for slide in slides],
     ]
     counts = [Counter(name.lower() for name in names) for names in choices]
-    taken = {TABLE_FILE, PAGE_FILE}
+    # A cohort grows: results of an earlier run stay where they are.
+    before = [_name_before(slide.path, names, output) for slide, *names in zip(slides, *choices, strict=True)]
+    taken = {TABLE_FILE, PAGE_FILE, *(name.lower() for name in before if name)}
     for index, slide in enumerate(slides):
         unique = (
             names[index]
             for names, count in zip(choices, counts, strict=True)
-            if count[names[index].lower()] == 1
+            if count[names[index].lower()] == 1 and not _is_part_of(slide.path, names[index], output)
         )
         numbered = (f"{choices[-1][index]}-{number}" for number in itertools.count(2))
-        name = next(name for name in itertools.chain(unique, numbered) if name.lower() not in taken)
+        name = before[index] or next(
+            name for name in itertools.chain(unique, numbered) if name.lower() not in taken
+        )
         taken.add(name.lower())
         yield replace(slide, name=name)
+
+
+def _name_before(path: Path, names: Sequence[str], output: Path | None) -> str | None:
+    """What an earlier run called the slide's results, if they are there."""
+    if output is None:
+        return None
+    numbered = (f"{names[-1]}-{number}" for number in itertools.count(2))
+    there = itertools.takewhile(lambda name: (output / name).is_dir(), numbered)
+    return next((name for name in (*names, *there) if holds_results_of(output / name, path)), None)
+
+
+def _is_part_of(path: Path, name: str, output: Path | None) -> bool:
+    """Whether results of that name would lie in the slide's own file or folder."""
+    return output is not None and output.absolute() / name in (path.absolute(), data_folder(path.absolute()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib import resources
@@ -83,7 +84,7 @@ def _picture(name: str, path: Path | None, large: bool) -> str:
     tag = f'<img src="{source}" alt="Overview of {escape(name)}" loading="lazy">'
     if large:
         return f'<button type="button" data-name="{escape(name)}">{tag}</button>'
-    return f'<a href="{quote(path.parent.name)}/{quote(path.name)}" target="_blank">{tag}</a>'
+    return f'<a href="{quote(os.fsencode(path.parent.name))}/{quote(path.name)}" target="_blank">{tag}</a>'
 
 
 def _failures(failed: Sequence[CohortRow]) -> str:

@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 
 def geojson(pair: CellTissuePair, prediction: Prediction) -> bytes:
-    """A feature collection of points in cell patch pixels; QuPath reads them as detections with classes."""
+    """Points at the centers of cell patch pixels; in QuPath detections with classes."""
     features = [
         {
             "type": "Feature",
-            "geometry": {"type": "Point", "coordinates": [int(x), int(y)]},
+            "geometry": {"type": "Point", "coordinates": [int(x) + 0.5, int(y) + 0.5]},
             "properties": {
                 "objectType": "detection",
                 "classification": {"name": CLASS_NAMES[kind], "color": list(kind.color)},
-                "measurements": {"probability": float(str(score))},
+                "measurements": {"Probability": float(str(score))},
             },
         }
         for x, y, kind, score in _rows(prediction.points)

@@ -6,6 +6,7 @@ import io
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -113,13 +114,17 @@ class StoredNuclei:
         return MeasuredNuclei(table, Outlines(table.id, start, corners / 2), features, vectors)
 
     def _load(self, place: FieldPlace, names: Sequence[str]) -> list[NDArray[Any]]:
-        name, index = self._where[place]
-        if name not in self._open:
-            self._open[name] = self._state.read(name, np.load)
-            if len(self._open) > _FILES:
-                self._open.popitem(last=False)[1].close()
-        self._open.move_to_end(name)
-        return [self._open[name][_name(index, part)] for part in names]
+        stretch, index = self._where[place]
+
+        def load(path: Path) -> list[NDArray[Any]]:
+            if stretch not in self._open:
+                self._open[stretch] = np.load(path)
+                if len(self._open) > _FILES:
+                    self._open.popitem(last=False)[1].close()
+            self._open.move_to_end(stretch)
+            return [self._open[stretch][_name(index, part)] for part in names]
+
+        return self._state.read(stretch, load)
 
 
 _TABLE = tuple(declared.name for declared in fields(NucleiTable))
