@@ -118,6 +118,8 @@ def test_what_was_counted_with_one_network_is_not_taken_for_anothers(tmp_path: P
         return Trial("weighted pairs").folder(given)
 
     recipe, guided = Trial(RECIPE), Trial("guided masks")
+    named = [recipe.folder(setup(tmp_path, "cells", encoder_weights=name)) for name in ("imagenet", "ssl")]
+    assert named[0] != named[1]
     assert weighted_folder("1") != weighted_folder("2")
     assert folder(recipe, b"1", "points") == folder(recipe, b"1", "classical")
     assert folder(recipe, b"1", "points") != folder(recipe, b"2", "points")

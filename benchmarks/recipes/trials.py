@@ -118,8 +118,8 @@ class Trial:
         """Where it keeps what it counts: elsewhere for another encoder, segmenter, start or other weights."""
         experiment = EXPERIMENTS[setup.task][self.experiment_name]
         parts = [self.experiment_name.replace(", ", "-").replace(" ", "-").lower(), str(setup.epochs)]
-        if Path(setup.encoder_weights).is_file():
-            parts.append(_digest(Path(setup.encoder_weights).read_bytes()))
+        is_file = Path(setup.encoder_weights).is_file()
+        parts.append(_digest(Path(setup.encoder_weights).read_bytes()) if is_file else setup.encoder_weights)
         if experiment.guided and setup.segmenter:
             parts.append(_digest(repr(open_segmenter(setup.segmenter)).encode()))
         if experiment.weighted and setup.pair_weights:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import tifffile
@@ -176,7 +177,15 @@ def test_sizes_that_tokens_do_not_fill(tmp_path: Path, size: str) -> None:
     assert main(command) == 2
 
 
-def test_large_networks_are_stored_in_16_bits_or_refused(tmp_path: Path) -> None:
+def test_large_networks_are_stored_in_16_bits_or_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[set[int]] = []
+    monkeypatch.setattr(
+        onnx.checker,
+        "check_model",
+        lambda model: checked.append({tensor.data_type for tensor in model.graph.initializer}),
+    )
     torch.manual_seed(0)
     module = torch.nn.Sequential(torch.nn.Conv2d(3, 40, 3), torch.nn.Conv2d(40, 3, 3)).eval()
     example = torch.rand(2, 3, 16, 16)
@@ -191,6 +200,8 @@ def test_large_networks_are_stored_in_16_bits_or_refused(tmp_path: Path) -> None
     assert largest_difference(Outputs(), path, example) < 1e-5
     assert export_onnx(Outputs(), example, ["y"], path, limit=6000)
     assert path.stat().st_size < 0.75 * whole
+    # What is checked is what is written: the checker takes no model of more than 2 GB.
+    assert [onnx.TensorProto.FLOAT16 in types for types in checked] == [False, True]
     assert 1e-7 < largest_difference(Outputs(), path, example) < 1e-2
     with pytest.raises(ModelError, match="even with 16-bit weights"):
         export_onnx(Outputs(), example, ["y"], path, limit=3000)
@@ -201,3 +212,24 @@ def test_sam_h_fits_into_one_file_with_16_bit_weights_only() -> None:
         network = CellViT(CellViTSpec("SAM-H"))
     size = sum(value.numel() for value in network.state_dict().values())
     assert 2 * size < 2**31 < 4 * size
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "options", "magnification"),
+    [
+        ("CellViT-256-x20", (), 20),
+        ("x20", ("--magnification", "40"), 40),
+        ("own", ("--magnification", "20"), 20),
+    ],
+)
+def test_networks_of_20x_are_told_by_name_or_option(
+    name: str, options: tuple[str, ...], magnification: int, reference: Path, tmp_path: Path
+) -> None:
+    source = saved(checkpoint(reference, "256"), tmp_path).rename(tmp_path / f"{name}.pth")
+    model = tmp_path / "model"
+    command = ["import", "cellvit", str(source), "--output", str(model), "--size", "64", *options]
+    assert main(command) == 0
+    manifest = json.loads((model / "model.json").read_text())
+    assert manifest["stages"]["nuclei"]["input"]["mpp"] == 10 / magnification
+    assert manifest["postprocessing"]["magnification"] == magnification

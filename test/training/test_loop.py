@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from training_cases import Batch, TinyNetwork, tiny_batch, tiny_feed, tiny_network
 
 from softctm.errors import OutputError, TrainingError
+from softctm.storage.lock import locked
 from softctm.training.config import OptimizerConfig
 from softctm.training.loop import LoopConfig, learning_rate, train
 from softctm.training.losses import tissue_cross_entropy
@@ -403,6 +404,23 @@ def test_full_disk_leaves_the_last_checkpoint_and_nothing_half_written(
     monkeypatch.undo()
     assert not list(killed.glob("*.partial*"))
     assert same_weights(whole, run(killed, ADAM))
+
+
+def test_one_process_at_a_time_trains_a_network(tmp_path: Path) -> None:
+    with (
+        locked(tmp_path / ".lock"),
+        pytest.raises(OutputError, match=rf"{tmp_path.name}: is being trained by process {os.getpid()} on"),
+    ):
+        run(tmp_path, SGD)
+    run(tmp_path, SGD)
+
+
+def test_too_little_memory_on_the_gpu_is_told_with_what_to_do(tmp_path: Path) -> None:
+    def full(step: int, first: int, last: int) -> tuple[Tensor, Tensor]:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    with pytest.raises(TrainingError, match=r"does not fit into the GPU's memory; raise optimizer.accum"):
+        run(tmp_path, SGD, batch=full)
 
 
 def test_checkpoint_of_other_data_is_refused(tmp_path: Path) -> None:

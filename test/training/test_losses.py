@@ -126,6 +126,16 @@ def test_soft_cross_entropy_of_sure_targets_is_the_weighted_one_of_pytorch() -> 
     assert soft_cross_entropy(logits, one_hot(labels, 3), weights).item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_patches_that_hold_no_class_of_weight_cost_nothing() -> None:
+    logits, background = random_logits(1, 3, 4, 4), one_hot(torch.zeros(1, 4, 4, dtype=torch.long), 3)
+    logits.requires_grad_()
+    value = soft_cross_entropy(logits, background, torch.tensor([0.0, 1.0, 1.0]))
+    value.backward()
+    assert value.item() == 0
+    assert logits.grad is not None
+    assert (logits.grad == 0).all()
+
+
 def test_tissue_cross_entropy_is_the_mean_over_known_pixels() -> None:
     labels, logits = some_labels(3) - 1, random_logits(2, 2, 6, 5)
     expected = functional.cross_entropy(logits, labels, ignore_index=-1).item()

@@ -109,8 +109,36 @@ def test_known_images_keep_their_folds() -> None:
     folds = nuclei_folds(images, 3, 2, 0, known)
     assert {name: folds[name] for name in known} == known
     assert sorted(folds.values()).count(0) == 4
-    with pytest.raises(UsageError, match="--folds 2: the networks to start from have 5 folds"):
-        nuclei_folds(images, 3, 2, 0, {"x/0": 4})
+
+
+def test_new_images_go_into_the_folds_that_the_start_has(
+    data: Path, first: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = tmp_path / "more"
+    write_dataset(more, [drawn(f"new{i}", 20 + i) for i in range(7)], typed=True)
+    command = ["train", "nuclei", "--data", str(data), str(more), "--start", str(first), "--fold", "0"]
+    command += [word for setting in UNTRAINED for word in ("--set", setting)]
+    assert main([*command, "--run", str(tmp_path / "run")]) == 0
+    folds = json.loads((tmp_path / "run" / "folds.json").read_text())
+    assert folds["folds"] == 2
+    assert set(folds["images"].values()) == {0, 1}
+    assert main([*command, "--run", str(tmp_path / "other"), "--folds", "3"]) == 2
+    assert "--folds 3: the networks to start from have 2 folds" in capsys.readouterr().err
+
+
+def test_few_images_are_enough_where_none_is_held_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in (1, 3):
+        own = tmp_path / f"own{number}"
+        write_dataset(own, [drawn(str(i), i) for i in range(number)], typed=True)
+        command = ["train", "nuclei", "--data", str(own), "--run", str(tmp_path / f"run{number}")]
+        command += [word for setting in UNTRAINED for word in ("--set", setting)]
+        assert main([*command, "--all-images"]) == 0
+    assert json.loads((tmp_path / "run3" / "folds.json").read_text())["folds"] == 3
+    command = ["train", "nuclei", "--data", str(own), "--run", str(tmp_path / "run"), "--folds", "5"]
+    assert main([*command, "--all-images"]) == 2
+    assert "--folds 5: 3 images of different patients" in capsys.readouterr().err
 
 
 def test_a_model_goes_on_with_images_that_it_does_not_know(
@@ -152,8 +180,10 @@ def test_what_was_known_before_is_not_forgotten_in_a_chain(
     assert "discs/0 and 3 others" in capsys.readouterr().err.strip().splitlines()[-1]
     assert train(others, of_all, UNTRAINED, "--start", str(model), "--all-images") == 0
     command = ["export", "nuclei", "--data", str(others), "--run", str(of_all), "--name", "n"]
-    assert main([*command, "--output", str(tmp_path / "m"), "--license", "mine", "--size", "128"]) == 0
-    known = json.loads((tmp_path / "m" / "model.json").read_text())["training"]["known_images"]
+    assert main([*command, "--output", str(tmp_path / "m"), "--license", "its", "--size", "128"]) == 0
+    manifest = json.loads((tmp_path / "m" / "model.json").read_text())
+    assert manifest["licenses"] == ["its", "mine"]  # it began with a model under another one
+    known = manifest["training"]["known_images"]
     assert known == [*(f"discs/{i}" for i in range(4)), *(f"others/new{i}" for i in range(4))]
     assert main([*command, "--output", str(tmp_path / "n"), "--license", "mine", "--size", "100"]) == 2
     assert "--size 100: must be a multiple of 32" in capsys.readouterr().err

@@ -331,6 +331,8 @@ def test_cellvit_learns_with_its_encoder_frozen_first(tmp_path: Path) -> None:
     assert not torch.equal(trained[f"network.encoder.{name}"], start[name])
     head = "network.hv_map_decoder.decoder0_header.2.weight"
     assert not torch.equal(trained[head], frozen[head])
+    # The tissue's head lies on the encoder and is none of it: it has no pretrained weights to keep.
+    assert not torch.equal(frozen["network.encoder.head.weight"], start["head.weight"])
 
 
 @pytest.mark.slow

@@ -51,6 +51,16 @@ def run_of(
     return run
 
 
+@pytest.mark.parametrize("setting", ["crop=512", "magnified=2"])
+def test_crops_that_networks_of_pairs_cannot_have_are_refused(
+    setting: str, pairs: list[AnnotatedPair], tmp_path: Path
+) -> None:
+    name = f"tissue.augmentation.{setting}"
+    with pytest.raises(UsageError, match=f"{name}: a network that sees both patches"):
+        run_of(pairs, tmp_path / "run", preset("compact-joint", name))
+    assert not (tmp_path / "run").exists()
+
+
 def test_losses_of_both_maps_add_up() -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.rand(2, 5, 8, 8, generator=generator)

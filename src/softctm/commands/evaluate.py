@@ -45,7 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=RESAMPLES,
         metavar="N",
-        help=f"bootstrap resamples of pairs, 0 for no intervals (default: {RESAMPLES})",
+        help=f"bootstrap resamples of patients, 0 for no intervals (default: {RESAMPLES})",
     )
     parser.add_argument(
         "--fail-under",

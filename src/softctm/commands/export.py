@@ -43,7 +43,7 @@ def _export(args: argparse.Namespace, folder: Path) -> None:
     from softctm.training.cross_validation import EnsembleRun
     from softctm.training.loop import LoopConfig
     from softctm.training.model_export import export_ensemble
-    from softctm.training.run_folder import CONFIG, read_run_file
+    from softctm.training.run_folder import CONFIG, inherited, read_run_file
     from softctm.training.starts import pretraining_datasets
 
     path = args.run_folder / CONFIG
@@ -68,7 +68,15 @@ def _export(args: argparse.Namespace, folder: Path) -> None:
     facts = {"data": args.data_name, "encoder_weights": encoder_weights}
     facts |= {name: config[name] for name in OPTIONAL_FACTS if name in config}
     pretrained_on = [IMAGE_DATASETS[name] for name in pretraining_datasets(config)]
-    attributions = [*args.attribution, *(dataset.attribution for dataset in pretrained_on)]
-    licenses = [args.license, *(dataset.license for dataset in pretrained_on)]
-    facts |= {"licenses": licenses, "attributions": attributions}
+    licenses, attributions = inherited(config)
+    licenses = [args.license, *(dataset.license for dataset in pretrained_on), *licenses]
+    attributions = [
+        *args.attribution,
+        *(dataset.attribution for dataset in pretrained_on),
+        *attributions,
+    ]
+    facts |= {
+        "licenses": list(dict.fromkeys(licenses)),
+        "attributions": list(dict.fromkeys(attributions)),
+    }
     export_ensemble(ensemble, folder, args.name, facts)

@@ -22,6 +22,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size", type=int, default=1024, help="pixels per side of the fields it will see (default: 1024)"
     )
+    parser.add_argument(
+        "--magnification",
+        type=int,
+        choices=(20, 40),
+        help="of the images it was trained on (default: 20 if its name says x20, else 40)",
+    )
     parser.add_argument("--license", metavar="TEXT", help="of the weights (default: as the authors state it)")
 
 
@@ -31,7 +37,9 @@ def run(args: argparse.Namespace) -> int:
     from softctm.jobs.cellvit_import import LICENSE, import_cellvit
 
     with new_model(args, "import cellvit", "nuclei") as folder:
-        manifest = import_cellvit(args.checkpoint, folder, args.size, args.license or LICENSE)
+        manifest = import_cellvit(
+            args.checkpoint, folder, args.size, args.license or LICENSE, args.magnification
+        )
     difference = manifest.training["largest_difference_from_pytorch"]
     show(
         f"{args.output}: {manifest.name} for fields of {args.size}² px at "

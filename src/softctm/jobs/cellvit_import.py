@@ -18,15 +18,19 @@ from softctm.networks.vit import TOKEN
 from softctm.storage.files import prepare_folder, sha256_of
 
 FILE = "cellvit.onnx"
-MPP = 0.25
-"""µm per pixel that the published networks were trained at."""
 LICENSE = "as the authors of the CellViT checkpoint state it"
 MAX_DIFFERENCE = 1e-3
 MAX_DIFFERENCE_FLOAT16 = 2e-2
 """Largest difference from PyTorch that is accepted, over the largest value of the output."""
 
 
-def import_cellvit(path: Path, folder: Path, size: int = 1024, license_text: str = LICENSE) -> Manifest:
+def import_cellvit(
+    path: Path,
+    folder: Path,
+    size: int = 1024,
+    license_text: str = LICENSE,
+    magnification: int | None = None,
+) -> Manifest:
     """Turn a checkpoint into a model folder: one ONNX file and `model.json`.
 
     Parameters
@@ -39,6 +43,9 @@ def import_cellvit(path: Path, folder: Path, size: int = 1024, license_text: str
         Pixels a side of the fields that the network will be given; a multiple of 16.
     license_text : str
         Of the weights.
+    magnification : 40 or 20, optional
+        What the network was trained at, 0.25 or 0.5 µm per pixel; by default 20 where the file's name says
+        x20, as published ones do, else 40.
 
     Returns
     -------
@@ -56,6 +63,7 @@ def import_cellvit(path: Path, folder: Path, size: int = 1024, license_text: str
     """
     if size < 4 * TOKEN or size % TOKEN:
         raise UsageError(f"--size {size}: must be a multiple of {TOKEN} of at least {4 * TOKEN}")
+    magnification = magnification or (20 if "x20" in path.stem.lower() else 40)
     checkpoint = read_checkpoint(path)
     prepare_folder(folder)
     checkpoint.network.encoder.fix_size(size // TOKEN, size // TOKEN)
@@ -72,16 +80,22 @@ def import_cellvit(path: Path, folder: Path, size: int = 1024, license_text: str
         "largest_difference_from_pytorch": difference,
         "storage": "float16 weights, float32 arithmetic" if halved else "float32",
     }
-    manifest = _manifest(checkpoint, path, folder, size, license_text, facts)
+    manifest = _manifest(checkpoint, path, folder, size, magnification, license_text, facts)
     manifest.write(folder)
     return manifest
 
 
 def _manifest(
-    checkpoint: Checkpoint, path: Path, folder: Path, size: int, license_text: str, facts: dict[str, Any]
+    checkpoint: Checkpoint,
+    path: Path,
+    folder: Path,
+    size: int,
+    magnification: int,
+    license_text: str,
+    facts: dict[str, Any],
 ) -> Manifest:
     network = {"files": {"float32": {"path": FILE, "sha256": sha256_of(folder / FILE)}}}
-    stage = nuclei_stage(size, MPP, checkpoint.types, checkpoint.network.spec.encoder)
+    stage = nuclei_stage(size, 10 / magnification, checkpoint.types, checkpoint.network.spec.encoder)
     return Manifest.model_validate(
         {
             "task": "nuclei",
@@ -91,7 +105,7 @@ def _manifest(
             "licenses": [license_text],
             "attributions": ["Hörst et al., CellViT, arXiv 2306.15350"],
             "stages": {"nuclei": stage | {"networks": [network]}},
-            "postprocessing": {"method": "hover", "magnification": 40},
+            "postprocessing": {"method": "hover", "magnification": magnification},
             "training": {
                 "checkpoint": path.name,
                 "checkpoint_sha256": sha256_of(path),

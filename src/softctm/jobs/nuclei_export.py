@@ -22,7 +22,7 @@ from softctm.storage.files import prepare_folder, sha256_of
 from softctm.training.image_folds import ALL
 from softctm.training.nuclei_run import NucleiRun
 from softctm.training.nuclei_starts import KNOWN_IMAGES
-from softctm.training.run_folder import CONFIG, NETWORK, read_run_file
+from softctm.training.run_folder import CONFIG, NETWORK, inherited, read_run_file
 
 MAX_DIFFERENCE = 2e-2
 """Largest difference from PyTorch that is accepted of 16-bit weights, over the largest value of a map."""
@@ -44,7 +44,7 @@ def export_nuclei(
     size : int
         Pixels a side of the fields that networks will be given.
     licenses, attributions : list of str
-        Of the weights and of what they were made from.
+        Of the weights and of what they were made from; those of what the run began with are added.
 
     Raises
     ------
@@ -70,6 +70,8 @@ def export_nuclei(
         differences.append(_export(run.network(fold), folder / file, size))
         digest = sha256_of(folder / file)
         entries.append({"fold": fold, "files": {"float32": {"path": file, "sha256": digest}}})
+    config = read_run_file(run.folder / CONFIG)
+    before = inherited(config)
     encoder = run.config.network if isinstance(run.config.network, str) else None
     stage = nuclei_stage(size, run.config.mpp, run.types, encoder)
     learned = "trained on all images" if has_all else f"{len(folds)} folds"
@@ -79,12 +81,12 @@ def export_nuclei(
             "name": name,
             "version": __version__,
             "description": f"nuclei by preset {run.preset}, {learned}",
-            "licenses": licenses,
-            "attributions": attributions,
+            "licenses": list(dict.fromkeys([*licenses, *before[0]])),
+            "attributions": list(dict.fromkeys([*attributions, *before[1]])),
             "stages": {"nuclei": stage | {"networks": entries}},
             "postprocessing": {"method": "hover", "magnification": run.config.magnification},
             "training": {
-                **read_run_file(run.folder / CONFIG),
+                **config,
                 KNOWN_IMAGES: run.known_images(),
                 "largest_difference_from_pytorch": max(differences),
                 "storage": "float16 weights, float32 arithmetic",

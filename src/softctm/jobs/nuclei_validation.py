@@ -13,6 +13,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from softctm.networks.architecture import SegmentationNetwork
+from softctm.networks.device import own_device
 from softctm.networks.nuclei_maps import stacked
 from softctm.networks.served import ServedNetwork
 from softctm.networks.vit import TOKEN
@@ -97,8 +98,10 @@ def nuclei_maps(
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
     below, right = -height % multiple, -width % multiple
     padded: Tensor = functional.pad(pixels, (0, right, 0, below), mode="replicate")
+    device = own_device()
+    served.to(device).eval()
     with torch.inference_mode():
-        maps = stacked(served(padded))[0][0, :, :height, :width]
+        maps = stacked(served(padded.to(device)))[0][0, :, :height, :width].float().cpu()
     return (
         maps[:2].argmax(0).numpy().astype(np.uint8),
         maps[2:4].numpy(),

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from softctm.errors import ModelError
 from softctm.model.network_file import Network
 from softctm.networks.architecture import SegmentationNetwork
+from softctm.networks.device import own_device
 from softctm.networks.encoder_weights import stride_early
 from softctm.networks.fuse_batch_norm import convolutions
 from softctm.networks.network_config import NetworkConfig
@@ -106,7 +107,7 @@ def _measure(network: nn.Module, norms: dict[nn.BatchNorm2d, Tensor], images: It
 
     for norm, bias in norms.items():
         _set(norm, torch.zeros_like(bias), torch.ones_like(bias) - norm.eps, bias)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = own_device()
     network.to(device)
     hooks = [norm.register_forward_pre_hook(note) for norm in norms]
     with torch.inference_mode():

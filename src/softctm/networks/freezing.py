@@ -1,4 +1,4 @@
-"""Keeping the first stages of encoders as they are."""
+"""Which parameters are encoders', and keeping their first stages as they are."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ from softctm.errors import UsageError
 from softctm.networks.architecture import SegmentationNetwork
 
 _RESNET_STAGES = (("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",), ("layer4",))
+
+
+def is_of_encoder(name: str) -> bool:
+    """Whether a parameter is of an encoder, by its name; the tissue head on CellViT's is not."""
+    return ".encoder." in name and ".encoder.head." not in name
 
 
 def freeze_stages(network: SegmentationNetwork, number: int) -> None:

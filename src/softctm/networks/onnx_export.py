@@ -76,7 +76,6 @@ def export_onnx(
     assert program is not None
     model = program.model_proto
     forget_sources(model)
-    onnx.checker.check_model(model)
     halved = always_halve or _size(model) > limit
     if halved:
         store_as_float16(model)
@@ -85,6 +84,7 @@ def export_onnx(
             f"{path}: would take {_size(model) / 2**30:.1f} GB even with 16-bit weights, more than one ONNX "
             "file can hold; import a smaller network"
         )
+    onnx.checker.check_model(model)  # not before: it cannot look at more than one file holds
     helper.set_model_props(model, dict(facts or {}))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes_atomically(path, model.SerializeToString())

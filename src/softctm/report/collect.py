@@ -80,12 +80,12 @@ def place_in_source(names: Sequence[str], source: PairSource) -> list[int]:
     Raises
     ------
     UsageError
-        If neither tells which image belongs to which pair.
+        If neither tells which image belongs to which pair, or some names agree and others do not.
     """
     place = {name: i for i, name in enumerate(source.names)}
     if all(name in place for name in names):
         return [place[name] for name in names]
-    if len(names) == len(source):
+    if len(names) == len(source) and not any(name in place for name in names):
         return list(range(len(source)))
     raise UsageError(
         f"the ground truth has {len(names)} pairs and --input {len(source)} of other names; give the images "

@@ -94,6 +94,8 @@ class TargetConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self, circle_radius_um=POSITIVE, sigma_um=POSITIVE, class_weights=NOT_NEGATIVE)
+        if not any(self.class_weights):
+            raise ValueError("class_weights must not all be 0: nothing would be learned")
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,16 @@ from softctm.storage.files import write_bytes_atomically
 from softctm.training.arrays import TrainingArrays, load_cells, load_tissue
 from softctm.training.cell_context import cell_context
 from softctm.training.config import Preset, Task, with_defaults
-from softctm.training.fold_training import FoldJob, check_task, train_cells, train_tissue
+from softctm.training.fold_training import (
+    FoldJob,
+    check_task,
+    train_cells,
+    train_tissue,
+)
 from softctm.training.initialization import from_encoder
 from softctm.training.loop import LoopConfig
 from softctm.training.pair_arrays import PairArrays
-from softctm.training.pair_training import train_pairs
+from softctm.training.pair_training import check_common_crops, train_pairs
 from softctm.training.pair_weights import PairWeights
 from softctm.training.run_folder import FOLDS, NETWORK, check_fold_count, keep_config, source_commit
 from softctm.training.segmenters import ClassicalSegmenter, NucleusSegmenter
@@ -95,6 +100,7 @@ class EnsembleRun:
             raise UsageError(f"--run {self.folder}: is a file; name a folder")
         for task in self.preset.tasks:
             check_task(task, self.preset.of(task))
+        check_common_crops(self.preset)
         self._check_initialization()
         settings = {**asdict(self.preset), "seed": self.loop.seed, "encoder_weights": self._encoder_name()}
         if not isinstance(self.segmenter, ClassicalSegmenter):

@@ -19,6 +19,7 @@ from softctm.evaluation.scores import pair_counts, precision_recall_f1
 from softctm.evaluation.tissue import tissue_counts
 from softctm.model.tasks import CELL_CLASSES, TISSUE_CLASSES
 from softctm.networks.architecture import SegmentationNetwork
+from softctm.networks.device import own_device
 from softctm.networks.freezing import freeze_stages
 from softctm.networks.network_table import architecture_of
 from softctm.networks.served import ServedNetwork
@@ -35,8 +36,9 @@ from softctm.training.feeding import feed_from, first_batches
 from softctm.training.finished import check_unchanged, data_fact
 from softctm.training.initialization import Initializer
 from softctm.training.learnable import check_learnable
-from softctm.training.loop import LoopConfig, is_first_process, train, wait_for_all
+from softctm.training.loop import LoopConfig, train
 from softctm.training.losses import LossFunction, cell_loss, tissue_cross_entropy
+from softctm.training.processes import is_first_process, wait_for_all
 from softctm.training.run_folder import NETWORK
 from softctm.training.sampling import balanced_weights, draw
 
@@ -281,7 +283,7 @@ def predict_tissue(
     ------
     (2, 1024, 1024) float32
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = own_device()
     served = ServedNetwork(network).to(device).eval()
     for image in images:
         with torch.inference_mode():

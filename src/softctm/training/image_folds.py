@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from softctm.datasets.patient_folds import assign_evenly
+from softctm.datasets.patient_folds import DEFAULT_FOLDS, assign_evenly
 from softctm.datasets.patients import patient_of_image
 from softctm.errors import InputError, UsageError
 from softctm.training.nuclei_data import TrainingImage
@@ -50,6 +50,11 @@ def split_by_fold(
     return learned, held_out
 
 
+def default_folds(images: Sequence[TrainingImage]) -> int:
+    """How many folds there are if nobody says: the usual number, or one a patient."""
+    return min(DEFAULT_FOLDS, len({patient_of_image(image.name) for image in images}))
+
+
 def nuclei_folds(
     images: Sequence[TrainingImage],
     types: int,
@@ -65,17 +70,18 @@ def nuclei_folds(
     Raises
     ------
     UsageError
-        If there are fewer patients than folds, a known image is in a fold that is none of these, or a known
-        patient in two.
+        If there are fewer patients than folds, or a known patient is in two.
     """
     known = known or {}
-    if known and max(known.values()) >= count:
-        raise UsageError(f"--folds {count}: the networks to start from have {max(known.values()) + 1} folds")
     groups: dict[str, list[TrainingImage]] = {}
     for image in images:
         groups.setdefault(patient_of_image(image.name), []).append(image)
-    if not 2 <= count <= len(groups):
-        raise UsageError(f"{len(groups)} images of different patients cannot be split into {count} folds")
+    # Folds that were held out before, of images that are not here, may stay empty.
+    most = count if known else len(groups)
+    if not min(2, len(groups)) <= count <= most:
+        raise UsageError(
+            f"--folds {count}: {len(groups)} images of different patients cannot be split into so many"
+        )
     sources = sorted({image.name.split("/")[0] for image in images})
     traits = {
         name: np.sum([_traits(image, types, sources) for image in part], axis=0)

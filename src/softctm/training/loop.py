@@ -6,13 +6,13 @@ killed and resumed ends with the same weights as one that was not.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import logging
 import math
-import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,14 @@ import torch
 from torch import Tensor, nn
 
 from softctm.errors import TrainingError
+from softctm.networks.freezing import is_of_encoder
 from softctm.storage.files import write_bytes_atomically
 from softctm.training.checkpoint import resume, save_checkpoint
 from softctm.training.config import OptimizerConfig
 from softctm.training.curves import Curves
 from softctm.training.feeding import Feed, MicroBatch
 from softctm.training.losses import LossFunction
+from softctm.training.processes import alone_in, join_group
 
 logger = logging.getLogger(__name__)
 
@@ -88,10 +90,25 @@ def train(
         If a gradient is not finite (names step and parameter), or `folder` holds a checkpoint that is
         damaged or of another configuration or other data.
     OutputError
-        If the folder cannot be written to.
+        If the folder cannot be written to, or another process trains this network.
     """
-    rank, world, device = _place()
     folder.mkdir(parents=True, exist_ok=True)
+    with alone_in(folder), _memory_told(folder):
+        return _train(network, feed, loss, steps_per_epoch, optimizer_config, config, folder, validate, data)
+
+
+def _train(
+    network: nn.Module,
+    feed: Feed,
+    loss: LossFunction,
+    steps_per_epoch: int,
+    optimizer_config: OptimizerConfig,
+    config: LoopConfig,
+    folder: Path,
+    validate: Callable[[nn.Module], dict[str, float]] | None,
+    data: str,
+) -> nn.Module:
+    rank, world, device = join_group()
     network = network.to(device)
     averaged = _copy_of(network) if optimizer_config.ema else network
     optimizer = _make_optimizer(network, optimizer_config)
@@ -158,6 +175,18 @@ def train(
     return averaged.eval()
 
 
+@contextlib.contextmanager
+def _memory_told(folder: Path) -> Iterator[None]:
+    """Say what to do where the GPU's memory is too small for a step."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            f"{folder}: a step does not fit into the GPU's memory; raise optimizer.accumulation, which "
+            "splits the batch, or lower augmentation.crop"
+        ) from error
+
+
 def lay_out_for_processors(network: nn.Module) -> None:
     """Put channels last, in place, where there is no GPU: up to twice as fast.
 
@@ -165,17 +194,6 @@ def lay_out_for_processors(network: nn.Module) -> None:
     """
     if not torch.cuda.is_available():
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def is_first_process() -> bool:
-    """Whether this process writes what all have learned; without torchrun the only one does."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def wait_for_all() -> None:
-    """Let every process of torchrun's group get here before any goes on."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.barrier()
 
 
 def _parts(config: OptimizerConfig, step: int, steps: int, rank: int, world: int) -> list[MicroBatch]:
@@ -196,19 +214,6 @@ def _moved(value: Any, device: torch.device) -> Any:
     if isinstance(value, dict):
         return {name: _moved(part, device) for name, part in value.items()}
     return [_moved(part, device) for part in value]
-
-
-def _place() -> tuple[int, int, torch.device]:
-    """Rank, number of processes and device of this one; joins torchrun's group."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    rank = int(os.environ.get("RANK", "0"))
-    local = int(os.environ.get("LOCAL_RANK", "0"))
-    cuda = torch.cuda.is_available()
-    if world > 1 and not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("nccl" if cuda else "gloo")
-    if cuda:
-        torch.cuda.set_device(local)
-    return rank, world, torch.device("cuda", local) if cuda else torch.device("cpu")
 
 
 def _copy_of(network: nn.Module) -> nn.Module:
@@ -237,7 +242,7 @@ def _make_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.
     """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {(False, False): [], (False, True): []}
     for name, parameter in network.named_parameters():
-        place = (name.startswith("tissue."), ".encoder." in name)
+        place = (name.startswith("tissue."), is_of_encoder(name))
         groups.setdefault(place, []).append(parameter)
     parameters = [
         {

@@ -54,7 +54,7 @@ def soft_cross_entropy(logits: Tensor, target: Tensor, class_weights: Tensor) ->
     Parameters are those of `weighted_square_error`.
     """
     weighted = target * class_weights.view(1, -1, 1, 1)
-    return -(weighted * logits.float().log_softmax(1)).sum() / weighted.sum()
+    return -(weighted * logits.float().log_softmax(1)).sum() / weighted.sum().clamp(min=1e-6)
 
 
 def share_unknown_cells(logits: Tensor, target: Tensor) -> Tensor:

@@ -12,12 +12,12 @@ import numpy as np
 from torch import Tensor, nn
 
 from softctm.datasets.nuclei.base import NucleiDataset
-from softctm.datasets.patient_folds import DEFAULT_FOLDS
-from softctm.errors import TrainingError
+from softctm.errors import TrainingError, UsageError
 from softctm.storage.files import write_json_atomically
 from softctm.training.config import part_with_defaults
 from softctm.training.image_folds import (
     ALL,
+    default_folds,
     nuclei_folds,
     read_image_folds,
     split_by_fold,
@@ -92,7 +92,8 @@ class NucleiRun:
         Raises
         ------
         UsageError
-            If values of the configuration do not fit each other, or there are fewer patients than folds.
+            If values of the configuration do not fit each other, there are fewer patients than folds, or
+            not as many folds as the networks to start from have.
         TrainingError
             If the folder holds a run of another configuration, or what it starts from does not fit.
         InputError
@@ -106,7 +107,12 @@ class NucleiRun:
         keep_config(self.folder, self._config(), partial(part_with_defaults, read=nuclei_config_from_json))
         if not self.folds_path.exists():
             known = self.start.folds if self.start else {}
-            count = DEFAULT_FOLDS if count is None else count
+            before = self.start.count if self.start else None
+            if before and count not in (None, before):
+                raise UsageError(
+                    f"--folds {count}: the networks to start from have {before} folds; leave the option out"
+                )
+            count = before or count or default_folds(self.images)
             folds = nuclei_folds(self.images, len(self.types), count, seed, known)
             others = {name: fold for name, fold in known.items() if name not in folds}
             split = {"folds": count, "split_by": "image; patient where known", "seed": seed, "images": folds}

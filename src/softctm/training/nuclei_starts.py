@@ -19,7 +19,14 @@ from softctm.networks.nuclei_maps import first_type_row
 from softctm.training.image_folds import ALL
 from softctm.training.nuclei_config import NucleiConfig, nuclei_config_from_json
 from softctm.training.nuclei_task import build_nuclei_network, load_nuclei_network
-from softctm.training.run_folder import CONFIG, FOLDS, NETWORK, read_run_file
+from softctm.training.run_folder import (
+    ATTRIBUTIONS,
+    CONFIG,
+    FOLDS,
+    LICENSES,
+    NETWORK,
+    read_run_file,
+)
 
 KNOWN_IMAGES = "known_images"
 """Where a model says which images its network learned from, and a run which ones all its networks know."""
@@ -45,6 +52,8 @@ class NucleiStart:
         What the networks were trained with, as a run's config.json says it.
     folds : dict of str to int
         Image → fold, of all images that a run's networks learned from fold by fold; none of a model.
+    count : int or None
+        How many folds a run has.
     known : list of str or None
         The images that all its networks learned from, which no fold can hold out; None where a model does
         not say.
@@ -58,11 +67,11 @@ class NucleiStart:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.folds = folder, dict[str, int]()
+        self.folder, self.folds, self.count = folder, dict[str, int](), None
         self._model: Model | None = load_model(folder) if (folder / MANIFEST).exists() else None
         path = folder / (MANIFEST if self._model else CONFIG)
         try:
-            self.facts: dict[str, Any] = self._model.manifest.training if self._model else read_run_file(path)
+            self.facts = _facts_of(self._model) if self._model else read_run_file(path)
             self._config = nuclei_config_from_json(self.facts["config"])
             self._types: list[str] = list(self.facts["types"])
             self._tissues: list[str] = list(self.facts["tissues"])
@@ -70,6 +79,7 @@ class NucleiStart:
             if self._model is None:
                 folds = read_run_file(folder / FOLDS)
                 self.folds = {**folds.get(KNOWN_BEFORE, {}), **folds["images"]}
+                self.count = int(folds["folds"])
         except (InputError, KeyError, TypeError, ValueError) as error:
             raise TrainingError(
                 f"{path}: does not say which networks of nuclei were trained; --start takes the folder of a "
@@ -155,6 +165,16 @@ class NucleiStart:
     def _networks(model: Model) -> Sequence[Network]:
         (stage,) = model.stages.values()
         return stage.networks
+
+
+def _facts_of(model: Model) -> dict[str, Any]:
+    """A model's manifest, as the config.json of the run that it was exported from."""
+    manifest = model.manifest
+    return {
+        **manifest.training,
+        LICENSES: list(manifest.licenses),
+        ATTRIBUTIONS: list(manifest.attributions),
+    }
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from softctm.errors import TrainingError
 from softctm.networks.architecture import SegmentationNetwork
 from softctm.networks.cellvit import CellViT, CellViTSpec
-from softctm.networks.freezing import freeze_stages
+from softctm.networks.freezing import freeze_stages, is_of_encoder
 from softctm.networks.network_table import build_network
 from softctm.networks.nuclei_maps import NormalizedCellViT, stacked
 from softctm.networks.vit_weights import load_vit
@@ -25,15 +25,14 @@ from softctm.training.feeding import feed_from, first_batches, fixed_batches
 from softctm.training.finished import check_unchanged, data_fact
 from softctm.training.loop import (
     LoopConfig,
-    is_first_process,
     lay_out_for_processors,
     train,
-    wait_for_all,
 )
 from softctm.training.nuclei_config import NucleiConfig
 from softctm.training.nuclei_data import NucleiPatches, TrainingImage
 from softctm.training.nuclei_losses import nuclei_loss
 from softctm.training.nuclei_sampling import oversampling_weights, type_weights
+from softctm.training.processes import is_first_process, wait_for_all
 from softctm.training.run_folder import NETWORK
 from softctm.training.sampling import draw
 
@@ -147,7 +146,7 @@ def train_nuclei_network(
     for number, (optimizer, place) in enumerate(stages):
         is_frozen = number < len(stages) - 1
         for name, parameter in network.named_parameters():
-            parameter.requires_grad_(not (is_frozen and ".encoder." in name))
+            parameter.requires_grad_(not (is_frozen and is_of_encoder(name)))
         if isinstance(network, SegmentationNetwork):
             freeze_stages(network, optimizer.frozen_stages)
         # Each stage counts its steps from 0, and draws other crops.

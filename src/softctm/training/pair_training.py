@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from softctm.errors import UsageError
 from softctm.model.tasks import CELL_CLASSES
 from softctm.networks.architecture import SegmentationNetwork
 from softctm.points import CellPoints
@@ -13,6 +14,21 @@ from softctm.training.config import Preset, TargetConfig
 from softctm.training.fold_training import FoldJob, counting_cells, crop_side, train_network
 from softctm.training.losses import LossFunction, cell_loss, tissue_cross_entropy
 from softctm.training.pair_arrays import PairArrays, PairCrops
+
+
+def check_common_crops(preset: Preset) -> None:
+    """Refuse crops of tissue patches that networks of pairs cannot have; UsageError names the setting."""
+    tissue, cells = preset.tissue.augmentation, preset.cells.augmentation
+    if preset.cells.sees_pair and tissue.crop != cells.crop:
+        raise UsageError(
+            f"tissue.augmentation.crop={tissue.crop}: a network that sees both patches has crops of one "
+            f"size, cells.augmentation.crop={cells.crop}"
+        )
+    if preset.cells.sees_pair and tissue.magnified != 1:
+        raise UsageError(
+            f"tissue.augmentation.magnified={tissue.magnified:g}: a network that sees both patches keeps "
+            "tissue at its own resolution; leave it at 1"
+        )
 
 
 def pair_loss(target: TargetConfig) -> LossFunction:

@@ -23,10 +23,11 @@ from softctm.networks.weights import load_network, save_network
 from softctm.training.config import OptimizerConfig
 from softctm.training.feeding import feed_from, fixed_batches
 from softctm.training.finished import check_unchanged, data_fact
-from softctm.training.loop import LoopConfig, is_first_process, lay_out_for_processors, train, wait_for_all
+from softctm.training.loop import LoopConfig, lay_out_for_processors, train
 from softctm.training.nuclei_augment import NucleiAugmentationConfig
 from softctm.training.nuclei_data import TrainingImage
 from softctm.training.point_guided_data import GuidedCrops
+from softctm.training.processes import is_first_process, wait_for_all
 from softctm.training.run_folder import NETWORK
 from softctm.training.sampling import draw
 

@@ -15,21 +15,22 @@ from pathlib import Path
 
 from softctm.datasets.image_registry import IMAGE_DATASETS
 from softctm.datasets.labeled_images import LabeledImage
-from softctm.datasets.patient_folds import DEFAULT_FOLDS
 from softctm.networks.point_guided import export_point_guided
 from softctm.pair import CELL_MPP
 from softctm.storage.files import write_json_atomically
 from softctm.training.config import config_from_json, part_with_defaults
 from softctm.training.image_folds import (
     ALL,
+    default_folds,
     nuclei_folds,
     read_image_folds,
     split_by_fold,
 )
-from softctm.training.loop import LoopConfig, is_first_process
+from softctm.training.loop import LoopConfig
 from softctm.training.nuclei_data import TrainingImage
 from softctm.training.point_guided import PointGuidedConfig, train_point_guided
 from softctm.training.point_guided_data import load_masked_images
+from softctm.training.processes import is_first_process
 from softctm.training.run_folder import FOLDS, check_fold_count, keep_config, read_run_file
 
 SEGMENTER = "segmenter.onnx"
@@ -88,7 +89,7 @@ class PointGuidedRun:
         keep_config(self.folder, document, partial(part_with_defaults, read=read))
         path = self.folder / FOLDS
         if not path.exists():
-            folds = DEFAULT_FOLDS if folds is None else folds
+            folds = folds or default_folds(self.images)
             fold_of = nuclei_folds(self.images, 1, folds, seed)
             write_json_atomically(path, {"folds": folds, "seed": seed, "images": fold_of}, indent=1)
         check_fold_count(path, read_run_file(path).get("folds", folds), folds)

@@ -18,6 +18,10 @@ NETWORK = "network.safetensors"
 """Of one network's folder: the weights, once it is trained."""
 
 _COMMIT = "commit"
+LICENSES, ATTRIBUTIONS = "licenses", "attributions"
+"""Where a configuration says whose weights and data a run began with."""
+
+_NOT_COMPARED = (_COMMIT, LICENSES, ATTRIBUTIONS)
 _SHOWN = 3
 """How many differing settings a message names."""
 
@@ -46,7 +50,7 @@ def keep_config(
     ----------
     folder : Path
     document : mapping
-        The configuration; a `commit` in it is kept and not compared.
+        The configuration; the commit, licenses and attributions in it are kept and not compared.
     today : callable
         (configuration) → the same in today's names, with settings that are newer at their defaults.
 
@@ -63,7 +67,9 @@ def keep_config(
     wanted = json.loads(json.dumps(document))
     if path.exists():
         before, now = _flat(today(read_run_file(path))), _flat(today(wanted))
-        names = sorted((before.keys() | now.keys()) - {_COMMIT})
+        names = sorted(
+            name for name in before.keys() | now.keys() if name.rpartition(".")[2] not in _NOT_COMPARED
+        )
         if differing := [name for name in names if before.get(name) != now.get(name)]:
             more = f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
             raise TrainingError(
@@ -82,6 +88,22 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
         return {name: value}
     prefix = f"{name}." if name else ""
     return {path: inner for key, part in value.items() for path, inner in _flat(part, prefix + key).items()}
+
+
+def inherited(config: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Licenses and attributions of all that a run's networks began with, each once.
+
+    Parameters
+    ----------
+    config : mapping
+        The run's config.json.
+    """
+    licenses, attributions = list(config.get(LICENSES, [])), list(config.get(ATTRIBUTIONS, []))
+    for value in config.values():
+        if isinstance(value, Mapping):
+            for own, found in zip((licenses, attributions), inherited(value), strict=True):
+                own += found
+    return list(dict.fromkeys(licenses)), list(dict.fromkeys(attributions))
 
 
 def check_fold_count(path: Path, own: int | None, wanted: int | None) -> None:

@@ -1,0 +1,58 @@
+"""The processes of one training: torchrun's, or the only one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from softctm.networks.device import own_device
+from softctm.storage.lock import locked
+
+_LOCK = ".lock"
+
+
+def is_first_process() -> bool:
+    """Whether this process writes what all have learned; without torchrun the only one does."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def join_group() -> tuple[int, int, torch.device]:
+    """Rank, number of processes and device of this one; joins torchrun's group."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    rank = int(os.environ.get("RANK", "0"))
+    device = own_device()
+    if world > 1 and not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return rank, world, device
+
+
+def wait_for_all() -> None:
+    """Let every process of torchrun's group get here before any goes on."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep other trainings out of a network's folder, here or on a machine that shares it.
+
+    Raises
+    ------
+    OutputError
+        If another one is at it.
+    """
+    if not is_first_process():
+        yield
+        return
+
+    def busy(holder: str) -> str:
+        return f"{folder}: is being trained by {holder}; wait for it, or train another fold"
+
+    with locked(folder / _LOCK, busy):
+        yield
