@@ -56,6 +56,16 @@ def raising(error: BaseException) -> Callable[[Namespace], int]:
             "error: cache/a.npy cannot be written (No space left on device); make room",
         ),
         (
+            PermissionError(13, "Permission denied", "locked/x"),
+            3,
+            "error: locked/x: cannot be used (Permission denied); check the path and its permissions",
+        ),
+        (
+            OSError(36, "File name too long", "a" * 300),
+            3,
+            f"error: {'a' * 300}: cannot be used (File name too long)",
+        ),
+        (
             ModuleNotFoundError("No module named 'torch'", name="torch.nn"),
             10,
             "error: torch is not installed",

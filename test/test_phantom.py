@@ -14,7 +14,7 @@ from skimage.color import rgb2hed
 
 from softctm.cli import main
 from softctm.pair import CELL_MPP, WINDOW_SIZE, CellTissuePair
-from softctm.phantom import DrawnTruth, draw_pair
+from softctm.phantom import DrawnTruth, draw_pair, sample_folders
 from softctm.phantom.noise import Noise, grid
 from softctm.phantom.sample_folders import draw_pairs
 
@@ -178,6 +178,26 @@ def test_only_its_own_files_are_replaced(
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     assert main([*words, "--pairs", "1", "--seed", "5", "--overwrite"]) == 0
     assert (tmp_path / "images" / "mine.jpg").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("layout", ["container", "ocelot"])
+def test_an_interrupted_run_knows_its_own_files(
+    layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, left = sample_folders._write_image, [6]
+
+    def interrupted(path: Path, image: np.ndarray) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        write(path, image)
+
+    command = ["phantom", str(tmp_path), "--layout", layout]
+    monkeypatch.setattr(sample_folders, "_write_image", interrupted)
+    assert main([*command, "--pairs", "4"]) == 130
+    monkeypatch.setattr(sample_folders, "_write_image", write)
+    assert main([*command, "--pairs", "1"]) == 0
+    assert len(list((tmp_path / "images").rglob("*.jpg"))) == 2
 
 
 @pytest.mark.parametrize("document", [[], [{"slide_name": "TCGA-01"}], {"sample_pairs": {}}, "text"])

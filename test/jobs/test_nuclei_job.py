@@ -359,6 +359,14 @@ def test_tokens_are_as_the_manifest_says(tmp_path: Path) -> None:
             load_detector(folder, device="cpu")(drawn(60, 60, []))
 
 
+def test_an_image_named_as_the_record_is_refused(
+    tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = save(drawn(64, 64, []), tmp_path / "run.json.png")
+    assert run(image, "--output", tmp_path / "out", "--weights", model) == 3
+    assert "run.json.png: its results would take the name of run.json" in capsys.readouterr().err
+
+
 def test_views_are_one(model: Path) -> None:
     for quality in ("fast", "balanced", "full"):
         found = load_detector(model, device="cpu", quality=quality)(drawn(100, 90, [(40, 50)]))

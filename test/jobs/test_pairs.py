@@ -331,6 +331,39 @@ def test_warnings_are_told_once_and_recorded(tmp_path: Path, capsys: pytest.Capt
     assert len(written(tmp_path / "out")[1]["warnings"]) == 1
 
 
+def test_warnings_of_the_input_are_kept_though_the_model_cannot_be_loaded(tmp_path: Path) -> None:
+    (write_pairs(tmp_path, 1) / "images/cell_patches/notes.txt").write_text("hello")
+
+    def load(options: JobOptions) -> FakeDetector:
+        raise ModelError("m: bad")
+
+    with pytest.raises(ModelError):
+        run_job(tmp_path, tmp_path / "out", JobOptions(), load=load)
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert "notes.txt" in record["warnings"][0]
+    assert (record["status"], record["error"]) == ("failed", "m: bad")
+
+
+def test_the_record_says_why_whatever_the_error_is(tmp_path: Path) -> None:
+    write_pairs(tmp_path, 1)
+
+    def load(options: JobOptions) -> FakeDetector:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        run_job(tmp_path, tmp_path / "out", JobOptions(), load=load)
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["error"].startswith("out of memory")
+
+
+def test_a_record_of_nuclei_is_not_taken_for_one_of_pairs(tmp_path: Path) -> None:
+    write_pairs(tmp_path, 1)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "run.json").write_text('{"softctm": "1", "images": []}')
+    with pytest.raises(OutputError, match=r"run.json is there already and `softctm predict` did not"):
+        run(tmp_path)
+
+
 def test_the_next_pair_is_read_while_one_computes_and_no_more(tmp_path: Path) -> None:
     """When the detector sees pair i, pair i + 1 gets read beside it, and never pair i + 2."""
     write_pairs(tmp_path, 4)
@@ -365,6 +398,20 @@ def test_files_for_viewers_are_written_for_the_pairs_that_were_done(tmp_path: Pa
     run(tmp_path, allow_partial=True, also=("csv", "overlay", "tissue"))
     files = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").glob("*/*")}
     assert files == {"csv/001.csv", "overlay/001.png", "tissue/001.png"}
+
+
+def test_files_of_an_earlier_run_do_not_stay_beside_a_new_result(tmp_path: Path) -> None:
+    write_pairs(tmp_path, 3)
+    run(tmp_path, also=("csv", "tissue"))
+    theirs = tmp_path / "out" / "csv" / "notes.csv"
+    theirs.write_text("mine")
+    # The second pair fails now, and the third is gone.
+    for kind in ("cell_patches", "tissue_patches"):
+        (tmp_path / "images" / kind / "002.png").unlink()
+    write_metadata(tmp_path, [entry(0), entry(1)])
+    run(tmp_path, failing_for("001", ValueError("x")), allow_partial=True, also=("csv",))
+    files = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").glob("*/*")}
+    assert files == {"csv/000.csv", "csv/notes.csv"}
 
 
 def test_files_for_viewers_are_written_while_the_next_pair_computes(

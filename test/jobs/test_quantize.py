@@ -166,6 +166,10 @@ def test_a_network_that_loses_too_much_leaves_the_model_as_it_was(
     assert "tissue.onnx: 8 bits change its probabilities by" in capsys.readouterr().err
     assert (weights / "model.json").read_bytes() == before
     assert not (weights / "int8").exists()
+    (weights / "int8").write_text("in the way")
+    assert quantize(weights, pairs) == 6
+    assert "int8 cannot be written to" in capsys.readouterr().err
+    (weights / "int8").unlink()
 
 
 def test_bad_use_is_one_clear_line(

@@ -13,19 +13,25 @@ import pytest
 from PIL import Image
 from training_cases import BC, TC, pair_in_memory, write_release
 
+from softctm.cli import main
 from softctm.datasets.ocelot import load_release
 from softctm.errors import InputError, ModelError, UsageError
 from softctm.evaluation.out_of_fold import RULES
 from softctm.jobs import validation as validate
 from softctm.jobs.validation import Validation, pairs_of_folds, prepare_validation
 from softctm.points import CellPoints
+from softctm.postprocessing.peaks import Peaks
+from softctm.postprocessing.watershed import Watershed
 
+HAND_SET = Path(__file__).parents[1] / "hand_set"
 ROWS = [[(100, 200, BC)], [(300, 600, TC), (900, 901, TC)], [(5, 5, TC)], [(7, 7, BC)]]
 PATIENTS = ["TCGA-AA-0001", "TCGA-AA-0001", "TCGA-AA-0002", "TCGA-AA-0003"]
 
 
 class Model(SimpleNamespace):
     """A model of one network a fold, which are told apart by their hashes."""
+
+    postprocessing = Peaks(3, 3)
 
     def held_out(self, fold: int) -> Model:
         return Model(hashes={"cell": f"{self.version}{fold}"}, precision="float32")
@@ -178,3 +184,30 @@ def test_what_is_left_out_is_said(caplog: pytest.LogCaptureFixture) -> None:
     ]
     with pytest.raises(UsageError, match=r"data: none of its 5 pairs is in the model's folds"):
         pairs_of_folds(pairs, {"gone": 0}, Path("data"))
+
+
+def test_only_rules_for_peaks_are_validated(validation: Validation) -> None:
+    model: Any = Model(
+        version="a", folder=Path("m"), manifest=validation.model.manifest, postprocessing=Watershed(80, 7)
+    )
+    model.folder = validation.model.folder
+    with pytest.raises(UsageError, match="finds cells by watershed, and validate chooses among rules"):
+        prepare_validation(model, validation.pairs, Path("release"))
+
+
+def test_what_cannot_be_written_is_told_before_hours_of_prediction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release = write_release(tmp_path / "release", ROWS, PATIENTS)
+    (tmp_path / "file").write_text("")
+
+    def fail() -> None:
+        raise AssertionError
+
+    replaced = SimpleNamespace(outcome=fail, fold_of=[0, 1])
+    monkeypatch.setattr(validate, "prepare_validation", lambda *_, **__: replaced)
+    options = ["validate", "--data", str(release), "--weights", str(HAND_SET)]
+    assert main([*options, "--json", str(tmp_path / "file" / "scores.json")]) == 6
+    assert "cannot be written to" in capsys.readouterr().err
+    assert main([*options, "--fold", "0", "--json", "x.json"]) == 2
+    assert "--fold: only counts; give --json and --update in the last run" in capsys.readouterr().err

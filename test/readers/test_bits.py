@@ -23,6 +23,7 @@ from PIL import Image
 from softctm.errors import InputError
 from softctm.readers import open_pairs
 from softctm.readers.images import open_rows, read_patch
+from softctm.readers.single_images import read_single_image
 
 RGB = patch(0)
 GRAY = patch(1)[..., 0]
@@ -35,12 +36,23 @@ def noisy16(channels: int) -> NDArray[np.uint16]:
     return np.random.default_rng(3).integers(0, 1 << 16, (1024, 1024, channels), np.uint16)
 
 
-def refusal(path: Path) -> str:
-    with pytest.raises(InputError) as caught:
-        read_patch(path, path.name)
-    assert str(caught.value).startswith(f"{path.name}: ")
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+def read(path: Path) -> Pixels:
+    """As a pair's patch and as an image by itself, which must be the same."""
+    pixels = read_patch(path, path.name)
+    assert np.array_equal(read_single_image(path, path.name), pixels)
+    return pixels
+
+
+def refusal(path: Path, *, by_both: bool = False) -> str:
+    messages = []
+    for reader in (read_patch, read_single_image) if by_both else (read_patch,):
+        with pytest.raises(InputError) as caught:
+            reader(path, path.name)
+        messages.append(str(caught.value))
+    assert messages[0].startswith(f"{path.name}: ")
+    assert "\n" not in messages[0]
+    assert len(set(messages)) == 1
+    return messages[0]
 
 
 # --- TIFF ------------------------------------------------------------------------------------------------
@@ -77,7 +89,7 @@ def test_every_way_to_store_whole_bytes(tmp_path: Path, form: str, dtype: Any, l
             stored = np.iinfo(dtype).max - values[..., 0]
             tifffile.imwrite(path, stored, photometric="miniswhite", **LAYOUTS[layout])
     expected = values if dtype == np.uint8 else values >> 8
-    assert np.array_equal(read_patch(path, "a.tif"), np.broadcast_to(expected, (1024, 1024, 3)))
+    assert np.array_equal(read(path), np.broadcast_to(expected, (1024, 1024, 3)))
 
 
 def test_a_stack_of_deep_patches_is_read_patch_by_patch(tmp_path: Path) -> None:
@@ -108,7 +120,16 @@ def test_few_bits_in_many_are_refused(
         tifffile.imwrite(path, planes, photometric="rgb", planarconfig="separate", compression=compression)
     else:
         tifffile.imwrite(path, values, photometric="rgb", compression=compression)
-    assert "16-bit pixels whose values all lie below 4096" in refusal(path)
+    assert "16-bit pixels whose values all lie below 4096" in refusal(path, by_both=True)
+
+
+@pytest.mark.parametrize("kind", ["rgb", "minisblack"])
+def test_few_bits_beside_an_opaque_channel_are_refused(tmp_path: Path, kind: str) -> None:
+    color = (RGB if kind == "rgb" else RGB[..., :1]).astype(np.uint16) * 16
+    alpha = np.full((1024, 1024, 1), 65535, np.uint16)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.dstack([color, alpha]), photometric=kind, extrasamples=["unassalpha"])
+    assert "16-bit pixels whose values all lie below 4096" in refusal(path, by_both=True)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -126,9 +147,9 @@ def test_a_further_channel(tmp_path: Path, dtype: Any, kind: str, extra: str, op
     )
     if opaque or extra == "unspecified":
         expected = RGB if kind == "rgb" else np.broadcast_to(RGB[..., :1], RGB.shape)
-        assert np.array_equal(read_patch(path, "a.tif"), expected)
+        assert np.array_equal(read(path), expected)
     else:
-        assert "partly transparent" in refusal(path)
+        assert "partly transparent" in refusal(path, by_both=True)
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
@@ -142,7 +163,7 @@ def test_gray_of_few_bits(tmp_path: Path, bits: int, white_is_zero: bool) -> Non
     tifffile.imwrite(path, packed, photometric=photometric)
     retag(path, ImageWidth=1024, BitsPerSample=bits)
     expected = (levels - stored if white_is_zero else stored) * (255 // levels)
-    assert np.array_equal(read_patch(path, "a.tif")[..., 0], expected)
+    assert np.array_equal(read(path)[..., 0], expected)
 
 
 def retag(path: Path, **tags: Any) -> None:
@@ -203,7 +224,7 @@ REFUSED: dict[str, tuple[Callable[[Path], None], Sequence[str]]] = {
 def test_what_is_not_read_is_named(tmp_path: Path, case: str) -> None:
     write, parts = REFUSED[case]
     write(tmp_path / "a.tif")
-    message = refusal(tmp_path / "a.tif")
+    message = refusal(tmp_path / "a.tif", by_both=True)
     for part in parts:
         assert part in message
 
@@ -212,7 +233,7 @@ def test_a_palette_keeps_its_colors(tmp_path: Path) -> None:
     palette = np.random.default_rng(0).integers(0, 256, (3, 256)).astype(np.uint16) * 257
     tifffile.imwrite(tmp_path / "a.tif", GRAY, photometric="palette", colormap=palette)
     expected = (palette.T[GRAY] >> 8).astype(np.uint8)
-    assert np.array_equal(read_patch(tmp_path / "a.tif", "a.tif"), expected)
+    assert np.array_equal(read(tmp_path / "a.tif"), expected)
 
 
 def test_a_sparse_tiff_is_called_so(tmp_path: Path) -> None:
@@ -237,7 +258,7 @@ def test_orientation_of_deep_images(tmp_path: Path, orientation: int) -> None:
     write_png(tmp_path / "a.png", DEEP, exif=exif.tobytes())
     upright = read_patch(tmp_path / "b.png", "b.png")
     for name in ("a.tif", "a.png"):
-        assert np.array_equal(read_patch(tmp_path / name, name), upright)
+        assert np.array_equal(read(tmp_path / name), upright)
 
 
 # --- PNG -------------------------------------------------------------------------------------------------

@@ -144,6 +144,15 @@ def test_a_traceback_only_where_wanted_and_before_its_message(
             assert (len(lines) > 1) == log.tracebacks
 
 
+def test_a_message_is_one_line_whatever_a_file_is_called(capsys: pytest.CaptureFixture[str]) -> None:
+    with log_shown():
+        logger.warning("%s", "pair a\nb\x1b[31m: fünf µm, %d")
+        logger.info("%s", "c\r\nd")
+    out, err = capsys.readouterr()
+    assert err == "warning: pair a\\nb\\x1b[31m: fünf µm, %d\n"
+    assert out == "c\\r\\nd\n"
+
+
 def test_a_message_with_a_wrong_format_is_still_a_message(capsys: pytest.CaptureFixture[str]) -> None:
     ConsoleLog().emit(logging.LogRecord("softctm", logging.WARNING, __file__, 1, "%d pairs", ("many",), None))
     assert capsys.readouterr().err == "warning: %d pairs\n"

@@ -89,8 +89,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """Refuse options outside their range before anything is read."""
-    if args.resamples < 0:
-        raise UsageError(f"--resamples must not be negative, not {args.resamples}")
+    if args.resamples < 0 or (args.resamples == 1 and len(args.predictions) > 1):
+        raise UsageError(f"--resamples must be 0 or more, and not 1 for a ranking, not {args.resamples}")
     if args.fail_under is not None and not 0 <= args.fail_under <= 1:
         raise UsageError(f"--fail-under must lie in 0 … 1, not {args.fail_under}")
     if args.tissue and len(args.tissue) != len(args.predictions):

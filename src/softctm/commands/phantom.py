@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     pairs = draw_pairs(args.pairs, args.seed)
     own = drawn_files(args.out)
     refuse_foreign_files(files_below(args.out), "phantom", set(own).__contains__, args.overwrite)
-    for path in own:
+    for path in reversed(own):  # metadata.json, by which they are known, last
         path.unlink()
     count = LAYOUTS[args.layout](args.out, pairs)
     show(f"{count} pairs drawn to {args.out}")

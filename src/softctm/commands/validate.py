@@ -9,6 +9,7 @@ from typing import get_args
 from softctm.choices import VIEW_COUNTS, DeviceChoice, Precision
 from softctm.commands.shared_options import add_release, load_pairs
 from softctm.errors import UsageError
+from softctm.storage.files import prepare_folder
 from softctm.terminal.console import ConsoleProgress, show
 
 
@@ -49,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
         progress=ConsoleProgress(),
     )
     if args.fold:
+        if args.json or args.update:
+            raise UsageError("--fold: only counts; give --json and --update in the last run, without it")
         if args.work is None:
             raise UsageError("--fold: has no use without --work, which keeps the fold's counts")
         if absent := set(args.fold) - set(validation.fold_of):
@@ -59,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.update and len(validation.pairs) < len(validation.folds.of_pair):
         raise UsageError("--update: needs all pairs of the model's folds, or its scores would be of a part")
+    for folder in [args.json.parent] * bool(args.json) + [model.folder] * args.update:
+        prepare_folder(folder)  # better now than after hours
     figures = {"views": args.views, **validation.outcome().to_json()}
     if args.json:
         write_json_atomically(args.json, figures, indent=1)

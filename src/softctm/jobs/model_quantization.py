@@ -22,7 +22,9 @@ from softctm.ort.runtime import Runtime
 from softctm.pair import CellTissuePair
 from softctm.progress import SILENT, Progress
 from softctm.readers.source import PairSource
-from softctm.storage.files import write_bytes_atomically
+from softctm.storage.files import prepare_folder, replacing_files, write_bytes_atomically
+
+_FOLDER = "int8"
 
 MAX_MEAN_DIFFERENCE = 0.02
 """Largest mean difference in probability between a network and its 8-bit version that is accepted."""
@@ -105,6 +107,8 @@ def quantize_model(
         raise UsageError(f"{model.folder}: has int8 networks already; --overwrite makes them anew")
     if lacking := [name for name, entry in _entries(model.manifest) if "float32" not in entry.files]:
         raise ModelError(f"{model.folder}: the stage {lacking[0]} has networks without float32 to start from")
+    own = model.folder / _FOLDER
+    prepare_folder(own if own.exists() else model.folder)  # better now than after the computation
     inputs = NetworkInputs(model)
     fold_of = read_folds(model.folder / model.manifest.folds).of_pair if model.manifest.folds else {}
     differences: dict[str, Difference] = {}
@@ -131,15 +135,16 @@ def quantize_model(
                 f"{network.path}: 8 bits change its probabilities by {difference.mean:.2g} on average; "
                 "calibrate on more pairs, or keep it as it is"
             )
-        place = f"int8/{network.path.relative_to(model.folder).as_posix()}"
+        place = f"{_FOLDER}/{network.path.relative_to(model.folder).as_posix()}"
         contents[place] = content
         made[network.sha256] = NetworkFile(path=place, sha256=hashlib.sha256(content).hexdigest())
         differences[place] = difference
         shown[place] = [source.names[number] for number in numbers]
-    for place, content in contents.items():
-        (model.folder / place).parent.mkdir(parents=True, exist_ok=True)
-        write_bytes_atomically(model.folder / place, content)
-    _with_int8(model.manifest, made, shown).write(model.folder)
+    with replacing_files(model.folder, MANIFEST) as folder:
+        for place, content in contents.items():
+            (folder / place).parent.mkdir(parents=True, exist_ok=True)
+            write_bytes_atomically(folder / place, content)
+        _with_int8(model.manifest, made, shown).write(folder)
     return differences
 
 

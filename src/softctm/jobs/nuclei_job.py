@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from softctm.errors import ModelError, PartialResultError, SoftCTMError, UsageError
+from softctm.errors import InputError, ModelError, PartialResultError, SoftCTMError, UsageError
 from softctm.inference.detector_options import DetectorOptions
 from softctm.jobs import run_record
 from softctm.jobs.failures import nothing_done, some
@@ -151,13 +151,16 @@ def run_nuclei_job(
     record = RunRecord({**recorded(options), "views": 1}, unit="image")
     result = NucleiResult(output_dir, record)
     images = find_images(places)
+    if run_record.FILE_NAME in images:
+        file = images[run_record.FILE_NAME]
+        raise InputError(f"{file}: its results would take the name of {run_record.FILE_NAME}; rename it")
     require_libraries(options.also)
     prepare_folder(output_dir)
     record_file = output_dir / run_record.FILE_NAME
     refuse_foreign_files(
         (record_file, *(output_dir / name / file for name in images for file in FILES)),
         "nuclei",
-        lambda _: run_record.is_ours(record_file),
+        lambda _: run_record.names_before(record_file, record.unit) is not None,
         options.overwrite,
     )
     record.input = {"places": [str(place) for place in places], "images": len(images)}

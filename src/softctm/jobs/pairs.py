@@ -29,7 +29,7 @@ from softctm.progress import SILENT, Progress
 from softctm.readers import PairSource, open_pairs
 from softctm.storage.files import prepare_folder, refuse_foreign_files
 from softctm.writers import grand_challenge
-from softctm.writers.viewers import write_for_viewers
+from softctm.writers.viewers import forget_for_viewers, write_for_viewers
 
 if TYPE_CHECKING:
     from softctm.inference.detector import Prediction
@@ -103,10 +103,11 @@ def run_job(
     result = JobResult([], record, output_dir / grand_challenge.FILE_NAME)
     prepare_folder(output_dir)
     record_file = output_dir / run_record.FILE_NAME
+    earlier = run_record.names_before(record_file, record.unit)
     refuse_foreign_files(
         (record_file, result.result_file),
         "predict",
-        lambda _: run_record.is_ours(record_file),
+        lambda _: earlier is not None,
         options.overwrite,
     )
     try:
@@ -114,12 +115,14 @@ def run_job(
             with record.timed("open_input"):
                 source = open_pairs(input_dir, options.subset)
             record.input = {"folder": str(input_dir), "layout": source.layout, "pairs": len(source)}
+            _tell_warnings(source, record)
             result.points = [None] * len(source)
             with record.timed("load_model"):
                 detector = detector or load(options)
             _logger.info("%d pairs (%s), model %s", len(source), source.layout, detector.model.name)
             record.add_detector(options.device, detector)
             before = dict(detector.seconds)
+            forget_for_viewers(output_dir, set(earlier or ()) - set(source.names))
             try:
                 _detect(source, detector, options, result, progress)
             finally:
@@ -139,7 +142,7 @@ def _detect(
     source: PairSource, detector: PairDetector, options: JobOptions, result: JobResult, progress: Progress
 ) -> None:
     """Process every pair; a failure is noted and told, and does not stop the others."""
-    record, told, written = result.record, 0, time.perf_counter()
+    record, written = result.record, time.perf_counter()
     unwritten: list[tuple[int, str, Exception]] = []
 
     def read(index: int) -> CellTissuePair:
@@ -174,6 +177,7 @@ def _detect(
             with record.timed("wait_for_input"):
                 name, reading = next(pairs)
             begin = time.perf_counter()
+            forget_for_viewers(result.result_file.parent, [name])
             try:
                 pair = reading.result()
                 with record.timed("detect"):
@@ -190,10 +194,7 @@ def _detect(
                 if options.also:
                     writing.begin(write_further, index, pair, prediction)
             fail_unwritten()
-            record.warnings = list(source.warnings)
-            for warning in record.warnings[told:]:
-                _logger.warning("%s", warning)
-            told = len(record.warnings)
+            _tell_warnings(source, record)
             task.step(f"{name}: {outcome}")
             if time.perf_counter() - written > _WRITE_EVERY_S:
                 record.status = "unfinished"
@@ -202,6 +203,13 @@ def _detect(
                 except OutputError as error:  # the disk may have room again by the end
                     _logger.warning("%s", error)
                 written = time.perf_counter()
+
+
+def _tell_warnings(source: PairSource, record: RunRecord) -> None:
+    """Note and tell what the input has been warned of since the last time."""
+    for warning in source.warnings[len(record.warnings) :]:
+        _logger.warning("%s", warning)
+    record.warnings = list(source.warnings)
 
 
 def _recorded(options: JobOptions) -> dict[str, Any]:

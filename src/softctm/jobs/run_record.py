@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from softctm import __version__
-from softctm.errors import InputError, SoftCTMError
+from softctm.errors import InputError
 from softctm.inference.stage_times import timed
 from softctm.points import CellClass, CellPoints
 from softctm.storage.text_files import read_json
+from softctm.terminal.unexpected import as_expected
 
 if TYPE_CHECKING:
     from softctm.model import Model
@@ -110,8 +111,7 @@ class RunRecord:
             raise
         except Exception as error:
             self.status = "failed"
-            if isinstance(error, SoftCTMError):
-                self.error = str(error)
+            self.error = str(as_expected(error))
             raise
 
     def add_detector(self, asked: str, detector: AnyDetector) -> None:
@@ -146,13 +146,23 @@ class RunRecord:
         }
 
 
-def is_ours(path: Path) -> bool:
-    """Whether a file is the record of a run of this program."""
+def names_before(path: Path, unit: str) -> list[str] | None:
+    """What an earlier run of the same command went through, by its record; None where there is no such one.
+
+    Parameters
+    ----------
+    path : Path
+        Of a `run.json`.
+    unit : str
+        See `RunRecord`: it tells the commands apart.
+    """
     try:
         document = read_json(path)
-    except InputError:
-        return False
-    return isinstance(document, dict) and "softctm" in document
+        if "softctm" not in document:
+            return None
+        return [str(item["name"]) for item in document[f"{unit}s"]]
+    except (InputError, KeyError, TypeError):
+        return None
 
 
 def model_entry(model: Model) -> dict[str, Any]:

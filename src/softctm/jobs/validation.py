@@ -22,6 +22,7 @@ from softctm.evaluation.tissue import tissue_counts
 from softctm.inference.load import detector_of
 from softctm.jobs.pairs import PairDetector
 from softctm.model import Model
+from softctm.postprocessing.peaks import Peaks
 from softctm.progress import SILENT, Progress
 from softctm.storage.derived import derived_array
 from softctm.storage.files import prepare_folder
@@ -141,13 +142,18 @@ def prepare_validation(
     ModelError
         If the model names no folds.
     UsageError
-        If no pair is in them.
+        If no pair is in them, or the model's rule is none of those that are chosen among.
     InputError
         If a pair is of another patient than its fold says.
     """
     place = model.manifest.folds
     if place is None:
         raise ModelError(f"{model.folder}: model.json names no folds, so nothing can be scored out of fold")
+    if not isinstance(model.postprocessing, Peaks):
+        raise UsageError(
+            f"{model.folder}: finds cells by {type(model.postprocessing).__name__.lower()}, and validate "
+            "chooses among rules for peaks alone"
+        )
     folds = read_folds(model.folder / place)
     pairs = pairs_of_folds(dataset, folds.of_pair, data)
     check_patients(pairs, folds, model.folder / place)

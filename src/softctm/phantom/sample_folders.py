@@ -89,26 +89,35 @@ def write_container_input(folder: Path, pairs: Iterator[DrawnPair]) -> int:
 
     `truth/cell_gt.json` has the form of the challenge's ground truth, `truth/tissue/ID.png` OCELOT's.
     """
+    prepare_folder(folder)
     metadata, cells = [], []
     for drawn in pairs:
         name = drawn.pair.name
+        metadata.append(drawn.metadata)
+        # By this file a run that was interrupted knows its own: it comes first.
+        write_json_atomically(folder / "metadata.json", metadata, indent=1)
         _write_image(folder / "images/cell_patches" / f"{name}.jpg", drawn.pair.cell)
         _write_image(folder / "images/tissue_patches" / f"{name}.jpg", drawn.pair.tissue)
         _write_image(folder / "truth/tissue" / f"{name}.png", drawn.truth.tissue)
-        metadata.append(drawn.metadata)
         cells.append(drawn.truth.cells)
     prepare_folder(folder / "truth")
     truth = {**points_document(cells), "num_images": len(cells)}
     write_json_atomically(folder / "truth/cell_gt.json", truth)
-    write_json_atomically(folder / "metadata.json", metadata, indent=1)
     return len(metadata)
 
 
 def write_ocelot_release(folder: Path, pairs: Iterator[DrawnPair]) -> int:
     """Write images, annotations and `metadata.json` as an OCELOT release has them; return the count."""
-    sample_pairs = {}
+    prepare_folder(folder)
+    sample_pairs: dict[str, Any] = {}
+    document = {
+        "general_info": {"description": "Synthetic H&E-like pairs in the layout of an OCELOT release"},
+        "sample_pairs": sample_pairs,
+    }
     for drawn in pairs:
         name = drawn.pair.name
+        sample_pairs[name] = drawn.metadata
+        write_json_atomically(folder / "metadata.json", document, indent=1)
         _write_image(folder / "images/train/cell" / f"{name}.jpg", drawn.pair.cell)
         _write_image(folder / "images/train/tissue" / f"{name}.jpg", drawn.pair.tissue)
         _write_image(folder / "annotations/train/tissue" / f"{name}.png", drawn.truth.tissue)
@@ -117,12 +126,6 @@ def write_ocelot_release(folder: Path, pairs: Iterator[DrawnPair]) -> int:
             f"{x},{y},{label}\n" for x, y, label in zip(cells.x, cells.y, cells.label, strict=True)
         )
         _write(folder / "annotations/train/cell" / f"{name}.csv", rows.encode())
-        sample_pairs[name] = drawn.metadata
-    document = {
-        "general_info": {"description": "Synthetic H&E-like pairs in the layout of an OCELOT release"},
-        "sample_pairs": sample_pairs,
-    }
-    write_json_atomically(folder / "metadata.json", document, indent=1)
     return len(sample_pairs)
 
 

@@ -88,10 +88,11 @@ def resolution_warnings(metadata: Mapping[str, Any], name: str) -> list[str]:
                 mpp, source = _mpp_of_box(section, metadata, axis), f"{kind} box × mpp_{axis} / {PATCH_SIZE}"
                 if mpp is None:
                     continue
+            as_float = _float_of(mpp)
             # The last term forgives the rounding of 0.22 / 0.2, which is exactly 10 % on paper.
-            if abs(float(mpp) / nominal - 1) > RESOLUTION_TOLERANCE + 1e-9:
+            if abs(as_float / nominal - 1) > RESOLUTION_TOLERANCE + 1e-9:
                 warnings.append(
-                    f"pair {name}: the {kind} patch has {float(mpp):.3g} µm per pixel ({source}) instead of "
+                    f"pair {name}: the {kind} patch has {as_float:.3g} µm per pixel ({source}) instead of "
                     f"{nominal}; cells may be missed: resample it"
                 )
                 break
@@ -147,8 +148,8 @@ def _finite(value: Any) -> Fraction | None:
     return Fraction(value)
 
 
-def _float_of(value: int | float) -> float:
-    """`float(value)`, infinite where an integer is too large for it."""
+def _float_of(value: int | float | Fraction) -> float:
+    """`float(value)`, infinite where it is too large for that."""
     try:
         return float(value)
     except OverflowError:

@@ -64,8 +64,10 @@ def rgb_of_array(pixels: NDArray[Any], label: str) -> NDArray[np.uint8]:
         For another type or number of channels, an alpha channel that is not opaque, and 16-bit values that
         leave the upper bits unused (10- or 12-bit data: how bright is white?).
     """
+    channels = pixels.shape[-1]
+    has_alpha = channels in (2, 4)
     if pixels.dtype == np.uint16:
-        if pixels.size and int(pixels[..., :3].max()) < 1 << 12:
+        if pixels.size and int(pixels[..., : channels - has_alpha].max()) < 1 << 12:
             raise InputError(
                 f"{label}: 16-bit pixels whose values all lie below 4096 have no plain brightness; "
                 "save it as 8-bit RGB"
@@ -75,12 +77,11 @@ def rgb_of_array(pixels: NDArray[Any], label: str) -> NDArray[np.uint8]:
         raise InputError(
             f"{label}: pixels of type {pixels.dtype} have no plain meaning; save it as 8-bit RGB"
         )
-    channels = pixels.shape[-1]
     if channels not in (1, 2, 3, 4):
         raise InputError(f"{label}: {channels} channels have no plain meaning; save it as 8-bit RGB")
-    if channels in (2, 4) and pixels.size and int(pixels[..., -1].min()) < 255:
+    if has_alpha and pixels.size and int(pixels[..., -1].min()) < 255:
         raise InputError(f"{label}: is partly transparent: what lies behind? Save it as RGB without alpha")
-    color = pixels[..., : channels if channels % 2 else channels - 1]
+    color = pixels[..., : channels - has_alpha]
     return np.ascontiguousarray(np.broadcast_to(color, (*color.shape[:2], 3)))
 
 

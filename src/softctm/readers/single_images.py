@@ -12,12 +12,15 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from softctm.errors import InputError
+from softctm.errors import InputError, one_line
 from softctm.readers.images import SUFFIXES, decoded, list_images
-from softctm.readers.pixels import rgb_of_array, rgb_of_image
+from softctm.readers.pixels import oriented, rgb_of_image
+from softctm.readers.tiff_format import format_of, meaning
 
 MAX_MEGAPIXELS = 178
 """Most that is read at once: Pillow takes what is larger for an attack."""
+
+_TOO_LARGE = f"larger than {MAX_MEGAPIXELS} million pixels; cut it into smaller images"
 
 _ENDINGS = tuple(ending for ending in SUFFIXES if ending != ".mha")
 
@@ -77,27 +80,49 @@ def read_single_image(path: Path, label: str | None = None) -> NDArray[np.uint8]
         If it is empty, damaged, too large, of another kind, or its pixels have no plain meaning as RGB.
     """
     label = str(path) if label is None else label
+    sampled = _samples_of_tiff(path, label)
+    if sampled is not None:
+        return sampled
     with warnings.catch_warnings():  # Pillow warns of images half as large as those that it refuses
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         return decoded(
             path,
             label,
             lambda width, height: None,
-            lambda image: _read_tiff(path, image, label),
-            f"larger than {MAX_MEGAPIXELS} million pixels; cut it into smaller images",
+            lambda image: rgb_of_image(image, label),
+            _TOO_LARGE,
         )
 
 
-def _read_tiff(path: Path, image: Image.Image, label: str) -> NDArray[np.uint8]:
-    """The one image of a TIFF; of more than 8 bits Pillow would drop some without a word."""
-    with tifffile.TiffFile(path) as tiff:
-        page = tiff.pages.first
-        for index in range(1, len(tiff.pages)):
-            if not int(tiff.pages.get(index, validate=False).aspage().subfiletype) & 0b101:
-                raise InputError(f"{label}: holds more than one image; save each as a file of its own")
-        if int(page.bitspersample) <= 8:
-            return rgb_of_image(image, label)
-        pixels = page.asarray()
-        if int(page.planarconfig) == 2 and pixels.ndim == 3:
-            pixels = np.moveaxis(pixels, 0, -1)
-        return rgb_of_array(pixels.reshape(*pixels.shape[:2], -1), label)
+def _samples_of_tiff(path: Path, label: str) -> NDArray[np.uint8] | None:
+    """The one image of a TIFF with more bits or channels than Pillow reads truly; None of any other file.
+
+    Raises
+    ------
+    InputError
+        If it is a TIFF of several images, or of a kind that is not read, which it names.
+    """
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            page = tiff.pages.first
+            for index in range(1, len(tiff.pages)):
+                if not int(tiff.pages.get(index, validate=False).aspage().subfiletype) & 0b101:
+                    raise InputError(f"{label}: holds more than one image; save each as a file of its own")
+            found = format_of(page, label)
+            if not found.is_direct or (found.bits == 8 and found.samples == found.colors):
+                return None
+            if int(page.imagewidth) * int(page.imagelength) > MAX_MEGAPIXELS * 10**6:
+                raise InputError(f"{label}: is {_TOO_LARGE}")
+            pixels = page.asarray()
+            if found.planes > 1:
+                pixels = np.moveaxis(pixels, 0, -1)
+            samples = pixels.reshape(*pixels.shape[:2], -1)
+            return oriented(meaning(samples, found, label), int(page.tags.valueof(274, default=1)))
+    except InputError:
+        raise
+    except (OSError, tifffile.TiffFileError):  # no TIFF, or nothing at all
+        return None
+    except Exception as error:  # tifffile raises whatever damaged data lead to
+        raise InputError(
+            f"{label}: cannot be decoded ({one_line(error)}); copy or export it again"
+        ) from error

@@ -20,14 +20,13 @@ from PIL import Image
 
 from softctm.errors import InputError, one_line
 from softctm.pair import PATCH_SIZE
-from softctm.readers.pixels import oriented, rgb_of_array, rgb_of_image
-from softctm.readers.tiff_format import BLACK_IS_ZERO, UNCOMPRESSED, WHITE_IS_ZERO, format_of
+from softctm.readers.pixels import oriented, rgb_of_image
+from softctm.readers.tiff_format import BLACK_IS_ZERO, UNCOMPRESSED, Samples, format_of, meaning
 
 MAX_ROWS_AT_ONCE = 8 * PATCH_SIZE
 """Most rows that may have to be decoded for one patch; taller strips would defeat reading patch by patch."""
 
 _Entry = tuple[int, int, int, bytes]
-_Samples = NDArray[np.uint8] | NDArray[np.uint16]
 _MAX_TAG_BYTES = 1 << 20
 _MAX_CODED_BYTES = 2 * MAX_ROWS_AT_ONCE * PATCH_SIZE * 8
 _REDUCED_OR_MASK = 0b101
@@ -158,7 +157,7 @@ class TiffImage:
                 samples = np.concatenate(
                     [self._plane(first, stop, plane) for plane in range(self._planes)], axis=2
                 )
-                pixels = self._meaning(samples)
+                pixels = oriented(meaning(samples, self._format, self.label), self._orientation)
             else:
                 with Image.open(self._small_tiff(first, stop, 0), formats=("TIFF",)) as image:
                     pixels = rgb_of_image(image, self.label)
@@ -171,7 +170,7 @@ class TiffImage:
         top = index * PATCH_SIZE - first * self._segment_rows
         return np.ascontiguousarray(pixels[top : top + PATCH_SIZE])
 
-    def _plane(self, first: int, stop: int, plane: int) -> _Samples:
+    def _plane(self, first: int, stop: int, plane: int) -> Samples:
         """Samples of one plane as they are meant to be stored: (rows, columns, samples) uint8 or uint16."""
         with Image.open(self._small_tiff(first, stop, plane), formats=("TIFF",)) as image:
             stored = np.asarray(image)
@@ -185,16 +184,6 @@ class TiffImage:
                 [np.cumsum(block, axis=1, dtype=block.dtype) for block in blocks], axis=1, dtype=samples.dtype
             )
         return samples
-
-    def _meaning(self, samples: _Samples) -> NDArray[np.uint8]:
-        """RGB of all samples."""
-        colors = self._format.colors
-        values, alpha = samples[..., :colors], samples[..., colors:]
-        if self._format.photometric == WHITE_IS_ZERO:
-            values = np.iinfo(values.dtype).max - values
-        if self._format.has_alpha:
-            values = np.concatenate([values, alpha], axis=2)
-        return oriented(rgb_of_array(values, self.label), self._orientation)
 
     def _small_tiff(self, first: int, stop: int, plane: int) -> io.BytesIO:
         """A TIFF with the rows of segments first … stop − 1 only, as compressed as they were."""

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import tifffile
+from numpy.typing import NDArray
 
 from softctm.errors import InputError
+from softctm.readers.pixels import rgb_of_array
 
 UNCOMPRESSED, JPEG = 1, 7
 _FAX = {2, 3, 4}
@@ -25,6 +27,7 @@ _SAMPLE_FORMATS = {
     6: "complex numbers",
 }
 _UNSPECIFIED = 0
+Samples = NDArray[np.uint8] | NDArray[np.uint16]
 _PLAIN = "save it as 8-bit RGB"
 
 
@@ -109,6 +112,34 @@ def format_of(page: tifffile.TiffPage, label: str) -> TiffFormat:
         return _direct(page, found, extra, label)
     _check_converted(page, found, label)
     return found
+
+
+def meaning(samples: Samples, stored: TiffFormat, label: str) -> NDArray[np.uint8]:
+    """What samples of a format that `is_direct` mean.
+
+    Parameters
+    ----------
+    samples : (rows, columns, samples a pixel) uint8 or uint16
+    stored : TiffFormat
+    label : str
+        The file as messages call it.
+
+    Returns
+    -------
+    (rows, columns, 3) uint8
+        RGB, not turned upright.
+
+    Raises
+    ------
+    InputError
+        As `rgb_of_array`.
+    """
+    values, alpha = samples[..., : stored.colors], samples[..., stored.colors :]
+    if stored.photometric == WHITE_IS_ZERO:
+        values = np.iinfo(values.dtype).max - values
+    if stored.has_alpha:
+        values = np.concatenate([values, alpha], axis=2)
+    return rgb_of_array(values, label)
 
 
 def _direct(page: tifffile.TiffPage, found: TiffFormat, extra: tuple[int, ...], label: str) -> TiffFormat:

@@ -111,6 +111,7 @@ class ConsoleLog(logging.Handler):
             text = record.getMessage()
         except Exception:  # a wrong format must not end the work either
             text = str(record.msg)
+        text = _one_line(text)
         if record.levelno == logging.INFO:
             _write(text, sys.stdout)
             return
@@ -120,6 +121,11 @@ class ConsoleLog(logging.Handler):
         if isinstance(sys.stdout, GuardedStream):
             sys.stdout.flush()  # so that both streams in one file are in order
         _write(text, sys.stderr)
+
+
+def _one_line(text: str) -> str:
+    """A message with what a file's name may hold, such as a line break, made visible."""
+    return "".join(c if c.isprintable() or "\udc80" <= c <= "\udcff" else repr(c)[1:-1] for c in text)
 
 
 @contextlib.contextmanager

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 
-from softctm.errors import OutputError, SoftCTMError
+from softctm.errors import InputError, OutputError, SoftCTMError
 from softctm.extras import EXTRA_OF, broken, missing
 
+_NO_WAY = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -25,6 +26,10 @@ def as_expected(error: Exception) -> SoftCTMError:
         where = error.filename or "a file"
         return OutputError(
             f"{where} cannot be written ({error.strerror}); make room, or choose another place"
+        )
+    if isinstance(error, OSError) and error.errno in _NO_WAY and error.filename:
+        return InputError(
+            f"{error.filename}: cannot be used ({error.strerror}); check the path and its permissions"
         )
     what = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return SoftCTMError(f"unexpected {what}; this is a bug, please report it (--debug shows where)")

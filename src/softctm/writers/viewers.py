@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
+import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,6 +105,25 @@ def write_for_viewers(folder: Path, name: str, pair: CellTissuePair, prediction:
     suffix, encode = FORMATS[name]
     prepare_folder(folder / name)
     write_bytes_atomically(folder / name / f"{pair.name}{suffix}", encode(pair, prediction))
+
+
+def forget_for_viewers(folder: Path, names: Iterable[str]) -> None:
+    """Remove what an earlier run wrote of pairs, in whatever format.
+
+    Beside this run's it would say otherwise.
+
+    Parameters
+    ----------
+    folder : Path
+        The job's output folder.
+    names : iterable of str
+        Of pairs.
+    """
+    for name, (form, (suffix, _)) in itertools.product(names, FORMATS.items()):
+        file = folder / form / f"{name}{suffix}"
+        if file.parent.parent == folder:  # a record that was edited may name anything
+            with contextlib.suppress(OSError):
+                file.unlink()
 
 
 def _png(image: Image.Image) -> bytes:
