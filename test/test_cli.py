@@ -56,6 +56,11 @@ def raising(error: BaseException) -> Callable[[Namespace], int]:
             "error: cache/a.npy cannot be written (No space left on device); make room",
         ),
         (
+            OSError(errno.EROFS, "Read-only file system", "cache/a.npy"),
+            6,
+            "error: cache/a.npy cannot be written (Read-only file system)",
+        ),
+        (
             PermissionError(13, "Permission denied", "locked/x"),
             3,
             "error: locked/x: cannot be used (Permission denied); check the path and its permissions",

@@ -18,6 +18,7 @@ from softctm import load_detector
 from softctm.cli import main
 from softctm.datasets.nuclei.results import Results
 from softctm.errors import ModelError, UsageError
+from softctm.inference import nuclei_image
 from softctm.inference.nuclei_image import find_nuclei
 from softctm.jobs import nuclei_job
 from softctm.writers import slide_formats
@@ -132,6 +133,12 @@ def test_places_are_in_the_images_own_pixels(
     assert instances.shape == (side, side)
     pixels = np.bincount(instances.ravel())[1:]
     np.testing.assert_allclose(pixels[pixels > 0], np.pi * (RADIUS * factor) ** 2, rtol=0.15)
+
+
+def test_pixels_of_another_scale_are_those_in_which_centers_lie() -> None:
+    assert nuclei_image._nearest(2, 4).tolist() == [1, 3]
+    assert nuclei_image._nearest(4, 2).tolist() == [0, 0, 1, 1]
+    assert nuclei_image._nearest(3, 5).tolist() == [0, 2, 4]
 
 
 def test_images_without_nuclei_and_tiny_ones(tmp_path: Path, model: Path) -> None:
