@@ -512,7 +512,7 @@ def test_a_full_disk_ends_the_run_with_its_reason_and_it_goes_on_later(small_pat
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"mpp": 0.0}, "0 µm per pixel .from --mpp. cannot be"),
+        ({"mpp": 0.0}, "0 µm per pixel .as given. cannot be"),
         ({"region": Path("none.geojson")}, r"region none\.geojson: cannot be read"),
         ({"region": (9000, 9000, 9500, 9500)}, "lies outside of the slide"),
         ({"region": (50, 50, 50, 90)}, "no polygon with an area"),

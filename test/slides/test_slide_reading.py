@@ -139,7 +139,7 @@ def test_axes_of_different_resolution_are_resampled_by_themselves():
     [
         (None, None, "says nothing about its resolution; give µm per pixel with --mpp"),
         ((0.0, 0.0), None, "0 µm per pixel .from the file. cannot be"),
-        ((0.25, 0.25), 0.0, "0 µm per pixel .from --mpp. cannot be"),
+        ((0.25, 0.25), 0.0, "0 µm per pixel .as given. cannot be"),
         ((0.25, 0.25), -1.0, "cannot be"),
         ((0.25, 0.25), float("nan"), "cannot be"),
         ((0.25, 0.25), 1.2, "too coarse"),

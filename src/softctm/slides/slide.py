@@ -157,17 +157,17 @@ class Slide:
 
 def _checked_mpp(path: Path, stored: tuple[float, float] | None, given: float | None) -> tuple[float, float]:
     mpp = (given, given) if given is not None else stored
-    where = "--mpp" if given is not None else "the file"
+    where = "as given" if given is not None else "from the file"
     if mpp is None:
         raise SlideError(f"{path}: says nothing about its resolution; give µm per pixel with --mpp")
     for value in mpp:
         if not math.isfinite(value) or value <= 0:
             raise SlideError(
-                f"{path}: {value:g} µm per pixel (from {where}) cannot be; correct it with --mpp"
+                f"{path}: {value:g} µm per pixel ({where}) cannot be; correct it with --mpp"
             )
         if value > COARSEST_MPP:
             raise SlideError(
-                f"{path}: {value:.3g} µm per pixel (from {where}) is too coarse to see nuclei; at most "
+                f"{path}: {value:.3g} µm per pixel ({where}) is too coarse to see nuclei; at most "
                 f"{COARSEST_MPP:g}, scan at 20x or more, or correct it with --mpp"
             )
     return mpp
