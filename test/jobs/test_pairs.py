@@ -414,6 +414,14 @@ def test_files_of_an_earlier_run_do_not_stay_beside_a_new_result(tmp_path: Path)
     assert files == {"csv/000.csv", "csv/notes.csv"}
 
 
+def test_files_that_no_run_wrote_are_left_alone(tmp_path: Path) -> None:
+    truth = write_pairs(tmp_path, 1) / "out" / "tissue" / "000.png"
+    truth.parent.mkdir(parents=True)
+    truth.write_bytes(b"mine")
+    run(tmp_path)
+    assert truth.read_bytes() == b"mine"
+
+
 def test_files_for_viewers_are_written_while_the_next_pair_computes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -275,7 +275,7 @@ def test_damaged_state_is_computed_anew(name, small_path, tmp_path):
     damaged = next((tmp_path / "slide" / ".state").glob(f"*/{name}"))
     damaged.write_bytes(damaged.read_bytes()[:-20])
     if damaged.suffix == ".bin":
-        with pytest.raises(SlideError, match=rf"{damaged.name}: cannot be read .*; run again"):
+        with pytest.raises(SlideError, match=rf"{damaged.name}: is damaged .*; run again"):
             run(small_path, tmp_path)
     run(small_path, tmp_path)
     assert contents(tmp_path / "slide") == before
@@ -360,10 +360,12 @@ def test_files_that_it_did_not_make_are_not_replaced(small_path, tmp_path):
     (out / "cells.qpdata").write_text("mine too")
     with pytest.raises(SlideError, match=r"cells\.csv is there already"):
         run(listed, tmp_path)
-    # Nor do they end the run for other slides.
+    # Nor do they end the run for other slides, nor does a file where a slide's folder would be.
     other = write_tiff(tmp_path / "other.tif", [np.full((900, 1200, 3), 243, np.uint8)])
-    with pytest.raises(PartialResultError, match="1 of 2 slides failed: slide"):
-        run([small_path, other], tmp_path)
+    (tmp_path / "third").write_text("mine")
+    third = write_tiff(tmp_path / "third.tif", [np.full((900, 1200, 3), 243, np.uint8)])
+    with pytest.raises(PartialResultError, match="2 of 3 slides failed: slide, third"):
+        run([small_path, third, other], tmp_path)
     assert (tmp_path / "other" / "slide.json").is_file()
     assert (out / "cells.csv").read_text() == "mine"
     run(listed, tmp_path, overwrite=True)

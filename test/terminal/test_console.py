@@ -146,10 +146,10 @@ def test_a_traceback_only_where_wanted_and_before_its_message(
 
 def test_a_message_is_one_line_whatever_a_file_is_called(capsys: pytest.CaptureFixture[str]) -> None:
     with log_shown():
-        logger.warning("%s", "pair a\nb\x1b[31m: fünf µm, %d")
+        logger.warning("%s", "pair a\nb\x1b[31m: fünf\u3000µm, %d")
         logger.info("%s", "c\r\nd")
     out, err = capsys.readouterr()
-    assert err == "warning: pair a\\nb\\x1b[31m: fünf µm, %d\n"
+    assert err == "warning: pair a\\nb\\x1b[31m: fünf\u3000µm, %d\n"
     assert out == "c\\r\\nd\n"
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import csv
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -413,6 +415,17 @@ def test_one_process_at_a_time_trains_a_network(tmp_path: Path) -> None:
     ):
         run(tmp_path, SGD)
     run(tmp_path, SGD)
+
+
+def test_without_locks_a_network_is_trained_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def none(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    run(tmp_path, SGD)
+    assert "its file system has no locks; see that nobody else trains it" in caplog.text
 
 
 def test_too_little_memory_on_the_gpu_is_told_with_what_to_do(tmp_path: Path) -> None:

@@ -139,6 +139,11 @@ def test_few_images_are_enough_where_none_is_held_out(
     command = ["train", "nuclei", "--data", str(own), "--run", str(tmp_path / "run"), "--folds", "5"]
     assert main([*command, "--all-images"]) == 2
     assert "--folds 5: 3 images of different patients" in capsys.readouterr().err
+    assert main([*command[:-1], "0"]) == 2
+    assert "--folds 0: 3 images of different patients" in capsys.readouterr().err
+    command = ["train", "nuclei", "--data", str(tmp_path / "own1"), "--run", str(tmp_path / "run1")]
+    assert main([*command, *(word for setting in UNTRAINED for word in ("--set", setting))]) == 2
+    assert "--fold 0: holds out all images" in capsys.readouterr().err
 
 
 def test_a_model_goes_on_with_images_that_it_does_not_know(

@@ -30,7 +30,11 @@ def add_fold_training(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--fold", type=int, help="train this fold only (default: every fold)")
     which.add_argument("--all-images", action="store_true", help="train one network that holds out nothing")
-    parser.add_argument("--folds", type=int, help="number of folds of a new run (default: 5)")
+    parser.add_argument(
+        "--folds",
+        type=int,
+        help="of a new run (default: 5, or fewer where there are fewer patients; with --start its own)",
+    )
     parser.add_argument("--seed", type=seed, default=0, help="of folds and training (default: 0)")
     parser.add_argument(
         "--precision", choices=("bfloat16", "float32"), default="bfloat16", help="(default: bfloat16)"

@@ -108,7 +108,8 @@ def quantize_model(
     if lacking := [name for name, entry in _entries(model.manifest) if "float32" not in entry.files]:
         raise ModelError(f"{model.folder}: the stage {lacking[0]} has networks without float32 to start from")
     own = model.folder / _FOLDER
-    prepare_folder(own if own.exists() else model.folder)  # better now than after the computation
+    for folder in (model.folder, *([own] if own.exists() else [])):  # better now than after the computation
+        prepare_folder(folder)
     inputs = NetworkInputs(model)
     fold_of = read_folds(model.folder / model.manifest.folds).of_pair if model.manifest.folds else {}
     differences: dict[str, Difference] = {}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -122,9 +122,11 @@ def run_job(
             _logger.info("%d pairs (%s), model %s", len(source), source.layout, detector.model.name)
             record.add_detector(options.device, detector)
             before = dict(detector.seconds)
-            forget_for_viewers(output_dir, set(earlier or ()) - set(source.names))
+            # What an earlier run wrote is ours to remove; what else lies there is not.
+            known = set(earlier or ())
+            forget_for_viewers(output_dir, known - set(source.names))
             try:
-                _detect(source, detector, options, result, progress)
+                _detect(source, detector, options, result, known, progress)
             finally:
                 record.detect_seconds = {k: v - before[k] for k, v in detector.seconds.items()}
             lack = result.error()
@@ -139,9 +141,17 @@ def run_job(
 
 
 def _detect(
-    source: PairSource, detector: PairDetector, options: JobOptions, result: JobResult, progress: Progress
+    source: PairSource,
+    detector: PairDetector,
+    options: JobOptions,
+    result: JobResult,
+    known: Set[str],
+    progress: Progress,
 ) -> None:
-    """Process every pair; a failure is noted and told, and does not stop the others."""
+    """Process every pair; a failure is noted and told, and does not stop the others.
+
+    Of the pairs that are `known` an earlier run wrote files for viewers.
+    """
     record, written = result.record, time.perf_counter()
     unwritten: list[tuple[int, str, Exception]] = []
 
@@ -177,7 +187,7 @@ def _detect(
             with record.timed("wait_for_input"):
                 name, reading = next(pairs)
             begin = time.perf_counter()
-            forget_for_viewers(result.result_file.parent, [name])
+            forget_for_viewers(result.result_file.parent, known & {name})
             try:
                 pair = reading.result()
                 with record.timed("detect"):

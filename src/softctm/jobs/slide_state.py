@@ -8,6 +8,7 @@ So what is left of another key, or still written by a worker of an earlier run, 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -21,7 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from softctm.errors import OutputError, SlideError
+from softctm.errors import OutputError, SlideError, one_line
 from softctm.jobs.slide_plan import Stretch
 from softctm.slides.result_folder import KEY_FILE, RECORD_FILE, STATE_FOLDER, read_record, stored_key
 from softctm.storage.files import (
@@ -108,6 +109,10 @@ class SlideState:
                 refuse_foreign_files(files, "slides", lambda _: False)
             except OutputError as error:  # concerns this slide alone
                 raise SlideError(str(error)) from None
+        if self.folder.exists() and not self.folder.is_dir():
+            raise SlideError(
+                f"{self.folder}: is a file where results would go; move it, or choose another output folder"
+            )
         prepare_folder(self._files)
         for folder in (self.folder, self._key_file.parent, self._files):
             remove_left_overs(folder)
@@ -132,15 +137,17 @@ class SlideState:
         Raises
         ------
         SlideError
-            If it cannot be read. It is forgotten then: the next run computes it again.
+            If it cannot be read. If it is damaged it is forgotten: the next run computes it again.
         """
         path = self.file(name)
         try:
             return load(path)
-        except (OSError, ValueError, EOFError, KeyError, zlib.error, zipfile.BadZipFile) as error:
-            path.unlink(missing_ok=True)
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-            raise SlideError(f"{path}: cannot be read ({reason}); run again: it is computed anew") from error
+        except OSError as error:
+            raise SlideError(f"{path}: cannot be read ({error.strerror or error}); run again") from error
+        except (ValueError, EOFError, KeyError, zlib.error, zipfile.BadZipFile) as error:
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise SlideError(f"{path}: is damaged ({one_line(error)}); run again: it is made anew") from error
 
     def drop(self, kind: str) -> None:
         """Forget the stretches of a kind, once what they hold is written as a result."""

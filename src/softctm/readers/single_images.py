@@ -12,10 +12,11 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from softctm.errors import InputError, one_line
+from softctm.errors import InputError, SoftCTMError, one_line
+from softctm.extras import missing
 from softctm.readers.images import SUFFIXES, decoded, list_images
 from softctm.readers.pixels import oriented, rgb_of_image
-from softctm.readers.tiff_format import format_of, meaning
+from softctm.readers.tiff_format import check_whole, format_of, meaning
 
 MAX_MEGAPIXELS = 178
 """Most that is read at once: Pillow takes what is larger for an attack."""
@@ -101,6 +102,8 @@ def _samples_of_tiff(path: Path, label: str) -> NDArray[np.uint8] | None:
     ------
     InputError
         If it is a TIFF of several images, or of a kind that is not read, which it names.
+    MissingPackageError
+        If its compression needs a library that is not installed.
     """
     try:
         with tifffile.TiffFile(path) as tiff:
@@ -109,16 +112,24 @@ def _samples_of_tiff(path: Path, label: str) -> NDArray[np.uint8] | None:
                 if not int(tiff.pages.get(index, validate=False).aspage().subfiletype) & 0b101:
                     raise InputError(f"{label}: holds more than one image; save each as a file of its own")
             found = format_of(page, label)
+            check_whole(page.dataoffsets, page.databytecounts, label)
             if not found.is_direct or (found.bits == 8 and found.samples == found.colors):
                 return None
             if int(page.imagewidth) * int(page.imagelength) > MAX_MEGAPIXELS * 10**6:
                 raise InputError(f"{label}: is {_TOO_LARGE}")
-            pixels = page.asarray()
+            try:
+                pixels = page.asarray()
+            except ValueError as error:
+                if "imagecodecs" not in str(error):
+                    raise
+                if found.bits == 8:
+                    return None  # Pillow reads it, or refuses it
+                raise missing("imagecodecs") from error
             if found.planes > 1:
                 pixels = np.moveaxis(pixels, 0, -1)
             samples = pixels.reshape(*pixels.shape[:2], -1)
             return oriented(meaning(samples, found, label), int(page.tags.valueof(274, default=1)))
-    except InputError:
+    except SoftCTMError:
         raise
     except (OSError, tifffile.TiffFileError):  # no TIFF, or nothing at all
         return None

@@ -21,7 +21,7 @@ from PIL import Image
 from softctm.errors import InputError, one_line
 from softctm.pair import PATCH_SIZE
 from softctm.readers.pixels import oriented, rgb_of_image
-from softctm.readers.tiff_format import BLACK_IS_ZERO, UNCOMPRESSED, Samples, format_of, meaning
+from softctm.readers.tiff_format import BLACK_IS_ZERO, UNCOMPRESSED, Samples, check_whole, format_of, meaning
 
 MAX_ROWS_AT_ONCE = 8 * PATCH_SIZE
 """Most rows that may have to be decoded for one patch; taller strips would defeat reading patch by patch."""
@@ -118,12 +118,7 @@ class TiffImage:
                 f"{self.label}: claims {self.rows} rows but lists {len(self._offsets)} of {expected} strips "
                 "or tiles; it is damaged, copy it again"
             )
-        absent = sum(not o and not c for o, c in zip(self._offsets, self._counts, strict=True))
-        if absent:
-            raise InputError(
-                f"{self.label}: leaves out {absent} of its {expected} strips or tiles (a sparse TIFF); "
-                "save it with all pixels"
-            )
+        check_whole(self._offsets, self._counts, self.label)
         if any(o < 8 or c < 1 or o + c > file_size for o, c in zip(self._offsets, self._counts, strict=True)):
             raise InputError(f"{self.label}: is cut off: pixels are missing; copy it again")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,6 +112,29 @@ def format_of(page: tifffile.TiffPage, label: str) -> TiffFormat:
         return _direct(page, found, extra, label)
     _check_converted(page, found, label)
     return found
+
+
+def check_whole(offsets: Sequence[int], counts: Sequence[int], label: str) -> None:
+    """Refuse a sparse TIFF: what it leaves out would be black tissue.
+
+    Parameters
+    ----------
+    offsets, counts : sequence of int
+        Where each strip or tile begins, and its bytes.
+    label : str
+        The file as messages call it.
+
+    Raises
+    ------
+    InputError
+        If it leaves any out.
+    """
+    absent = sum(not offset and not count for offset, count in zip(offsets, counts, strict=True))
+    if absent:
+        raise InputError(
+            f"{label}: leaves out {absent} of its {len(counts)} strips or tiles (a sparse TIFF); "
+            "save it with all pixels"
+        )
 
 
 def meaning(samples: Samples, stored: TiffFormat, label: str) -> NDArray[np.uint8]:

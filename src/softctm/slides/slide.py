@@ -162,9 +162,7 @@ def _checked_mpp(path: Path, stored: tuple[float, float] | None, given: float | 
         raise SlideError(f"{path}: says nothing about its resolution; give µm per pixel with --mpp")
     for value in mpp:
         if not math.isfinite(value) or value <= 0:
-            raise SlideError(
-                f"{path}: {value:g} µm per pixel ({where}) cannot be; correct it with --mpp"
-            )
+            raise SlideError(f"{path}: {value:g} µm per pixel ({where}) cannot be; correct it with --mpp")
         if value > COARSEST_MPP:
             raise SlideError(
                 f"{path}: {value:.3g} µm per pixel ({where}) is too coarse to see nuclei; at most "

@@ -11,6 +11,10 @@ from pathlib import Path
 from softctm.errors import OutputError
 
 
+class NoLocksError(OutputError):
+    """The file system has no locks."""
+
+
 @contextlib.contextmanager
 def locked(path: Path, busy: Callable[[str], str] | None = None) -> Iterator[None]:
     """Hold the lock of a file, made where it is missing; the system lets go of it however the process ends.
@@ -23,9 +27,10 @@ def locked(path: Path, busy: Callable[[str], str] | None = None) -> Iterator[Non
 
     Raises
     ------
+    NoLocksError
+        If the file system has no locks.
     OutputError
-        If somebody else holds it and `busy` is given, the file cannot be written, or its file system has no
-        locks.
+        If somebody else holds it and `busy` is given, or the file cannot be written.
     """
     import fcntl
 
@@ -41,7 +46,7 @@ def locked(path: Path, busy: Callable[[str], str] | None = None) -> Iterator[Non
             holder = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
             raise OutputError(busy(holder) if busy else holder) from error
         except OSError as error:
-            raise OutputError(
+            raise NoLocksError(
                 f"{path} cannot be locked ({error.strerror}); choose a folder on a file system with locks"
             ) from error
         os.ftruncate(descriptor, 0)

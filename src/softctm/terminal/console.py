@@ -13,6 +13,7 @@ import shutil
 import sys
 import time
 import traceback
+import unicodedata
 from collections.abc import Iterator
 from types import TracebackType
 from typing import TextIO
@@ -125,7 +126,13 @@ class ConsoleLog(logging.Handler):
 
 def _one_line(text: str) -> str:
     """A message with what a file's name may hold, such as a line break, made visible."""
-    return "".join(c if c.isprintable() or "\udc80" <= c <= "\udcff" else repr(c)[1:-1] for c in text)
+    return "".join(c if _is_plain(c) else repr(c)[1:-1] for c in text)
+
+
+def _is_plain(character: str) -> bool:
+    """Whether a stream may get it: letters, spaces of any script, bytes that are no UTF-8."""
+    is_space = unicodedata.category(character) == "Zs"
+    return character.isprintable() or is_space or "\udc80" <= character <= "\udcff"
 
 
 @contextlib.contextmanager

@@ -41,12 +41,17 @@ def split_by_fold(
     Raises
     ------
     UsageError
-        If there is no such fold.
+        If there is no such fold, or nothing is left to learn from.
     """
     if fold is not None and fold not in folds:
         raise UsageError(f"--fold {fold}: there are folds {min(folds)} to {max(folds)}")
     learned = [image for image, own in zip(images, folds, strict=True) if own != fold]
     held_out = [image for image, own in zip(images, folds, strict=True) if own == fold]
+    if not learned:
+        raise UsageError(
+            f"--fold {fold}: holds out all images, so that nothing is left to learn from; train with "
+            "--all-images"
+        )
     return learned, held_out
 
 
@@ -77,8 +82,8 @@ def nuclei_folds(
     for image in images:
         groups.setdefault(patient_of_image(image.name), []).append(image)
     # Folds that were held out before, of images that are not here, may stay empty.
-    most = count if known else len(groups)
-    if not min(2, len(groups)) <= count <= most:
+    least, most = (1, count) if known else (min(2, len(groups)), len(groups))
+    if not least <= count <= most:
         raise UsageError(
             f"--folds {count}: {len(groups)} images of different patients cannot be split into so many"
         )

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from softctm.errors import TrainingError
 from softctm.networks.freezing import is_of_encoder
-from softctm.storage.files import write_bytes_atomically
+from softctm.storage.files import prepare_folder, write_bytes_atomically
 from softctm.training.checkpoint import resume, save_checkpoint
 from softctm.training.config import OptimizerConfig
 from softctm.training.curves import Curves
@@ -92,7 +92,7 @@ def train(
     OutputError
         If the folder cannot be written to, or another process trains this network.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    prepare_folder(folder)
     with alone_in(folder), _memory_told(folder):
         return _train(network, feed, loss, steps_per_epoch, optimizer_config, config, folder, validate, data)
 

@@ -102,17 +102,18 @@ class NucleiRun:
             If the folder cannot be written to.
         """
         self.config.check()
+        before = self.start.count if self.start else None
         if self.start:
             self.start.check(self.config)
+        if before and count not in (None, before):
+            raise UsageError(
+                f"--folds {count}: the networks to start from have {before} folds; leave the option out"
+            )
         keep_config(self.folder, self._config(), partial(part_with_defaults, read=nuclei_config_from_json))
         if not self.folds_path.exists():
             known = self.start.folds if self.start else {}
-            before = self.start.count if self.start else None
-            if before and count not in (None, before):
-                raise UsageError(
-                    f"--folds {count}: the networks to start from have {before} folds; leave the option out"
-                )
-            count = before or count or default_folds(self.images)
+            if count is None:
+                count = before or default_folds(self.images)
             folds = nuclei_folds(self.images, len(self.types), count, seed, known)
             others = {name: fold for name, fold in known.items() if name not in folds}
             split = {"folds": count, "split_by": "image; patient where known", "seed": seed, "images": folds}

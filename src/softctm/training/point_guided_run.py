@@ -89,7 +89,7 @@ class PointGuidedRun:
         keep_config(self.folder, document, partial(part_with_defaults, read=read))
         path = self.folder / FOLDS
         if not path.exists():
-            folds = folds or default_folds(self.images)
+            folds = default_folds(self.images) if folds is None else folds
             fold_of = nuclei_folds(self.images, 1, folds, seed)
             write_json_atomically(path, {"folds": folds, "seed": seed, "images": fold_of}, indent=1)
         check_fold_count(path, read_run_file(path).get("folds", folds), folds)

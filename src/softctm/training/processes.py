@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,9 @@ from pathlib import Path
 import torch
 
 from softctm.networks.device import own_device
-from softctm.storage.lock import locked
+from softctm.storage.lock import NoLocksError, locked
+
+_logger = logging.getLogger(__name__)
 
 _LOCK = ".lock"
 
@@ -54,5 +57,9 @@ def alone_in(folder: Path) -> Iterator[None]:
     def busy(holder: str) -> str:
         return f"{folder}: is being trained by {holder}; wait for it, or train another fold"
 
-    with locked(folder / _LOCK, busy):
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(locked(folder / _LOCK, busy))
+        except NoLocksError:
+            _logger.warning("%s: its file system has no locks; see that nobody else trains it", folder)
         yield

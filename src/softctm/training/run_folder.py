@@ -21,7 +21,6 @@ _COMMIT = "commit"
 LICENSES, ATTRIBUTIONS = "licenses", "attributions"
 """Where a configuration says whose weights and data a run began with."""
 
-_NOT_COMPARED = (_COMMIT, LICENSES, ATTRIBUTIONS)
 _SHOWN = 3
 """How many differing settings a message names."""
 
@@ -68,7 +67,9 @@ def keep_config(
     if path.exists():
         before, now = _flat(today(read_run_file(path))), _flat(today(wanted))
         names = sorted(
-            name for name in before.keys() | now.keys() if name.rpartition(".")[2] not in _NOT_COMPARED
+            name
+            for name in before.keys() | now.keys()
+            if name != _COMMIT and name.rpartition(".")[2] not in (LICENSES, ATTRIBUTIONS)
         )
         if differing := [name for name in names if before.get(name) != now.get(name)]:
             more = f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
