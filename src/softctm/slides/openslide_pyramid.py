@@ -63,12 +63,13 @@ class OpenSlidePyramid:
 
     def _read_inside(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
         downsample = self.levels[level].downsample
-        corner = (self.origin[0] + round(x * downsample), self.origin[1] + round(y * downsample))
+        place = round(x * downsample), round(y * downsample)
+        corner = self.origin[0] + place[0], self.origin[1] + place[1]
         try:
             image = self._slide.read_region(corner, level, (width, height))
         except Exception as error:  # OpenSlide's, and ctypes' where the file vanished
             raise SlideError(
-                f"{self._path}: cannot be read at level-0 pixel ({corner[0]}, {corner[1]}) "
+                f"{self._path}: cannot be read at level-0 pixel ({place[0]}, {place[1]}) "
                 f"({one_line(error)}); the file is damaged there or gone"
             ) from error
         if image.getchannel("A").getextrema()[0] == WHITE:
