@@ -68,15 +68,10 @@ def _export(args: argparse.Namespace, folder: Path) -> None:
     facts = {"data": args.data_name, "encoder_weights": encoder_weights}
     facts |= {name: config[name] for name in OPTIONAL_FACTS if name in config}
     pretrained_on = [IMAGE_DATASETS[name] for name in pretraining_datasets(config)]
-    licenses, attributions = inherited(config)
-    licenses = [args.license, *(dataset.license for dataset in pretrained_on), *licenses]
-    attributions = [
-        *args.attribution,
-        *(dataset.attribution for dataset in pretrained_on),
-        *attributions,
-    ]
-    facts |= {
-        "licenses": list(dict.fromkeys(licenses)),
-        "attributions": list(dict.fromkeys(attributions)),
-    }
+    licenses, attributions = inherited(
+        config,
+        [args.license, *(dataset.license for dataset in pretrained_on)],
+        [*args.attribution, *(dataset.attribution for dataset in pretrained_on)],
+    )
+    facts |= {"licenses": licenses, "attributions": attributions}
     export_ensemble(ensemble, folder, args.name, facts)

@@ -71,7 +71,7 @@ def export_nuclei(
         digest = sha256_of(folder / file)
         entries.append({"fold": fold, "files": {"float32": {"path": file, "sha256": digest}}})
     config = read_run_file(run.folder / CONFIG)
-    before = inherited(config)
+    licenses, attributions = inherited(config, licenses, attributions)
     encoder = run.config.network if isinstance(run.config.network, str) else None
     stage = nuclei_stage(size, run.config.mpp, run.types, encoder)
     learned = "trained on all images" if has_all else f"{len(folds)} folds"
@@ -81,8 +81,8 @@ def export_nuclei(
             "name": name,
             "version": __version__,
             "description": f"nuclei by preset {run.preset}, {learned}",
-            "licenses": list(dict.fromkeys([*licenses, *before[0]])),
-            "attributions": list(dict.fromkeys([*attributions, *before[1]])),
+            "licenses": licenses,
+            "attributions": attributions,
             "stages": {"nuclei": stage | {"networks": entries}},
             "postprocessing": {"method": "hover", "magnification": run.config.magnification},
             "training": {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from collections import Counter
@@ -20,7 +19,12 @@ from softctm.nuclei_table import NucleusType
 from softctm.options import option, recorded
 from softctm.progress import SILENT, Progress
 from softctm.readers.single_images import find_images, read_single_image
-from softctm.storage.files import prepare_folder, refuse_foreign_files, write_json_atomically
+from softctm.storage.files import (
+    prepare_folder,
+    refuse_foreign_files,
+    remove_where_possible,
+    write_json_atomically,
+)
 from softctm.terminal.unexpected import as_expected
 from softctm.writers.embedding_files import need_embeddings
 from softctm.writers.label_image import LABEL_FILE, write_label_image
@@ -246,7 +250,7 @@ def _find(
                 # Tracebacks hold the image: only where somebody wants them.
                 wanted = error if _logger.isEnabledFor(logging.DEBUG) else None
                 _logger.warning("%s", message, exc_info=wanted)
-                _remove(folder, FILES)
+                remove_where_possible(folder / file for file in FILES)
                 task.step(f"{name}: failed")
             else:
                 counts = Counter(types[kind].name for kind in found.nuclei.table.type.tolist())
@@ -259,15 +263,10 @@ def _write(
     folder: Path, found: ImageNuclei, types: Sequence[NucleusType], mpp: float, also: Sequence[str]
 ) -> None:
     prepare_folder(folder)
-    _remove(folder, [file for name, (file, _) in FURTHER_NUCLEI_WRITERS.items() if name not in also])
+    # No earlier run's files stay beside those of this one, which says otherwise.
+    unwanted = [file for name, (file, _) in FURTHER_NUCLEI_WRITERS.items() if name not in also]
+    remove_where_possible(folder / file for file in unwanted)
     for file_name, writer in (ALL_NUCLEI_WRITERS[name] for name in (*NUCLEI_WRITERS, *also)):
         with writer(folder / file_name, types) as file:
             file.add(found.nuclei, scale=found.scale)
     write_label_image(folder / LABEL_FILE, found.instances, mpp=mpp)
-
-
-def _remove(folder: Path, names: Sequence[str]) -> None:
-    """Leave no earlier run's files beside those of this one, which says otherwise."""
-    for name in names:
-        with contextlib.suppress(OSError):
-            (folder / name).unlink()

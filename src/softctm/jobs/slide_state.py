@@ -8,7 +8,6 @@ So what is left of another key, or still written by a worker of an earlier run, 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
@@ -30,6 +29,7 @@ from softctm.storage.files import (
     prepare_folder,
     refuse_foreign_files,
     remove_left_overs,
+    remove_where_possible,
     write_bytes_atomically,
     write_json_atomically,
 )
@@ -145,8 +145,7 @@ class SlideState:
         except OSError as error:
             raise SlideError(f"{path}: cannot be read ({error.strerror or error}); run again") from error
         except (ValueError, EOFError, KeyError, zlib.error, zipfile.BadZipFile) as error:
-            with contextlib.suppress(OSError):
-                path.unlink()
+            remove_where_possible([path])
             raise SlideError(f"{path}: is damaged ({one_line(error)}); run again: it is made anew") from error
 
     def drop(self, kind: str) -> None:

@@ -16,7 +16,7 @@ from softctm.errors import InputError, SoftCTMError, one_line
 from softctm.extras import missing
 from softctm.readers.images import SUFFIXES, decoded, list_images
 from softctm.readers.pixels import oriented, rgb_of_image
-from softctm.readers.tiff_format import check_whole, format_of, meaning
+from softctm.readers.tiff_format import check_whole, format_of, holds_several, meaning
 
 MAX_MEGAPIXELS = 178
 """Most that is read at once: Pillow takes what is larger for an attack."""
@@ -108,9 +108,8 @@ def _samples_of_tiff(path: Path, label: str) -> NDArray[np.uint8] | None:
     try:
         with tifffile.TiffFile(path) as tiff:
             page = tiff.pages.first
-            for index in range(1, len(tiff.pages)):
-                if not int(tiff.pages.get(index, validate=False).aspage().subfiletype) & 0b101:
-                    raise InputError(f"{label}: holds more than one image; save each as a file of its own")
+            if holds_several(tiff):
+                raise InputError(f"{label}: holds more than one image; save each as a file of its own")
             found = format_of(page, label)
             check_whole(page.dataoffsets, page.databytecounts, label)
             if not found.is_direct or (found.bits == 8 and found.samples == found.colors):

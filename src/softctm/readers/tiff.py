@@ -21,7 +21,15 @@ from PIL import Image
 from softctm.errors import InputError, one_line
 from softctm.pair import PATCH_SIZE
 from softctm.readers.pixels import oriented, rgb_of_image
-from softctm.readers.tiff_format import BLACK_IS_ZERO, UNCOMPRESSED, Samples, check_whole, format_of, meaning
+from softctm.readers.tiff_format import (
+    BLACK_IS_ZERO,
+    UNCOMPRESSED,
+    Samples,
+    check_whole,
+    format_of,
+    holds_several,
+    meaning,
+)
 
 MAX_ROWS_AT_ONCE = 8 * PATCH_SIZE
 """Most rows that may have to be decoded for one patch; taller strips would defeat reading patch by patch."""
@@ -29,7 +37,6 @@ MAX_ROWS_AT_ONCE = 8 * PATCH_SIZE
 _Entry = tuple[int, int, int, bytes]
 _MAX_TAG_BYTES = 1 << 20
 _MAX_CODED_BYTES = 2 * MAX_ROWS_AT_ONCE * PATCH_SIZE * 8
-_REDUCED_OR_MASK = 0b101
 
 # A tag's value copied as it is: bits, compression, photometry, fill order, samples, planes, predictor,
 # palette, extra samples, sample format, JPEG tables, YCbCr coefficients, subsampling, positioning, range.
@@ -73,11 +80,10 @@ class TiffImage:
             ) from error
 
     def _parse(self, tiff: tifffile.TiffFile) -> None:
-        for index in range(1, len(tiff.pages)):
-            if not int(tiff.pages.get(index, validate=False).aspage().subfiletype) & _REDUCED_OR_MASK:
-                raise InputError(
-                    f"{self.label}: holds more than one image; put the patches one under the other in one"
-                )
+        if holds_several(tiff):
+            raise InputError(
+                f"{self.label}: holds more than one image; put the patches one under the other in one"
+            )
         page = tiff.pages.first
         self.rows, self.columns = int(page.imagelength), int(page.imagewidth)
         if self.columns != PATCH_SIZE or self.rows < 1:

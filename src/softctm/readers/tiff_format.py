@@ -27,6 +27,7 @@ _SAMPLE_FORMATS = {
     6: "complex numbers",
 }
 _UNSPECIFIED = 0
+_REDUCED_OR_MASK = 0b101
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
 _PLAIN = "save it as 8-bit RGB"
 
@@ -112,6 +113,14 @@ def format_of(page: tifffile.TiffPage, label: str) -> TiffFormat:
         return _direct(page, found, extra, label)
     _check_converted(page, found, label)
     return found
+
+
+def holds_several(tiff: tifffile.TiffFile) -> bool:
+    """Whether a TIFF has more images than one; reduced ones and masks belong to their image."""
+    return any(
+        not int(tiff.pages.get(index, validate=False).aspage().subfiletype) & _REDUCED_OR_MASK
+        for index in range(1, len(tiff.pages))
+    )
 
 
 def check_whole(offsets: Sequence[int], counts: Sequence[int], label: str) -> None:

@@ -168,7 +168,12 @@ def output_errors(path: Path) -> Iterator[None]:
 
 def remove_left_overs(folder: Path) -> None:
     """Remove temporary files of processes that were killed; nobody else may be writing there."""
-    for file in folder.glob(f"{_TEMPORARY}*.tmp"):
+    remove_where_possible(folder.glob(f"{_TEMPORARY}*.tmp"))
+
+
+def remove_where_possible(files: Iterable[Path]) -> None:
+    """Remove files; one that is not there, or cannot be removed, stays as it is."""
+    for file in files:
         with contextlib.suppress(OSError):
             file.unlink()
 

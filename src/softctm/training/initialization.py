@@ -19,7 +19,7 @@ from softctm.networks.network_config import NetworkConfig
 from softctm.networks.network_table import build_network
 from softctm.networks.weights import load_network
 from softctm.training.config import OPTIONAL_FACTS, Task, preset_from_json, with_defaults
-from softctm.training.run_folder import ATTRIBUTIONS, CONFIG, FOLDS, LICENSES, NETWORK
+from softctm.training.run_folder import CONFIG, FOLDS, NETWORK, rights_of
 
 Initializer = Callable[[NetworkConfig, Iterable[Tensor]], SegmentationNetwork]
 """(what to build, batches of training images) → the initialized network."""
@@ -127,6 +127,5 @@ def _config_of(model: Model) -> dict[str, Any]:
     return {
         **training["preset"],
         **{name: training[name] for name in facts if name in training},
-        LICENSES: list(manifest.licenses),
-        ATTRIBUTIONS: list(manifest.attributions),
+        **rights_of(manifest),
     }

@@ -94,85 +94,78 @@ def train(
     """
     prepare_folder(folder)
     with alone_in(folder), _memory_told(folder):
-        return _train(network, feed, loss, steps_per_epoch, optimizer_config, config, folder, validate, data)
-
-
-def _train(
-    network: nn.Module,
-    feed: Feed,
-    loss: LossFunction,
-    steps_per_epoch: int,
-    optimizer_config: OptimizerConfig,
-    config: LoopConfig,
-    folder: Path,
-    validate: Callable[[nn.Module], dict[str, float]] | None,
-    data: str,
-) -> nn.Module:
-    rank, world, device = join_group()
-    network = network.to(device)
-    averaged = _copy_of(network) if optimizer_config.ema else network
-    optimizer = _make_optimizer(network, optimizer_config)
-    steps = steps_per_epoch * optimizer_config.epochs
-    identity = {**asdict(optimizer_config), "seed": config.seed, "steps": steps, "bfloat16": config.bfloat16}
-    identity["data"] = data
-    step, rows, losses = resume(folder, network, averaged, optimizer, identity, device)
-    model: nn.Module = network
-    if world > 1:
-        synchronized = nn.SyncBatchNorm.convert_sync_batchnorm(network) if device.type == "cuda" else network
-        model = nn.parallel.DistributedDataParallel(synchronized)
-    parts = _parts(optimizer_config, step, steps, rank, world)
-    batches = feed(parts)
-    curves = Curves(folder, rows) if rank == 0 and step < steps else None
-    saved = began = time.monotonic()
-    first = step
-    while step < steps:
-        model.train()
-        # Dropout too draws from the step's own randomness.
-        torch.manual_seed(config.seed * 1_000_003 + step * world + rank)
-        for group in optimizer.param_groups:
-            group["lr"] = group["factor"] * learning_rate(optimizer_config, step, steps, steps_per_epoch)
-        optimizer.zero_grad(set_to_none=True)
-        for _ in range(optimizer_config.accumulation):
-            images, targets = (_moved(part, device) for part in next(batches))
-            with torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16):
-                output = model(images)
-            value = loss(output, targets)
-            (value / optimizer_config.accumulation).backward()
-            losses.append(value.item())
-        _check_gradients(network, step)
-        optimizer.step()
-        step += 1
-        if optimizer_config.ema:
-            _average(averaged, network, min(optimizer_config.ema, step / (step + 10)))
-        epoch_ends = step % steps_per_epoch == 0
-        if epoch_ends and curves is not None:
-            epoch = step // steps_per_epoch
-            row = {
-                "epoch": epoch,
-                "loss": float(np.mean(losses)),
-                "learning_rate": optimizer.param_groups[0]["lr"],
-            }
-            due = config.validate_epochs and (epoch % config.validate_epochs == 0 or step == steps)
-            if validate is not None and due:
-                averaged.eval()
-                row |= validate(averaged)
-            rows.append(row)
-            _write_metrics(folder, rows)
-            curves.add(row)
-            left = (time.monotonic() - began) / (step - first) * (steps - step)
-            shown = ", ".join(f"{name} {number:.4g}" for name, number in row.items() if name != "epoch")
-            logger.info(
-                "%s: epoch %d/%d, %s, %.1f min left",
-                folder.name, epoch, optimizer_config.epochs, shown, left / 60,
-            )  # fmt: skip
-        if epoch_ends:
-            losses.clear()
-        if rank == 0 and (step == steps or time.monotonic() - saved > config.checkpoint_minutes * 60):
-            save_checkpoint(folder, network, averaged, optimizer, identity, step, rows, losses)
-            saved = time.monotonic()
-    if curves is not None:
-        curves.close()
-    return averaged.eval()
+        rank, world, device = join_group()
+        network = network.to(device)
+        averaged = _copy_of(network) if optimizer_config.ema else network
+        optimizer = _make_optimizer(network, optimizer_config)
+        steps = steps_per_epoch * optimizer_config.epochs
+        identity = {
+            **asdict(optimizer_config),
+            "seed": config.seed,
+            "steps": steps,
+            "bfloat16": config.bfloat16,
+            "data": data,
+        }
+        step, rows, losses = resume(folder, network, averaged, optimizer, identity, device)
+        model: nn.Module = network
+        if world > 1:
+            synchronized = (
+                nn.SyncBatchNorm.convert_sync_batchnorm(network) if device.type == "cuda" else network
+            )
+            model = nn.parallel.DistributedDataParallel(synchronized)
+        parts = _parts(optimizer_config, step, steps, rank, world)
+        batches = feed(parts)
+        curves = Curves(folder, rows) if rank == 0 and step < steps else None
+        saved = began = time.monotonic()
+        first = step
+        while step < steps:
+            model.train()
+            # Dropout too draws from the step's own randomness.
+            torch.manual_seed(config.seed * 1_000_003 + step * world + rank)
+            for group in optimizer.param_groups:
+                group["lr"] = group["factor"] * learning_rate(optimizer_config, step, steps, steps_per_epoch)
+            optimizer.zero_grad(set_to_none=True)
+            for _ in range(optimizer_config.accumulation):
+                images, targets = (_moved(part, device) for part in next(batches))
+                with torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16):
+                    output = model(images)
+                value = loss(output, targets)
+                (value / optimizer_config.accumulation).backward()
+                losses.append(value.item())
+            _check_gradients(network, step)
+            optimizer.step()
+            step += 1
+            if optimizer_config.ema:
+                _average(averaged, network, min(optimizer_config.ema, step / (step + 10)))
+            epoch_ends = step % steps_per_epoch == 0
+            if epoch_ends and curves is not None:
+                epoch = step // steps_per_epoch
+                row = {
+                    "epoch": epoch,
+                    "loss": float(np.mean(losses)),
+                    "learning_rate": optimizer.param_groups[0]["lr"],
+                }
+                due = config.validate_epochs and (epoch % config.validate_epochs == 0 or step == steps)
+                if validate is not None and due:
+                    averaged.eval()
+                    row |= validate(averaged)
+                rows.append(row)
+                _write_metrics(folder, rows)
+                curves.add(row)
+                left = (time.monotonic() - began) / (step - first) * (steps - step)
+                shown = ", ".join(f"{name} {number:.4g}" for name, number in row.items() if name != "epoch")
+                logger.info(
+                    "%s: epoch %d/%d, %s, %.1f min left",
+                    folder.name, epoch, optimizer_config.epochs, shown, left / 60,
+                )  # fmt: skip
+            if epoch_ends:
+                losses.clear()
+            if rank == 0 and (step == steps or time.monotonic() - saved > config.checkpoint_minutes * 60):
+                save_checkpoint(folder, network, averaged, optimizer, identity, step, rows, losses)
+                saved = time.monotonic()
+        if curves is not None:
+            curves.close()
+        return averaged.eval()
 
 
 @contextlib.contextmanager

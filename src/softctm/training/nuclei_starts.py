@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,14 +18,7 @@ from softctm.networks.nuclei_maps import first_type_row
 from softctm.training.image_folds import ALL
 from softctm.training.nuclei_config import NucleiConfig, nuclei_config_from_json
 from softctm.training.nuclei_task import build_nuclei_network, load_nuclei_network
-from softctm.training.run_folder import (
-    ATTRIBUTIONS,
-    CONFIG,
-    FOLDS,
-    LICENSES,
-    NETWORK,
-    read_run_file,
-)
+from softctm.training.run_folder import CONFIG, FOLDS, NETWORK, read_run_file, rights_of
 
 KNOWN_IMAGES = "known_images"
 """Where a model says which images its network learned from, and a run which ones all its networks know."""
@@ -71,7 +63,8 @@ class NucleiStart:
         self._model: Model | None = load_model(folder) if (folder / MANIFEST).exists() else None
         path = folder / (MANIFEST if self._model else CONFIG)
         try:
-            self.facts = _facts_of(self._model) if self._model else read_run_file(path)
+            manifest = self._model.manifest if self._model else None
+            self.facts = {**manifest.training, **rights_of(manifest)} if manifest else read_run_file(path)
             self._config = nuclei_config_from_json(self.facts["config"])
             self._types: list[str] = list(self.facts["types"])
             self._tissues: list[str] = list(self.facts["tissues"])
@@ -165,16 +158,6 @@ class NucleiStart:
     def _networks(model: Model) -> Sequence[Network]:
         (stage,) = model.stages.values()
         return stage.networks
-
-
-def _facts_of(model: Model) -> dict[str, Any]:
-    """A model's manifest, as the config.json of the run that it was exported from."""
-    manifest = model.manifest
-    return {
-        **manifest.training,
-        LICENSES: list(manifest.licenses),
-        ATTRIBUTIONS: list(manifest.attributions),
-    }
 
 
 @torch.no_grad()

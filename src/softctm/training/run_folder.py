@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from softctm.errors import InputError, TrainingError
+from softctm.model.manifest import Manifest
 from softctm.storage.files import prepare_folder, write_json_atomically
 from softctm.storage.text_files import read_json
 
@@ -91,19 +92,28 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
     return {path: inner for key, part in value.items() for path, inner in _flat(part, prefix + key).items()}
 
 
-def inherited(config: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """Licenses and attributions of all that a run's networks began with, each once.
+def rights_of(manifest: Manifest) -> dict[str, list[str]]:
+    """What a configuration says of a model that a run begins with."""
+    return {LICENSES: list(manifest.licenses), ATTRIBUTIONS: list(manifest.attributions)}
+
+
+def inherited(
+    config: Mapping[str, Any], licenses: Sequence[str] = (), attributions: Sequence[str] = ()
+) -> tuple[list[str], list[str]]:
+    """Licenses and attributions of all that a run's networks began with, after some of its own, each once.
 
     Parameters
     ----------
     config : mapping
         The run's config.json.
+    licenses, attributions : sequence of str
+        The run's own.
     """
-    licenses, attributions = list(config.get(LICENSES, [])), list(config.get(ATTRIBUTIONS, []))
+    licenses = [*licenses, *config.get(LICENSES, ())]
+    attributions = [*attributions, *config.get(ATTRIBUTIONS, ())]
     for value in config.values():
         if isinstance(value, Mapping):
-            for own, found in zip((licenses, attributions), inherited(value), strict=True):
-                own += found
+            licenses, attributions = inherited(value, licenses, attributions)
     return list(dict.fromkeys(licenses)), list(dict.fromkeys(attributions))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import itertools
@@ -17,7 +16,7 @@ from softctm.datasets.ocelot import tissue_labels_of
 from softctm.errors import ModelError
 from softctm.pair import CellTissuePair
 from softctm.points import CellClass, CellPoints
-from softctm.storage.files import prepare_folder, write_bytes_atomically
+from softctm.storage.files import prepare_folder, remove_where_possible, write_bytes_atomically
 from softctm.writers.marks import mark_cells
 from softctm.writers.overview import overview
 from softctm.writers.slide_points import CLASS_NAMES
@@ -119,11 +118,12 @@ def forget_for_viewers(folder: Path, names: Iterable[str]) -> None:
     names : iterable of str
         Of pairs.
     """
-    for name, (form, (suffix, _)) in itertools.product(names, FORMATS.items()):
-        file = folder / form / f"{name}{suffix}"
-        if file.parent.parent == folder:  # a record that was edited may name anything
-            with contextlib.suppress(OSError):
-                file.unlink()
+    files = [
+        folder / form / f"{name}{suffix}"
+        for name, (form, (suffix, _)) in itertools.product(names, FORMATS.items())
+    ]
+    # A record that was edited may name anything.
+    remove_where_possible(file for file in files if file.parent.parent == folder)
 
 
 def _png(image: Image.Image) -> bytes:
