@@ -211,3 +211,17 @@ def test_what_cannot_be_written_is_told_before_hours_of_prediction(
     assert "cannot be written to" in capsys.readouterr().err
     assert main([*options, "--fold", "0", "--json", "x.json"]) == 2
     assert "--fold: only counts; give --json and --update in the last run" in capsys.readouterr().err
+
+
+def test_the_table_is_printed_where_no_file_is_asked_for(
+    validation: Validation,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(validate, "prepare_validation", lambda *_, **__: validation)
+    before = sorted(tmp_path.iterdir())
+    assert main(["validate", "--data", str(tmp_path / "release"), "--weights", str(HAND_SET)]) == 0
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("all"))
+    assert row.split()[1] == "4"  # pairs
+    assert [path for path in sorted(tmp_path.iterdir()) if path.name != "work"] == before

@@ -62,8 +62,11 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.update and len(validation.pairs) < len(validation.folds.of_pair):
         raise UsageError("--update: needs all pairs of the model's folds, or its scores would be of a part")
-    for folder in [args.json.parent] * bool(args.json) + [model.folder] * args.update:
-        prepare_folder(folder)  # better now than after hours
+    # What cannot be written is better told now than after hours.
+    if args.json:
+        prepare_folder(args.json.parent)
+    if args.update:
+        prepare_folder(model.folder)
     figures = {"views": args.views, **validation.outcome().to_json()}
     if args.json:
         write_json_atomically(args.json, figures, indent=1)
