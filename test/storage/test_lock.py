@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,3 +43,32 @@ def test_a_file_system_without_locks_is_named(
         pass
     with pytest.raises(OutputError, match=r"cannot be written"), locked(tmp_path / "gone" / ".lock"):
         pass
+
+
+HOLDER = """
+import os, sys, time
+from pathlib import Path
+from softctm.storage.lock import locked
+
+with locked(Path(sys.argv[1])):
+    if os.fork() == 0:
+        print(os.getpid(), flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_lock_goes_with_its_holder_though_a_child_of_it_lives_on(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    with subprocess.Popen([sys.executable, "-c", HOLDER, path], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout
+        child = int(holder.stdout.readline())
+        with pytest.raises(OutputError, match=f"^process {holder.pid} on "), locked(path, str):
+            pass
+        holder.kill()
+        holder.wait()
+        try:
+            os.kill(child, 0)  # it is there
+            with locked(path, str):
+                pass
+        finally:
+            os.kill(child, signal.SIGKILL)

@@ -124,7 +124,8 @@ def test_a_released_model_goes_on_being_trained(model: Path, release: Path, tmp_
     words.remove("2")
     assert main(words) == 0
     config = json.loads((model / "run/config.json").read_text())
-    assert json.loads((tmp_path / "config.json").read_text())["start"] == config
+    start = json.loads((tmp_path / "config.json").read_text())["start"]
+    assert start == {**config, "licenses": ["CC0"], "attributions": []}
     assert read_folds(tmp_path / "folds.json") == read_folds(model / "run/folds.json")
     for place in ("tissue/fold1", "cells/fold0"):
         before = load_file(model / "run" / place / "network.safetensors")
@@ -154,11 +155,12 @@ def test_validation_prints_the_table_and_fills_the_manifest(
     model: Path, release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["validate", "--data", str(release), "--weights", str(model / "weights"), "--views", "1"]
-    words += ["--work", str(tmp_path / "work"), "--json", str(tmp_path / "figures.json"), "--device", "cpu"]
+    words += ["--work", str(tmp_path / "work"), "--device", "cpu"]
     for fold in ("0", "1"):
         assert main([*words, "--fold", fold]) == 0
     capsys.readouterr()
-    assert main([*words, "--update"]) == 0  # from the counts of both folds, without predicting again
+    words += ["--json", str(tmp_path / "figures.json"), "--update"]
+    assert main(words) == 0  # from the counts of both folds, without predicting again
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures["all"]["pairs"] == 4
     assert [entry["pairs"] for entry in figures["folds"].values()] == [2, 2]

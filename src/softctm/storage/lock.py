@@ -10,6 +10,19 @@ from pathlib import Path
 
 from softctm.errors import OutputError
 
+_held: set[int] = set()
+
+
+def _let_go_in_child() -> None:
+    for descriptor in _held:
+        os.close(descriptor)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    # A forked child that outlives its parent would keep the lock of a process that is gone.
+    os.register_at_fork(after_in_child=_let_go_in_child)
+
 
 class NoLocksError(OutputError):
     """The file system has no locks."""
@@ -39,6 +52,7 @@ def locked(path: Path, busy: Callable[[str], str] | None = None) -> Iterator[Non
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
         raise OutputError(f"{path} cannot be written ({error.strerror}); choose another folder") from error
+    _held.add(descriptor)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
@@ -53,4 +67,6 @@ def locked(path: Path, busy: Callable[[str], str] | None = None) -> Iterator[Non
         os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         yield
     finally:
-        os.close(descriptor)
+        if descriptor in _held:
+            _held.remove(descriptor)
+            os.close(descriptor)
