@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from softctm.evaluation.bootstrap import Bootstrap, percentile_interval
-from softctm.evaluation.scores import named_scores
+from softctm.evaluation.scores import named_scores, ratio
 
 
 def test_every_resample_draws_as_many_pairs_as_there_are():
@@ -98,3 +98,20 @@ def test_pairs_of_a_unit_are_drawn_together_and_give_the_units_interval():
     weights = Bootstrap(120, 50, unit_of=units).weights
     assert (weights.reshape(50, 40, 3) == weights.reshape(50, 40, 3)[..., :1]).all()
     assert (weights.sum(axis=1) == 120).all()
+
+
+def test_a_single_patient_makes_no_interval():
+    per_pair = np.array([[1, 2], [3, 4], [0, 0], [0, 0]])
+
+    def figures(sums):
+        return {"share": ratio(sums[..., 0], sums[..., 1], np.nan)}
+
+    alone = Bootstrap(4, 100, unit_of=["a", "a", "b", "c"])
+    one = alone.estimates(per_pair, figures)["share"]
+    assert one.value == 4 / 6
+    assert np.isnan([one.low, one.high]).all()
+    curve = alone.band(per_pair, lambda sums: sums)
+    assert curve.value.tolist() == [4, 6]
+    assert np.isnan([curve.low, curve.high]).all()
+    two = Bootstrap(4, 100, unit_of=["a", "b", "b", "c"]).estimates(per_pair, figures)["share"]
+    assert two.low < two.value < two.high

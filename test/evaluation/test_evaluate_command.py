@@ -147,6 +147,8 @@ def test_every_fault_of_a_file_is_printed(case, tmp_path, capsys):
     ("words", "message"),
     [
         (["--resamples", "-1"], "--resamples"),
+        (["--resamples", "1"], "--resamples must be 0, or 2 or more, not 1"),
+        (["--patient-key", "patient_ID"], "--patient-key patient_ID: tells no patient in "),
         (["--fail-under", "65"], "--fail-under"),
         (["--tissue", "a", "b"], "--tissue"),
         (["--ids", "nowhere.txt"], "nowhere.txt"),
@@ -166,7 +168,7 @@ def test_ids_evaluate_a_part(case, tmp_path, capsys):
     ids.write_text("004\n002\n")
     assert run("--predictions", part, "--truth", release, "--ids", ids, "--resamples", 0) == 0
     expected = score(count_pairs([predicted[3], predicted[1]], [true[3], true[1]])).challenge["mF1"]
-    assert f"mF1     {expected:.4f}" in capsys.readouterr().out
+    assert f"mF1     {expected:.5f}\n".replace("0\n", "\n") in capsys.readouterr().out
 
 
 def test_result_in_python_is_what_the_files_say(case):
@@ -234,7 +236,53 @@ def test_tables_of_another_program_are_not_replaced(case, tmp_path, capsys):
     assert (out / "pairs.csv").read_text() == "mine"
     assert run(*words, "--overwrite") == 0
     assert (out / "pairs.csv").read_text() != "mine"
+    (out / "notes.csv").write_text("mine")  # none of the names that are written
+    (out / "raw").mkdir()
+    (out / "raw" / "pairs.csv").write_text("mine")
     assert run(*words) == 0
+    assert (out / "notes.csv").read_text() == (out / "raw" / "pairs.csv").read_text() == "mine"
+
+
+def test_results_of_an_earlier_call_do_not_stay_beside_new_ones(case, tmp_path):
+    release, predictions, true, _ = case
+    perfect = write_json(tmp_path / "perfect.json", document(true))
+    words = ("--truth", release, "--output", tmp_path / "out", "--resamples", 20)
+    assert run("--predictions", predictions, perfect, *words) == 0
+    assert run("--predictions", perfect, *words) == 0
+    assert json.loads((tmp_path / "out/evaluation.json").read_text())["mF1"] == 1
+    assert not any((tmp_path / "out" / name).exists() for name in ("comparison.json", "ranking.csv"))
+    assert run("--predictions", predictions, perfect, *words) == 0
+    assert (tmp_path / "out/comparison.json").is_file()
+    assert not any((tmp_path / "out" / name).exists() for name in ("evaluation.json", "figures.csv"))
+
+
+def test_one_patient_has_neither_intervals_nor_a_ranking(case, tmp_path, capsys):
+    release, predictions, true, _ = case
+    perfect = write_json(tmp_path / "perfect.json", document(true))
+    words = ("--truth", release, "--patient-key", "^(TCGA)", "--output", tmp_path / "out", "--resamples", 20)
+    assert run("--predictions", predictions, perfect, *words) == 0
+    assert "no ranking: all pairs are of one patient" in capsys.readouterr().out
+    found = json.loads((tmp_path / "out/predictions/evaluation.json").read_text())
+    assert found["mean_f1"]["value"] > 0
+    assert found["mean_f1"]["low"] is found["mean_f1"]["high"] is None
+    assert not (tmp_path / "out/comparison.json").exists()
+
+
+def test_doubts_about_patients_are_told(case, tmp_path, capsys):
+    release, predictions, _, _ = case
+    metadata = json.loads((release / "metadata.json").read_text())
+    entries = metadata["sample_pairs"]
+    for name, entry in entries.items():
+        entry["slide_name"] = f"HOSPITAL-2023-{name}"
+    entries["001"]["case"] = "A"
+    write_json(release / "metadata.json", metadata)
+    words = ("--predictions", predictions, "--truth", release, "--resamples", 20)
+    assert run(*words) == 0
+    told = capsys.readouterr()
+    assert "5 pairs of 1 patients" in told.out
+    assert "HOSPITAL-2023-001: not a TCGA barcode" in told.err
+    assert run(*words, "--patient-key", "case") == 0
+    assert "the patient of 4 of 5 pairs is unknown (002, for instance)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])

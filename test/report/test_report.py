@@ -389,11 +389,11 @@ def test_contradictory_options_are_refused(case, tmp_path, capsys, words, messag
     assert not (tmp_path / "r.html").exists()
 
 
-def test_no_interval_is_broken_and_one_of_no_width_is_left_out(case, page_with_truth):
+def test_no_interval_is_broken_and_one_that_is_undefined_is_left_out(case, page_with_truth):
     page, _ = page_with_truth
     assert re.search(r'<td>0\.\d+ <span class="interval">\(0\.\d+–0\.\d+\)</span></td>', page)
     assert re.search(r"<td>[^<]*\(", page) is None
-    assert with_interval(Estimate(0.5, 0.5, 0.5)) == "0.500"
+    assert with_interval(Estimate(0.5, np.nan, np.nan)) == "0.500"
     assert with_interval(Estimate(0.5, 0.25, 0.75)) == "0.500 (0.250–0.750)"
 
 

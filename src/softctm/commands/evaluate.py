@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from softctm.commands.resample_options import add_resamples
 from softctm.commands.shared_options import add_overwrite
 from softctm.commands.truth_options import add_truth_options, predictions_of, short_names, truth_of
 from softctm.errors import InputError, ScoreTooLowError, UsageError
 from softctm.evaluation.analysis import evaluate
-from softctm.evaluation.bootstrap import RESAMPLES, Bootstrap
+from softctm.evaluation.bootstrap import Bootstrap
 from softctm.evaluation.comparison import Comparison, compare
 from softctm.evaluation.result import Evaluation
-from softctm.evaluation.summary import ranking, summary
+from softctm.evaluation.summary import challenge_number, ranking, summary
 from softctm.evaluation.tissue import find_tissue_maps
-from softctm.report.tables import write_comparison, write_evaluation
-from softctm.storage.files import prepare_folder, refuse_foreign_files
+from softctm.report.tables import (
+    COMPARISON_FILES,
+    EVALUATION_FILES,
+    write_comparison,
+    write_evaluation,
+)
+from softctm.storage.files import prepare_folder, refuse_foreign_files, remove_where_possible
 from softctm.storage.text_files import read_json
 from softctm.terminal.console import show
 
@@ -40,13 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", type=Path, metavar="DIR", help="write everything there as JSON and CSV")
     add_overwrite(parser)
-    parser.add_argument(
-        "--resamples",
-        type=int,
-        default=RESAMPLES,
-        metavar="N",
-        help=f"bootstrap resamples of patients, 0 for no intervals (default: {RESAMPLES})",
-    )
+    add_resamples(parser, "patients")
     parser.add_argument(
         "--fail-under",
         type=float,
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     ]
     if args.output:
         prepare_folder(args.output)
-        _refuse_foreign(args)
+        _refuse_foreign(_places(args.output, names), args.overwrite)
     evaluations = []
     for name, predictions, maps in inputs:
         evaluations.append(
@@ -76,7 +77,9 @@ def run(args: argparse.Namespace) -> int:
         for line in summary(evaluations[-1]):
             show(line, is_result=not args.output)
     comparison = None
-    if len(evaluations) > 1 and args.resamples:
+    if len(evaluations) > 1 and not truth.can_be_resampled:
+        show("no ranking: all pairs are of one patient, who says nothing about others")
+    elif len(evaluations) > 1 and args.resamples:
         counts = [evaluation.pair_counts for evaluation in evaluations]
         comparison = compare(names, counts, Bootstrap(len(truth), args.resamples, unit_of=truth.units))
         for line in ranking(comparison):
@@ -89,8 +92,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """Refuse options outside their range before anything is read."""
-    if args.resamples < 0 or (args.resamples == 1 and len(args.predictions) > 1):
-        raise UsageError(f"--resamples must be 0 or more, and not 1 for a ranking, not {args.resamples}")
     if args.fail_under is not None and not 0 <= args.fail_under <= 1:
         raise UsageError(f"--fail-under must lie in 0 … 1, not {args.fail_under}")
     if args.tissue and len(args.tissue) != len(args.predictions):
@@ -100,14 +101,22 @@ def _check(args: argparse.Namespace) -> None:
         )
 
 
-def _refuse_foreign(args: argparse.Namespace) -> None:
+def _places(folder: Path, names: Sequence[str]) -> dict[Path, tuple[str, ...]]:
+    """Which files go where: one evaluation straight into the folder, several into a subfolder each."""
+    if len(names) == 1:
+        return {folder: EVALUATION_FILES}
+    return {folder: COMPARISON_FILES, **{folder / _subfolder(name): EVALUATION_FILES for name in names}}
+
+
+def _subfolder(name: str) -> str:
+    return name.replace("/", "-")
+
+
+def _refuse_foreign(places: Mapping[Path, tuple[str, ...]], overwrite: bool) -> None:
     """Stop before tables of another program would be replaced."""
-    folders = [args.output, *(path for path in args.output.iterdir() if path.is_dir())]
-    summaries = ("evaluation.json", "comparison.json")
-    for folder in folders[: None if len(args.predictions) > 1 else 1]:
-        found = [*sorted(folder.glob("*.csv")), *(folder / name for name in summaries)]
-        if not any(_is_own_summary(folder / name) for name in summaries):
-            refuse_foreign_files(found, "evaluate", lambda path: False, args.overwrite)
+    for folder, files in places.items():
+        if not _is_own_summary(folder / files[0]):
+            refuse_foreign_files((folder / file for file in files), "evaluate", lambda _: False, overwrite)
 
 
 def _is_own_summary(path: Path) -> bool:
@@ -120,11 +129,16 @@ def _is_own_summary(path: Path) -> bool:
 
 
 def _write(evaluations: list[Evaluation], comparison: Comparison | None, folder: Path) -> None:
-    """One evaluation goes straight into the folder, several into a subfolder each."""
-    for evaluation in evaluations:
-        own = folder if len(evaluations) == 1 else folder / evaluation.name.replace("/", "-")
-        prepare_folder(own)
-        write_evaluation(evaluation, own)
+    """Write all, and remove what an earlier call wrote beside it about other predictions."""
+    for files in (EVALUATION_FILES, COMPARISON_FILES):
+        if _is_own_summary(folder / files[0]):
+            remove_where_possible(folder / file for file in files)
+    if len(evaluations) == 1:
+        write_evaluation(evaluations[0], folder)
+    else:
+        for evaluation in evaluations:
+            prepare_folder(folder / _subfolder(evaluation.name))
+            write_evaluation(evaluation, folder / _subfolder(evaluation.name))
     if comparison:
         write_comparison(comparison, folder)
     show(f"written to {folder}")
@@ -135,5 +149,5 @@ def _check_scores(evaluations: list[Evaluation], least: float | None) -> None:
     # A mean of two numbers with four decimals has five at most; what lies beyond is floating point's.
     low = [e for e in evaluations if least is not None and round(e.challenge["mF1"], 5) < least]
     if low:
-        scores = ", ".join(f"{e.name} {e.challenge['mF1']:.4f}" for e in low)
+        scores = ", ".join(f"{e.name} {challenge_number(e.challenge['mF1'])}" for e in low)
         raise ScoreTooLowError(f"mF1 is below the demanded {least:g}: {scores}")

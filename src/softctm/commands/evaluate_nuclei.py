@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 
 from softctm.commands.report import is_own_page
+from softctm.commands.resample_options import add_resamples
 from softctm.commands.shared_options import add_overwrite
 from softctm.datasets.nuclei import NUCLEI_DATASETS, open_nuclei
 from softctm.errors import InputError, ScoreTooLowError, UsageError
-from softctm.evaluation.bootstrap import RESAMPLES
 from softctm.evaluation.nuclei_detection import RADIUS_PX
 from softctm.evaluation.nuclei_scores import evaluate_nuclei
 from softctm.evaluation.nuclei_summary import summary
@@ -51,13 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--report", type=Path, metavar="FILE", help="write an HTML page with outlines of the nuclei"
     )
-    parser.add_argument(
-        "--resamples",
-        type=int,
-        default=RESAMPLES,
-        metavar="N",
-        help=f"bootstrap resamples of images, 0 for no intervals (default: {RESAMPLES})",
-    )
+    add_resamples(parser, "patients")
     parser.add_argument(
         "--fail-under",
         type=float,
@@ -69,8 +63,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, print, write, and judge."""
-    if args.resamples < 0:
-        raise UsageError(f"--resamples must not be negative, not {args.resamples}")
     if args.fail_under is not None and not 0 <= args.fail_under <= 1:
         raise UsageError(f"--fail-under must lie in 0 … 1, not {args.fail_under}")
     if args.report:

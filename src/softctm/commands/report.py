@@ -6,10 +6,10 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+from softctm.commands.resample_options import add_resamples
 from softctm.commands.shared_options import add_overwrite
 from softctm.commands.truth_options import add_truth_options, predictions_of, short_names, truth_of
 from softctm.errors import UsageError
-from softctm.evaluation.bootstrap import RESAMPLES
 from softctm.extras import require
 from softctm.storage.files import (
     beginning_of,
@@ -51,13 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="how many worst, median and best pairs to view (default: 3; at most 0.75 MB a pair)",
     )
-    parser.add_argument(
-        "--resamples",
-        type=int,
-        default=RESAMPLES,
-        metavar="N",
-        help=f"bootstrap resamples for the 95 %% intervals, 0 for none (default: {RESAMPLES})",
-    )
+    add_resamples(parser, "patients")
     parser.add_argument(
         "--title", metavar="TEXT", help="heading of the page (default: the predictions' name)"
     )
@@ -109,8 +103,6 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("several --predictions are ranked by their score, which takes --truth")
     if args.each < 1:
         raise UsageError(f"--each must be at least 1, not {args.each}")
-    if args.resamples < (2 if len(args.predictions) > 1 else 0):
-        raise UsageError(f"--resamples must be 0 or more, and 2 or more for a ranking, not {args.resamples}")
 
 
 def is_own_page(path: Path) -> bool:

@@ -88,11 +88,7 @@ def make_folds(
                 "name a metadata field or a pattern by --patient-key"
             )
         by_patient[pair.patient].append(pair)
-    names = {
-        patient: [pair.metadata.get("slide_name") for pair in members]
-        for patient, members in by_patient.items()
-    }
-    if warning := odd_slide_names(names):
+    if warning := odd_slide_names([(pair.patient, pair.metadata.get("slide_name")) for pair in pairs]):
         logger.warning("%s", warning)
     if not known and not 2 <= count <= len(by_patient):
         raise UsageError(

@@ -82,25 +82,23 @@ TCGA_PATIENTS = PatientKey()
 """`DEFAULT_RULE`."""
 
 
-def odd_slide_names(slide_names_of_patients: Mapping[str, Sequence[object]]) -> str:
+def odd_slide_names(pairs: Sequence[tuple[str, object]]) -> str:
     """A warning where patients were told by TCGA's rule but the names have another form; else "".
 
     Parameters
     ----------
-    slide_names_of_patients : mapping
-        Patient → `slide_name` of each of the patient's pairs.
+    pairs : sequence of (str, object)
+        Patient and `slide_name` of each pair.
     """
     odd = [
         name
-        for patient, names in slide_names_of_patients.items()
-        for name in names
+        for patient, name in pairs
         if isinstance(name, str) and name[:BARCODE_LENGTH] == patient and not _BARCODE.match(name)
     ]
     if not odd:
         return ""
-    pairs = sum(len(names) for names in slide_names_of_patients.values())
     return (
         f"{odd[0]}: not a TCGA barcode; a patient is taken to be {DEFAULT_RULE}, which makes "
-        f"{len(slide_names_of_patients)} patients of {pairs} pairs; if that is wrong, name a metadata field "
-        "or a pattern by --patient-key"
+        f"{len({patient for patient, _ in pairs})} patients of {len(pairs)} pairs; if that is wrong, name a "
+        "metadata field or a pattern by --patient-key"
     )

@@ -23,7 +23,11 @@ _BLOCK = 1000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its 95 % interval; NaN where undefined, or where no resamples were asked for."""
+    """A figure with its 95 % interval.
+
+    NaN where undefined; the interval also where no resamples were asked for, or where fewer than two patients
+    have a part in the figure: a single one says nothing about others.
+    """
 
     value: float
     low: float
@@ -69,14 +73,14 @@ class Bootstrap:
         self.pairs, self.resamples, self.seed = pairs, resamples, seed
         names = range(pairs) if unit_of is None else unit_of
         number = {name: index for index, name in enumerate(dict.fromkeys(names))}
-        unit, units = np.array([number[name] for name in names]), len(number)
+        self._unit, units = np.array([number[name] for name in names]), len(number)
         self.weights = np.empty((resamples, pairs), np.uint16)
         """(R, n) How often each resample holds each pair."""
         for start in range(0, resamples, _BLOCK):
             rows = min(_BLOCK, resamples - start)
             drawn = random.integers(units, size=(rows, units)) + np.arange(rows)[:, None] * units
             times = np.bincount(drawn.ravel(), minlength=rows * units).reshape(rows, units)
-            self.weights[start : start + rows] = times[:, unit]
+            self.weights[start : start + rows] = times[:, self._unit]
 
     def sums(self, per_pair: NDArray[np.generic]) -> NDArray[np.float64]:
         """Sums over the pairs of every resample: (n, …) in, (R, …) float64 out."""
@@ -102,7 +106,7 @@ class Bootstrap:
             Takes sums (…) with any leading axes and gives arrays of those leading axes by name.
         """
         values = figures(np.asarray(per_pair, np.float64).sum(axis=0))
-        resampled = figures(self.sums(per_pair))
+        resampled = figures(self._varied_sums(per_pair))
         named = {}
         for name, value in values.items():
             low, high = percentile_interval(resampled[name])
@@ -116,8 +120,15 @@ class Bootstrap:
     ) -> Band:
         """A curve with its interval; `curve` takes sums with any leading axes and gives (…, k)."""
         value = curve(np.asarray(per_pair, np.float64).sum(axis=0))
-        low, high = percentile_interval(curve(self.sums(per_pair)))
+        low, high = percentile_interval(curve(self._varied_sums(per_pair)))
         return Band(value, low, high)
+
+    def _varied_sums(self, per_pair: NDArray[np.generic]) -> NDArray[np.float64]:
+        """`sums`, or none at all where fewer than two units contribute, which resamples cannot vary."""
+        contributes = np.any(np.reshape(per_pair, (self.pairs, -1)) != 0, axis=1)
+        if len(set(self._unit[contributes].tolist())) < 2:
+            return np.empty((0, *per_pair.shape[1:]))
+        return self.sums(per_pair)
 
 
 def percentile_interval(resampled: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -104,9 +104,15 @@ class OutOfFold:
         return Bootstrap(len(counts), unit_of=patients).estimates(counts, figures)
 
     def tissue_f1(self, chosen: NDArray[np.bool_] | None = None) -> float | None:
-        """Mean of both classes' F1 over the known pixels; None where no tissue was looked for."""
+        """Mean of both classes' F1 over the known pixels; None where no tissue was looked for.
+
+        Of all pairs, with 0 for a class that does not occur; or of the chosen, with None, as in `estimates`.
+        """
         counts = self.tissue_counts if chosen is None else self.tissue_counts[chosen]
-        return float(precision_recall_f1(counts.sum(0))[2].mean()) if counts.any() else None
+        if not counts.any():
+            return None
+        _, _, f1 = precision_recall_f1(counts.sum(0), undefined=0.0 if chosen is None else np.nan)
+        return None if np.isnan(f1).any() else float(f1.mean())
 
     def to_json(self) -> dict[str, Any]:
         """Every figure, for `model.json` and for the table."""
@@ -123,12 +129,11 @@ class OutOfFold:
         folds = {int(fold): group(self.fold_of == fold) for fold in np.unique(self.fold_of)}
         organs = np.array(self.organ_of)
         by_fold = [entry["mean_f1"][0] for entry in folds.values() if entry["mean_f1"][0] is not None]
-        tissue_by_fold = [entry["tissue_mean_f1"] for entry in folds.values()]
-        has_tissue = None not in tissue_by_fold
+        tissues = [entry["tissue_mean_f1"] for entry in folds.values()]
         return {
             "all": group(None),
             "mean_f1_over_folds": _mean_and_deviation(by_fold),
-            "tissue_mean_f1_over_folds": _mean_and_deviation(tissue_by_fold) if has_tissue else None,
+            "tissue_mean_f1_over_folds": _mean_and_deviation([f1 for f1 in tissues if f1 is not None]),
             "mean_f1_with_the_authors_rule": round(
                 float(named_scores(self.authors_counts.sum(0))["mean_f1"]), 4
             ),

@@ -14,9 +14,12 @@ def summary(evaluation: Evaluation) -> Iterator[str]:
     """The evaluation for a terminal: the challenge's numbers first, then where cells are lost."""
     predicted = sum(len(pair.predicted) for pair in evaluation.pairs)
     true = sum(len(pair.truth.points) for pair in evaluation.pairs)
-    yield f"{evaluation.name}: {len(evaluation.pairs)} pairs, {true} true cells, {predicted} predicted"
+    truth = evaluation.truth
+    patients = {pair.patient for pair in truth.pairs if pair.patient}
+    of = f" of {len(patients)} patients" if truth.unit == "patients" else ""
+    yield f"{evaluation.name}: {len(truth)} pairs{of}, {true} true cells, {predicted} predicted"
     for (name, value), figure in zip(evaluation.challenge.items(), evaluation.figures.values(), strict=True):
-        yield f"{name:<7} {value:.4f}{_range(figure)}"
+        yield f"{name:<7} {challenge_number(value)}{_range(figure)}"
     where = {
         "finding cells of any class: F1": evaluation.confusion.figures["detection_f1"],
         "classifying those found: accuracy": evaluation.confusion.figures["class_accuracy"],
@@ -36,6 +39,11 @@ def summary(evaluation: Evaluation) -> Iterator[str]:
     yield from _lines(
         "tissue pixels, mean F1", {part.name: part.figures["mean_f1"] for part in evaluation.tissue}
     )
+
+
+def challenge_number(value: float) -> str:
+    """A challenge score in full: four decimals, or the fifth that a mean of two of them can have."""
+    return f"{value:.5f}".removesuffix("0")
 
 
 def ranking(comparison: Comparison) -> Iterator[str]:

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from softctm.datasets.ocelot import AnnotatedPair, load_release
-from softctm.datasets.patients import TCGA_PATIENTS, PatientKey
+from softctm.datasets.patients import TCGA_PATIENTS, PatientKey, odd_slide_names
 from softctm.errors import InputError, UsageError
 from softctm.evaluation.predictions import points_by_pair
 from softctm.points import CellPoints
@@ -77,8 +77,14 @@ class GroundTruth:
 
     @property
     def unit(self) -> str:
-        """What those are: `patients`, or `pairs` where a patient is unknown."""
-        return "patients" if all(pair.patient for pair in self.pairs) else "pairs"
+        """What those are: `patients`, `pairs` where none is known, `patients and pairs` where some are."""
+        known = [bool(pair.patient) for pair in self.pairs]
+        return "patients" if all(known) else "patients and pairs" if any(known) else "pairs"
+
+    @property
+    def can_be_resampled(self) -> bool:
+        """Whether there are two of them: a single one says nothing about others."""
+        return len(set(self.units)) > 1
 
     @cached_property
     def points(self) -> list[CellPoints]:
@@ -175,8 +181,34 @@ def _release_truth(
         if not ids or len(set(ids)) < len(ids):
             raise UsageError("the list of IDs is empty or names a pair twice; each counts once, in order")
         annotated = {name: annotated[name] for name in ids}
+    warnings += _doubts_about_patients(folder, list(annotated.values()), patient_key)
     pairs = tuple(GroundTruthPair(name, pair.cells(), pair) for name, pair in annotated.items())
     return GroundTruth(pairs, f"{folder} ({subset})", tuple(warnings))
+
+
+def _doubts_about_patients(
+    folder: Path, pairs: Sequence[AnnotatedPair], patient_key: PatientKey
+) -> list[str]:
+    """Warnings about patients, whom resamples keep together.
+
+    Raises
+    ------
+    UsageError
+        If the key that was given tells no patient at all.
+    """
+    unknown = [pair.id for pair in pairs if not pair.patient]
+    if patient_key.text and len(unknown) == len(pairs):
+        raise UsageError(
+            f"--patient-key {patient_key.text}: tells no patient in {folder}; name a field of metadata.json, "
+            "or a pattern that is found in slide_name"
+        )
+    warnings = [odd_slide_names([(pair.patient, pair.metadata.get("slide_name")) for pair in pairs])]
+    if unknown:
+        warnings.append(
+            f"{folder}: the patient of {len(unknown)} of {len(pairs)} pairs is unknown ({unknown[0]}, for "
+            "instance); intervals take each of these for a patient of its own"
+        )
+    return [warning for warning in warnings if warning]
 
 
 def _without_images(folder: Path, subset: str, known: set[str]) -> list[str]:

@@ -202,7 +202,8 @@ def table(figures: Mapping[str, Any]) -> str:
         cells = [f"{name:<16}{entry['pairs']:>6}"]
         for figure in ("mean_f1", "f1_bc", "f1_tc"):
             value, low, high = entry[figure]
-            cells.append("none" if value is None else f"{value:.4f} [{low:.3f}, {high:.3f}]")
+            interval = "" if low is None else f" [{low:.3f}, {high:.3f}]"
+            cells.append(f"{'none' if value is None else f'{value:.4f}{interval}':<22}")
         tissue = entry["tissue_mean_f1"]
         return "  ".join([*cells, "none" if tissue is None else f"{tissue:.4f}"])
 

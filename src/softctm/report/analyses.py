@@ -16,12 +16,9 @@ from softctm.report.viewer import number
 
 
 def with_interval(estimate: Estimate, digits: int = 3) -> str:
-    """A figure with its 95 % interval, such as `0.712 (0.690–0.733)`; a dash where it is not defined.
-
-    The interval is left out where it has no width: a single pair says nothing about others.
-    """
+    """A figure with its 95 % interval, such as `0.712 (0.690–0.733)`; a dash where it is not defined."""
     value = number(estimate.value, digits)
-    if not np.isfinite([estimate.low, estimate.high]).all() or estimate.low == estimate.high:
+    if not np.isfinite([estimate.low, estimate.high]).all():
         return value
     low, high = number(estimate.low, digits), number(estimate.high, digits)
     between = "\xa0to\xa0" if "−" in low else "–"  # a dash beside a minus would be hard to read

@@ -25,6 +25,14 @@ CELL_COLUMNS = (
 """Columns of the table of cells, which may have no rows to tell them from."""
 
 
+TABLES = ("figures", "pairs", "cells", "curves", "reliability", "confusion", "distances")
+EVALUATION_FILES = ("evaluation.json", *(f"{name}.csv" for name in TABLES))
+"""What `write_evaluation` writes; the first tells whose they are."""
+
+COMPARISON_FILES = ("comparison.json", "ranking.csv", "pairwise.csv")
+"""What `write_comparison` writes; the first tells whose they are."""
+
+
 def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
     """Write `evaluation.json` and a CSV for each table of `evaluation_tables` into an existing folder.
 
@@ -33,7 +41,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
     OutputError
         If a file cannot be written.
     """
-    write_json_atomically(folder / "evaluation.json", evaluation.to_json(), indent=1)
+    write_json_atomically(folder / EVALUATION_FILES[0], evaluation.to_json(), indent=1)
     _write_tables(evaluation_tables(evaluation), folder)
 
 
@@ -45,7 +53,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
     OutputError
         If a file cannot be written.
     """
-    write_json_atomically(folder / "comparison.json", comparison.to_json(), indent=1)
+    write_json_atomically(folder / COMPARISON_FILES[0], comparison.to_json(), indent=1)
     _write_tables(comparison_tables(comparison), folder)
 
 
