@@ -320,7 +320,6 @@ def peak_memory_mb(folder: Path) -> float:
         f"""
         import sys
         from softctm.readers import open_pairs
-from softctm.readers.metaimage import MetaImage
         source = open_pairs(sys.argv[1])
         for index in range(len(source)):
             source.read(index)

@@ -66,8 +66,8 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (model / "validation").mkdir()
     tissue = model / "validation/tissue_fold1.onnx"
     tissue.write_bytes(network(7, 3, 2, gain=0.1))
-    folds = {f"00{i + 1}": {"fold": i // 2, "patient": f"p{i // 2}", "organ": "kidney"} for i in range(4)}
-    (model / "validation/folds.json").write_text(json.dumps({"pairs": folds}))
+    folds = str(model / "validation/folds.json")
+    assert main(["folds", folds, "--data", str(folder / "release"), "--folds", "2"]) == 0
     digest = hashlib.sha256(tissue.read_bytes()).hexdigest()
     document = write_manifest(
         model,

@@ -252,4 +252,5 @@ def _photometric_name(value: int) -> str:
 
 
 def _listed(values: set[int]) -> str:
-    return " and ".join(str(value) for value in sorted(values))
+    shown = [str(value) for value in sorted(values)[:4]]
+    return " and ".join([*shown, "more"] if len(values) > len(shown) else shown)
