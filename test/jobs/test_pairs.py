@@ -588,6 +588,7 @@ def test_one_real_pair_from_the_release(shared: Path, reference: Path, tmp_path:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_peak_memory_of_130_stacked_pairs(reference: Path, tmp_path: Path) -> None:
     """The whole job, in processes of their own: within 300 MB of three pairs."""
     import subprocess

@@ -350,6 +350,7 @@ def test_memory_does_not_grow_with_the_stack(tmp_path: Path, form: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_unpacking_once_beats_simpleitk_by_patches(tmp_path: Path) -> None:
     """The reason why compressed MetaImages are unpacked here: SimpleITK starts over for every patch."""
     path, count = tmp_path / "stack.mha", 130

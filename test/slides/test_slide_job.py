@@ -553,6 +553,7 @@ def start(slide, output, *options, slowness="0"):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_killed_thirty_times_and_the_same_bytes(slide_path, whole, tmp_path):
     random, kills = np.random.default_rng(0), 0
     while True:
