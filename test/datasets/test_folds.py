@@ -158,3 +158,5 @@ def test_the_command_replaces_only_folds(tmp_path: Path, capsys: pytest.CaptureF
     assert path.read_text() == '{"mine": 1}'
     assert main([*words, "--overwrite"]) == 0
     assert read_folds(path).count == 2
+    assert main([words[0], str(path / "f.json"), *words[2:]]) == 6
+    assert "folds.json" in capsys.readouterr().err.splitlines()[-1]

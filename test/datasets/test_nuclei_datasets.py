@@ -163,7 +163,10 @@ FAULTS = {
         "no type": lambda folder: (folder / "types/first.csv").write_text("id,type\n300,x\n"),
         "whole number": lambda folder: (folder / "types/first.csv").write_text("id,type\na,x\n"),
         "columns id,type": lambda folder: (folder / "types/first.csv").write_text("nucleus,type\n1,x\n"),
-        "as a label image": lambda folder: (folder / "instances/first.png").write_bytes(b"no image"),
+        "is not an image": lambda folder: (folder / "instances/first.png").write_bytes(b"no image"),
+        "two label images are called first": lambda folder: Image.new("L", (4, 4)).save(
+            folder / "instances/first.tif"
+        ),
         "two dimensions": lambda folder: Image.new("RGB", (4, 4)).save(folder / "instances/first.png"),
         "no image first": lambda folder: (folder / "images/first.png").unlink(),
         "cannot be read as an image": lambda folder: (folder / "images/first.png").write_bytes(b"no image"),
@@ -181,6 +184,9 @@ FAULTS = {
             "<A><Region><Vertex X='1'/></Region></A>"
         ),
         "no image first": lambda folder: (folder / "Tissue Images/first.tif").unlink(),
+        "Tissue Images/first.tif could both be the image of first.xml": lambda folder: Image.new(
+            "L", (4, 4)
+        ).save(folder / "Annotations/first.png"),
     },
     "consep": {
         "MATLAB": lambda folder: (folder / "Test/Labels/first.mat").write_bytes(b"no matrix"),

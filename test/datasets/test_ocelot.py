@@ -169,7 +169,7 @@ def test_tables_as_spreadsheets_write_them(pair: AnnotatedPair, data: bytes) -> 
 def test_missing_annotations_are_named(pair: AnnotatedPair) -> None:
     with pytest.raises(InputError, match=r"001\.csv: is missing"):
         pair.cells()
-    with pytest.raises(InputError, match=r"001\.png: cannot be read as an image"):
+    with pytest.raises(InputError, match=r"001\.png: is missing; add it"):
         pair.tissue_labels()
 
 
@@ -192,7 +192,7 @@ def test_wrong_tissue_is_refused_with_the_file(pair: AnnotatedPair) -> None:
     with pytest.raises(InputError, match=r"001\.png: labels must be 1, 2 or 255, found .*7"):
         pair.tissue_labels()
     pair.tissue_png.write_text("no image")
-    with pytest.raises(InputError, match=r"001\.png: cannot be read as an image"):
+    with pytest.raises(InputError, match=r"001\.png: is not an image; replace it"):
         pair.tissue_labels()
 
 

@@ -165,7 +165,7 @@ def test_ids_evaluate_a_part(case, tmp_path, capsys):
     release, _, true, predicted = case
     part = write_json(tmp_path / "part.json", document([predicted[3], predicted[1]]))
     ids = tmp_path / "ids.txt"
-    ids.write_text("004\n002\n")
+    ids.write_text("004\n\n 002 \n")
     assert run("--predictions", part, "--truth", release, "--ids", ids, "--resamples", 0) == 0
     expected = score(count_pairs([predicted[3], predicted[1]], [true[3], true[1]])).challenge["mF1"]
     assert f"mF1     {expected:.5f}\n".replace("0\n", "\n") in capsys.readouterr().out

@@ -230,12 +230,13 @@ def test_types_are_those_of_the_same_name(folders, tmp_path):
 def test_without_types_on_one_side(tmp_path):
     WRITERS["monuseg"](tmp_path / "truth")
     WRITERS["results"](tmp_path / "found")
-    found = evaluate_nuclei(
-        open_nuclei(tmp_path / "truth"), open_nuclei(tmp_path / "found"), name="s", resamples=0
-    )
+    both = open_nuclei(tmp_path / "truth"), open_nuclei(tmp_path / "found")
+    found = evaluate_nuclei(*both, name="s", resamples=0)
     assert found.by_type == ()
     assert np.isnan(found.overall.figures["mpq"].value)
     assert found.overall.figures["bpq"].value == 1
+    with pytest.raises(UsageError, match="--merge: truth or predictions have no types"):
+        evaluate_nuclei(*both, name="s", merged={"a": "b"})
 
 
 def test_faults_are_named(folders):

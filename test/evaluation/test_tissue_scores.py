@@ -134,3 +134,13 @@ def test_pickles_are_never_opened(tmp_path):
     np.save(path, np.array([{"a": 1}], object), allow_pickle=True)
     with pytest.raises(InputError, match="cannot be read"):
         read_tissue_map(path)
+
+
+def test_maps_that_are_no_maps_are_named(tmp_path):
+    np.savez(tmp_path / "archive.npz", np.zeros(3))
+    (tmp_path / "archive.npz").rename(tmp_path / "001.npy")
+    with pytest.raises(InputError, match=r"001\.npy: is an archive of arrays"):
+        read_tissue_map(tmp_path / "001.npy")
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "001.png")
+    with pytest.raises(InputError, match=r"001\.png: cannot be read as a label image \(Image size"):
+        read_tissue_map(tmp_path / "001.png")

@@ -195,6 +195,14 @@ def test_only_rules_for_peaks_are_validated(validation: Validation) -> None:
         prepare_validation(model, validation.pairs, Path("release"))
 
 
+def test_a_pair_that_lacks_a_file_is_told_before_any_is_predicted(validation: Validation) -> None:
+    validation.pairs[3].tissue_png.unlink()
+    model: Any = validation.model
+    with pytest.raises(InputError, match=r"004\.png: is missing; pair 004 cannot be scored without it"):
+        prepare_validation(model, validation.pairs, Path("release"))
+    assert predicted() == []
+
+
 def test_what_cannot_be_written_is_told_before_hours_of_prediction(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -209,6 +217,11 @@ def test_what_cannot_be_written_is_told_before_hours_of_prediction(
     options = ["validate", "--data", str(release), "--weights", str(HAND_SET)]
     assert main([*options, "--json", str(tmp_path / "file" / "scores.json")]) == 6
     assert "cannot be written to" in capsys.readouterr().err
+    (tmp_path / "thesis.json").write_text('{"mine": 1}')
+    assert main([*options, "--json", str(tmp_path / "thesis.json")]) == 6
+    assert "thesis.json is there already" in capsys.readouterr().err
+    assert main([*options, "--json", str(tmp_path)]) == 6
+    assert f"{tmp_path} is there already" in capsys.readouterr().err
     assert main([*options, "--fold", "0", "--json", "x.json"]) == 2
     assert "--fold: only counts; give --json and --update in the last run" in capsys.readouterr().err
 

@@ -198,7 +198,9 @@ def test_default_model_keeps_its_probabilities(shared: Path) -> None:
     model = load_model(Path(__file__).parents[2] / "model_weights")
     content = model.cells.networks[0].read()
     source, inputs = open_pairs(shared / "ocelot", "train"), NetworkInputs(model)
-    small = quantize_network(content, (inputs.of("cells", source.read(index)) for index in (0, 100, 200)), "cell")
+    small = quantize_network(
+        content, (inputs.of("cells", source.read(index)) for index in (0, 100, 200)), "cell"
+    )
     difference = _difference(content, small, inputs.of("cells", source.read(300)), "logits")
     assert 1e-5 < difference.mean < 0.01
     assert difference.same_class > 0.99

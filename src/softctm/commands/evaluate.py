@@ -9,7 +9,7 @@ from pathlib import Path
 from softctm.commands.resample_options import add_resamples
 from softctm.commands.shared_options import add_overwrite
 from softctm.commands.truth_options import add_truth_options, predictions_of, short_names, truth_of
-from softctm.errors import InputError, ScoreTooLowError, UsageError
+from softctm.errors import ScoreTooLowError, UsageError
 from softctm.evaluation.analysis import evaluate
 from softctm.evaluation.bootstrap import Bootstrap
 from softctm.evaluation.comparison import Comparison, compare
@@ -23,7 +23,7 @@ from softctm.report.tables import (
     write_evaluation,
 )
 from softctm.storage.files import prepare_folder, refuse_foreign_files, remove_where_possible
-from softctm.storage.text_files import read_json
+from softctm.storage.text_files import is_json_with
 from softctm.terminal.console import show
 
 
@@ -115,23 +115,19 @@ def _subfolder(name: str) -> str:
 def _refuse_foreign(places: Mapping[Path, tuple[str, ...]], overwrite: bool) -> None:
     """Stop before tables of another program would be replaced."""
     for folder, files in places.items():
-        if not _is_own_summary(folder / files[0]):
+        if not _are_own(folder, files):
             refuse_foreign_files((folder / file for file in files), "evaluate", lambda _: False, overwrite)
 
 
-def _is_own_summary(path: Path) -> bool:
+def _are_own(folder: Path, files: Sequence[str]) -> bool:
     """Whether this command wrote an `evaluation.json` or `comparison.json`."""
-    try:
-        document = read_json(path)
-    except InputError:
-        return False
-    return isinstance(document, dict) and bool({"challenge", "mF1", "ranking"} & document.keys())
+    return is_json_with(folder / files[0], "mF1") or is_json_with(folder / files[0], "ranking")
 
 
 def _write(evaluations: list[Evaluation], comparison: Comparison | None, folder: Path) -> None:
     """Write all, and remove what an earlier call wrote beside it about other predictions."""
     for files in (EVALUATION_FILES, COMPARISON_FILES):
-        if _is_own_summary(folder / files[0]):
+        if _are_own(folder, files):
             remove_where_possible(folder / file for file in files)
     if len(evaluations) == 1:
         write_evaluation(evaluations[0], folder)

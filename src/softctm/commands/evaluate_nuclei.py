@@ -9,14 +9,14 @@ from softctm.commands.report import is_own_page
 from softctm.commands.resample_options import add_resamples
 from softctm.commands.shared_options import add_overwrite
 from softctm.datasets.nuclei import NUCLEI_DATASETS, open_nuclei
-from softctm.errors import InputError, ScoreTooLowError, UsageError
+from softctm.errors import ScoreTooLowError, UsageError
 from softctm.evaluation.nuclei_detection import RADIUS_PX
 from softctm.evaluation.nuclei_scores import evaluate_nuclei
 from softctm.evaluation.nuclei_summary import summary
 from softctm.extras import require
 from softctm.report.nuclei_tables import FILES, SUMMARY, write_nuclei_evaluation
 from softctm.storage.files import prepare_folder, refuse_foreign_files
-from softctm.storage.text_files import read_json
+from softctm.storage.text_files import is_json_with
 from softctm.terminal.console import show
 
 
@@ -98,20 +98,11 @@ def _prepare(args: argparse.Namespace) -> None:
     if args.output:
         prepare_folder(args.output)
         tables = [args.output / name for name in FILES]
-        is_own = _is_own_summary(args.output / SUMMARY)
+        is_own = is_json_with(args.output / SUMMARY, "overall", "over_organs", "images")
         refuse_foreign_files(tables, "evaluate nuclei", lambda path: is_own, args.overwrite)
     if args.report:
         prepare_folder(args.report.parent)
         refuse_foreign_files([args.report], "evaluate nuclei", is_own_page, args.overwrite)
-
-
-def _is_own_summary(path: Path) -> bool:
-    """Whether this command wrote a summary."""
-    try:
-        document = read_json(path)
-    except InputError:
-        return False
-    return isinstance(document, dict) and {"overall", "over_organs", "images"} <= document.keys()
 
 
 def merged_types(options: list[str]) -> dict[str, str]:

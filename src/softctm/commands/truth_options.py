@@ -48,7 +48,10 @@ def truth_of(args: argparse.Namespace) -> GroundTruth:
     InputError, UsageError
         If it is missing, malformed or contradictory.
     """
-    ids = None if args.ids is None else read_text(args.ids, remedy="give a text file of IDs").split()
+    ids = None
+    if args.ids is not None:
+        lines = read_text(args.ids, remedy="give a text file of IDs").splitlines()
+        ids = [line.strip() for line in lines if line.strip()]
     truth = load_truth(args.truth, args.subset, ids, PatientKey(args.patient_key))
     for warning in truth.warnings:
         _logger.warning("%s", warning)

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import get_args
 
 from softctm.choices import VIEW_COUNTS, DeviceChoice, Precision
-from softctm.commands.shared_options import add_release, load_pairs
+from softctm.commands.shared_options import add_overwrite, add_release, load_pairs
 from softctm.errors import UsageError
-from softctm.storage.files import prepare_folder
+from softctm.storage.files import prepare_folder, refuse_foreign_files
+from softctm.storage.text_files import is_json_with
 from softctm.terminal.console import ConsoleProgress, show
 
 
@@ -30,6 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--update", action="store_true", help="write scores and the best rule into the model's model.json"
     )
+    add_overwrite(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -64,13 +66,16 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--update: needs all pairs of the model's folds, or its scores would be of a part")
     # What cannot be written is better told now than after hours.
     if args.json:
+        refuse_foreign_files(
+            [args.json], "validate", lambda path: is_json_with(path, "views", "rules"), args.overwrite
+        )
         prepare_folder(args.json.parent)
     if args.update:
         prepare_folder(model.folder)
     figures = {"views": args.views, **validation.outcome().to_json()}
+    show(table(figures), is_result=not (args.json or args.update))
     if args.json:
         write_json_atomically(args.json, figures, indent=1)
     if args.update:
         update_manifest(model, figures)
-    show(table(figures), is_result=not (args.json or args.update))
     return 0

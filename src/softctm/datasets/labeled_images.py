@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from softctm.datasets.dataset_images import IMAGE_ENDINGS, read_label_image
 from softctm.errors import InputError
 
 UNKNOWN_CLASS = 0
@@ -73,7 +73,7 @@ def images_in(folder: Path) -> list[Path]:
     InputError
         If there is none.
     """
-    found = sorted(path for path in folder.glob("*") if path.suffix in (".jpg", ".png", ".tif", ".tiff"))
+    found = sorted(path for path in folder.glob("[!.]*") if path.suffix.lower() in IMAGE_ENDINGS)
     if not found:
         raise InputError(
             f"{folder}: holds no images; name the dataset's folder, which has '{folder.name}' in it"
@@ -109,10 +109,7 @@ def read_mask(path: Path) -> NDArray[np.int32]:
     InputError
         If it cannot be read or has several channels.
     """
-    try:
-        mask = np.asarray(Image.open(path))
-    except (OSError, SyntaxError) as error:
-        raise InputError(f"{path}: cannot be read as an image ({error})") from None
+    mask = read_label_image(path)
     if mask.ndim != 2:
         raise InputError(f"{path}: must be a label image of one channel, not {mask.shape}")
     return mask.astype(np.int32)

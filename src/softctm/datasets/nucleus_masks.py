@@ -81,5 +81,7 @@ def _types(path: Path) -> dict[int, int]:
     for row in read_table(path, ("id", "type")):
         if row["type"] not in CONSEP_CLASSES:
             raise InputError(f"{path}: type '{row['type']}' is none of {', '.join(CONSEP_CLASSES)}")
+        if not row["id"].isdigit():
+            raise InputError(f"{path}: id '{row['id']}' is not a whole number; correct it")
         classes[int(row["id"])] = CONSEP_CLASSES[row["type"]]
     return classes

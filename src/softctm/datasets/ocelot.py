@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from softctm.datasets.dataset_images import read_label_image
 from softctm.datasets.patients import TCGA_PATIENTS, PatientKey
 from softctm.errors import InputError
 from softctm.pair import PATCH_SIZE, CellTissuePair
@@ -94,10 +94,7 @@ class AnnotatedPair:
 
     def tissue_labels(self) -> NDArray[np.uint8]:
         """The annotated tissue, (1024, 1024) uint8: 1 background, 2 cancer area, 255 unknown."""
-        try:
-            labels = np.asarray(Image.open(self.tissue_png))
-        except (OSError, SyntaxError) as error:
-            raise InputError(f"{self.tissue_png}: cannot be read as an image ({error})") from None
+        labels = read_label_image(self.tissue_png)
         if labels.shape != (PATCH_SIZE, PATCH_SIZE) or labels.dtype != np.uint8:
             raise InputError(f"{self.tissue_png}: must be an 8-bit gray image of {PATCH_SIZE} × {PATCH_SIZE}")
         # Counting all 256 values is many times faster than looking for each pixel's in a list.

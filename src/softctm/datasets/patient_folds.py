@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from softctm.datasets.ocelot import AnnotatedPair
 from softctm.datasets.patients import DEFAULT_RULE, odd_slide_names
 from softctm.errors import InputError, UsageError
-from softctm.storage.files import write_json_atomically
+from softctm.storage.files import prepare_folder, write_json_atomically
 from softctm.storage.text_files import read_json
 
 logger = logging.getLogger(__name__)
@@ -200,7 +200,7 @@ def write_folds(
     own = {pair.patient for pair in pairs}
     if before and (others := {name: fold for name, fold in before.of_patient.items() if name not in own}):
         document["known_before"] = others
-    path.parent.mkdir(parents=True, exist_ok=True)
+    prepare_folder(path.parent)
     write_json_atomically(path, document, indent=1)
 
 

@@ -139,6 +139,8 @@ def _common_types(
 ) -> tuple[tuple[NucleusType, ...], list[NDArray[np.uint8]]]:
     """One list of types, and for each data set the number there of each of its own."""
     if any(dataset.types == UNTYPED for dataset in datasets):
+        if merged:
+            raise UsageError("--merge: truth or predictions have no types that could be merged; leave it out")
         return UNTYPED[:1], [np.zeros(len(dataset.types), np.uint8) for dataset in datasets]
     own = [[kind.name for kind in dataset.types[1:]] for dataset in datasets]
     if absent := sorted(set(merged) - {name for names in own for name in names}):

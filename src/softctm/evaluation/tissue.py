@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from softctm.datasets.dataset_images import read_label_image
 from softctm.datasets.ocelot import TISSUE_BACKGROUND, TISSUE_CANCER, TISSUE_UNKNOWN, tissue_labels_of
 from softctm.errors import InputError
 from softctm.evaluation.bootstrap import Bootstrap, Estimate
@@ -80,10 +81,7 @@ def read_tissue_map(path: Path) -> NDArray[np.uint8]:
     InputError
         If it is neither.
     """
-    try:
-        found = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.asarray(Image.open(path))
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); write it anew") from None
+    found: NDArray[Any] = _array(path) if path.suffix == ".npy" else read_label_image(path)
     size = (PATCH_SIZE, PATCH_SIZE)
     if path.suffix == ".npy":
         if (
@@ -110,6 +108,16 @@ def read_tissue_map(path: Path) -> NDArray[np.uint8]:
             f"{path}: pixels must be 1 (background), 2 (cancer area) or 255 (unknown), found {strange[:5]}"
         )
     return np.asarray(found, np.uint8)
+
+
+def _array(path: Path) -> NDArray[Any]:
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); write it anew") from None
+    if not isinstance(found, np.ndarray):
+        raise InputError(f"{path}: is an archive of arrays, not one array; write it by numpy.save")
+    return found
 
 
 def find_tissue_maps(folder: Path, truth: GroundTruth) -> list[Path | None]:

@@ -16,7 +16,7 @@ from softctm import __version__
 from softctm.choices import DeviceChoice
 from softctm.datasets.ocelot import AnnotatedPair, tissue_labels_of
 from softctm.datasets.patient_folds import Folds, check_patients, read_folds
-from softctm.errors import ModelError, UsageError
+from softctm.errors import InputError, ModelError, UsageError
 from softctm.evaluation.out_of_fold import RULES, OutOfFold, count_by_rule, out_of_fold
 from softctm.evaluation.tissue import tissue_counts
 from softctm.inference.load import detector_of
@@ -90,11 +90,7 @@ class Validation:
             "networks": sorted(model.hashes.values()),
             "rules": [repr(rule) for rule in RULES],
         }
-        files = [
-            path
-            for pair in pairs
-            for path in (pair.cell_image, pair.tissue_image, pair.cell_csv, pair.tissue_png)
-        ]
+        files = [path for pair in pairs for path in _files_of(pair)]
         name = f"fold{fold}-{self.views}views-{model.precision}.npy"
         return np.array(derived_array(self.work / name, files, settings, build))
 
@@ -144,7 +140,7 @@ def prepare_validation(
     UsageError
         If no pair is in them, or the model's rule is none of those that are chosen among.
     InputError
-        If a pair is of another patient than its fold says.
+        If a pair is of another patient than its fold says, or lacks a file.
     """
     place = model.manifest.folds
     if place is None:
@@ -157,6 +153,10 @@ def prepare_validation(
     folds = read_folds(model.folder / place)
     pairs = pairs_of_folds(dataset, folds.of_pair, data)
     check_patients(pairs, folds, model.folder / place)
+    for pair in pairs:
+        for path in _files_of(pair):
+            if not path.is_file():
+                raise InputError(f"{path}: is missing; pair {pair.id} cannot be scored without it")
     return Validation(model, pairs, folds, views, device, work, progress)
 
 
@@ -229,6 +229,10 @@ def table(figures: Mapping[str, Any]) -> str:
             f"threshold {rule['threshold']}; views: {figures['views']}",
         ]
     )
+
+
+def _files_of(pair: AnnotatedPair) -> tuple[Path, ...]:
+    return pair.cell_image, pair.tissue_image, pair.cell_csv, pair.tissue_png
 
 
 def _pair_counts(detector: PairDetector, pair: AnnotatedPair) -> NDArray[np.int64]:

@@ -75,6 +75,15 @@ def read_json(path: Path, label: str | None = None, remedy: str = "check it") ->
         raise InputError(f"{label}: is not valid JSON ({reason}); correct it") from None
 
 
+def is_json_with(path: Path, *names: str) -> bool:
+    """Whether a file holds a JSON object with all these names, by which a command knows its own files."""
+    try:
+        document = read_json(path)
+    except InputError:
+        return False
+    return isinstance(document, dict) and document.keys() >= set(names)
+
+
 def read_csv_numbers(
     path: Path, columns: Sequence[str], label: str | None = None
 ) -> list[tuple[int, list[float]]]:

@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from softctm.datasets.dataset_images import IMAGE_ENDINGS
 from softctm.errors import InputError
 from softctm.nuclei_table import NucleiTable, NucleusType, types_named
 
 UNTYPED = types_named(["nucleus"])
 """Types of a data set that does not tell types apart."""
-
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from softctm.datasets.dataset_images import read_rgb
+from softctm.datasets.dataset_images import read_label_image, read_rgb
 from softctm.datasets.nuclei.base import (
     UNTYPED,
     NucleiDataset,
@@ -38,6 +37,8 @@ class LabelImages(NucleiDataset):
         if not self._maps:
             raise InputError(f"{folder / 'instances'}: no label images (PNG or TIFF); add them")
         self.names = [path.stem for path in self._maps]
+        if twice := sorted({name for name in self.names if self.names.count(name) > 1}):
+            raise InputError(f"{folder / 'instances'}: two label images are called {twice[0]}; remove one")
         organs = dict(_rows(folder / "organs.csv", ("name", "organ")))
         self.organs = [organs.get(name) for name in self.names]
         self._types = None
@@ -58,11 +59,7 @@ class LabelImages(NucleiDataset):
     def labels(self, index: int) -> NucleiLabels:
         """The nuclei of that image."""
         path = self._maps[index]
-        try:
-            with Image.open(path) as image:
-                instances = whole_numbers(np.asarray(image), path)
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
-            raise InputError(f"{path}: cannot be read as a label image ({error}); replace it") from None
+        instances = whole_numbers(read_label_image(path), path)
         kinds = np.ones(int(instances.max()) + 1, np.int64)
         if self._types is not None:
             kinds = self._kinds(index, len(kinds))

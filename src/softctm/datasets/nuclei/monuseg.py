@@ -8,14 +8,15 @@ overlap, the first one drawn has the pixels.
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from skimage.draw import polygon
 
-from softctm.datasets.dataset_images import read_rgb
-from softctm.datasets.nuclei.base import IMAGE_ENDINGS, UNTYPED, NucleiDataset, NucleiLabels
+from softctm.datasets.dataset_images import IMAGE_ENDINGS, read_rgb
+from softctm.datasets.nuclei.base import UNTYPED, NucleiDataset, NucleiLabels
 from softctm.errors import InputError
 from softctm.nuclei_table import tabulate
 
@@ -28,12 +29,13 @@ class MoNuSeg(NucleiDataset):
     def __init__(self, folder: Path) -> None:
         self._outlines = sorted(folder.rglob("*.xml"), key=lambda path: path.stem)
         self.names = [path.stem for path in self._outlines]
-        images = {path.stem: path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_ENDINGS}
-        if missing := [name for name in self.names if name not in images]:
-            raise InputError(f"{folder}: no image {missing[0]} ({', '.join(IMAGE_ENDINGS)}); add it")
         if len(set(self.names)) < len(self.names):
             raise InputError(f"{folder}: two XML files have one name; remove one")
-        self._images = [images[name] for name in self.names]
+        images = defaultdict(list)
+        for path in sorted(folder.rglob("*")):
+            if path.suffix.lower() in IMAGE_ENDINGS:
+                images[path.stem].append(path)
+        self._images = [_only_image(name, images[name], folder) for name in self.names]
         self.organs: list[str | None] = [None] * len(self.names)
 
     @staticmethod
@@ -57,6 +59,17 @@ class MoNuSeg(NucleiDataset):
                 count += 1
                 instances[rows[free], columns[free]] = count
         return NucleiLabels(instances, tabulate(instances, (instances > 0).astype(np.int64)))
+
+
+def _only_image(name: str, found: list[Path], folder: Path) -> Path:
+    if not found:
+        raise InputError(f"{folder}: no image {name} ({', '.join(IMAGE_ENDINGS)}); add it")
+    if len(found) > 1:
+        first, second = (path.relative_to(folder) for path in found[:2])
+        raise InputError(
+            f"{folder}: {first} and {second} could both be the image of {name}.xml; move one away"
+        )
+    return found[0]
 
 
 def _polygons(path: Path) -> list[NDArray[np.float64]]:
