@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from evaluation_cases import BC, TC, cells, document, write_json, write_release
 
+from softctm.datasets.patients import PatientKey
 from softctm.errors import InputError, UsageError
 from softctm.evaluation.predictions import FormatError
 from softctm.evaluation.truth import load_truth
@@ -91,10 +92,13 @@ def test_json_truth_is_checked_like_predictions(tmp_path):
         load_truth(write_json(tmp_path / "cell_gt.json", document(PAIRS, num_images=2)))
 
 
-def test_a_subset_of_a_json_truth_is_a_misunderstanding(tmp_path):
+@pytest.mark.parametrize(
+    "choice", [{"subset": "train"}, {"ids": ["001"]}, {"patient_key": PatientKey("case")}]
+)
+def test_a_choice_among_a_json_truth_is_a_misunderstanding(tmp_path, choice):
     path = write_json(tmp_path / "cell_gt.json", document(PAIRS, num_images=3))
     with pytest.raises(UsageError, match="not a folder"):
-        load_truth(path, subset="train")
+        load_truth(path, **choice)
 
 
 def test_the_real_release(shared):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 from softctm.commands.report import is_own_page
@@ -89,7 +90,8 @@ def run(args: argparse.Namespace) -> int:
         show(f"report: {args.report}")
     score = evaluation.overall.figures["bpq"].value
     if args.fail_under is not None and not score >= args.fail_under:
-        raise ScoreTooLowError(f"bPQ is below the demanded {args.fail_under:g}: {score:.4f}")
+        shown = "it is undefined" if math.isnan(score) else f"{score:.4f}"
+        raise ScoreTooLowError(f"bPQ is below the demanded {args.fail_under:g}: {shown}")
     return 0
 
 

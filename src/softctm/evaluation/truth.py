@@ -127,9 +127,9 @@ def load_truth(
     path = Path(path)
     if path.is_dir():
         return _release_truth(path, subset, ids, patient_key)
-    if subset is not None or ids is not None:
+    if subset is not None or ids is not None or patient_key.text:
         raise UsageError(
-            f"a subset or IDs choose among an OCELOT release's pairs, but {path} is not a folder"
+            f"subset, IDs and patient key are for the pairs of an OCELOT release, but {path} is not a folder"
         )
     return _json_truth(path)
 

@@ -185,7 +185,7 @@ def comparison_section(comparison: Comparison) -> Section:
             Row([two.first, two.second, with_interval(two.difference), f"{100 * two.probability:.1f} %"])
             for two in comparison.pairwise
         ],
-        note="Share of bootstrap resamples, each drawing the same pairs for all.",
+        note="Share of bootstrap resamples, each drawing the same patients for all.",
         full=True,
     )
     figure = Figure(

@@ -167,10 +167,11 @@ def _run_record(predictions: Path) -> tuple[list[str], list[str]]:
     model = record.get("model") if isinstance(record, dict) else None
     if not isinstance(model, dict):
         return facts, warnings
-    facts.append(" ".join(["model:", *(str(model[key]) for key in ("name", "version") if model.get(key))]))
+    if named := [str(model[key]) for key in ("name", "version") if model.get(key)]:
+        facts.append(f"model: {' '.join(named)}")
     failures = record.get("failures")
     for failed in failures if isinstance(failures, list) else []:
-        if isinstance(failed, dict):
+        if isinstance(failed, dict) and failed.get("error"):
             # A pair with counts was predicted; only further files of it are missing.
             what = "Incomplete" if "tumor_cells" in failed else "Not predicted, counted as no cells"
             warnings.append(f"{what}: {failed.get('error')}")
