@@ -123,7 +123,10 @@ def test_places_are_in_the_images_own_pixels(
     mpp = 0.25 / factor
     command = (tmp_path / "a.png", "--output", tmp_path / "out", "--weights", model, "--mpp", mpp)
     assert run(*command) == 0
-    assert "--mpp" not in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "--mpp" not in told.out
+    coarse = "--mpp: 0.5 µm per pixel is coarser than the 0.25 that the networks know"
+    assert (coarse in told.err) == (mpp == 0.5)
     np.testing.assert_allclose(places(tmp_path / "out" / "a"), sorted(centers), atol=0.6)
     area = np.pi * (RADIUS * 0.25) ** 2
     np.testing.assert_allclose(
@@ -208,7 +211,7 @@ def test_kinds_of_files(tmp_path: Path, model: Path) -> None:
 
 
 def test_what_is_wrong_is_told_in_one_line(
-    tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = drawn(64, 64, [])
     one, two = save(image, tmp_path / "a" / "x.png"), save(image, tmp_path / "b" / "x.png")
@@ -222,8 +225,10 @@ def test_what_is_wrong_is_told_in_one_line(
         (3, "same name, x", (one, two, "--output", fresh, "--weights", model)),
         (3, "holds no images", (tmp_path / "empty", "--output", fresh, "--weights", model)),
         (3, "is not there", (tmp_path / "absent.png", "--output", fresh, "--weights", model)),
-        (2, "--mpp must be", (one, "--output", fresh, "--weights", model, "--mpp", 0)),
-        (3, "too many", (one, "--output", fresh, "--weights", model, "--mpp", 100)),
+        *(
+            (2, "--mpp must be", (one, "--output", fresh, "--weights", model, f"--mpp={mpp}"))
+            for mpp in (0, -0.5, 0.01, 5, "nan", "inf")
+        ),
         (
             4,
             "is a model of the task cell-points, not of nuclei",
@@ -233,6 +238,9 @@ def test_what_is_wrong_is_told_in_one_line(
     ):
         assert run(*command) == code, match
         assert match in capsys.readouterr().err.strip().splitlines()[-1]
+    monkeypatch.setattr(nuclei_image, "_MAX_PIXELS", 4 * 64 * 64)
+    assert run(one, "--output", fresh, "--weights", model, "--mpp", 1) == 3
+    assert "too many; check --mpp" in capsys.readouterr().err.strip().splitlines()[-1]
     assert (out / "x" / "nuclei.csv").read_text() == "somebody else's"
     assert run(one, "--output", out, "--weights", model, "--overwrite") == 0
     assert run(one, "--output", out, "--weights", model) == 0

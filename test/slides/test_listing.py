@@ -70,7 +70,9 @@ def test_each_slide_has_a_name_of_its_own_and_is_taken_once(tmp_path):
     [
         ("file,mpp\na,1\n", "no column named path"),
         ("path,mpp,color\na,1,red\n", "knows no column color"),
-        ("path,mpp\na,coarse\n", "line 2: mpp is coarse, not a number"),
+        ("path,mpp\na,coarse\n", "line 2: mpp is coarse, not µm per pixel from 0.05 to 1"),
+        ("path,mpp\na,0.25\nb,nan\n", "line 3: mpp is nan, not µm per pixel"),
+        ("path,mpp\na,250\n", "line 2: mpp is 250, not µm per pixel"),
         ("path,mpp\n,0.5\n", "line 2: has no path"),
         ("path,region\na,r1\nb,r1\n\n./a,r2\n", "line 5: names .*a again, as line 2"),
         ("path\n", "holds no slide"),

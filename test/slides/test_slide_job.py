@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from math import nan
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -514,7 +515,6 @@ def test_a_full_disk_ends_the_run_with_its_reason_and_it_goes_on_later(small_pat
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"mpp": 0.0}, "0 µm per pixel .as given. cannot be"),
         ({"region": Path("none.geojson")}, r"region none\.geojson: cannot be read"),
         ({"region": (9000, 9000, 9500, 9500)}, "lies outside of the slide"),
         ({"region": (50, 50, 50, 90)}, "no polygon with an area"),
@@ -533,6 +533,7 @@ def test_options_that_cannot_be_are_refused(tmp_path):
         ({"workers": 0}, "--workers must be at least 1"),
         ({"workers": 2, "scheduler": "tcp://x"}, "give one of them"),
         ({"quality": "best"}, "--quality must be one of"),
+        *(({"mpp": mpp}, "--mpp must be µm per pixel from 0.05 to 1") for mpp in (0.0, -0.5, 0.01, 5.0, nan)),
         ({"also": ("pdf",)}, r"--also must be one of geojson\.gz, parquet, h5ad, emb.*, not pdf"),
     ):
         with pytest.raises(UsageError, match=words):

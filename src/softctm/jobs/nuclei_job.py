@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from softctm.errors import InputError, ModelError, PartialResultError, SoftCTMError, UsageError
+from softctm.errors import InputError, ModelError, PartialResultError, SoftCTMError
 from softctm.inference.detector_options import DetectorOptions
 from softctm.jobs import run_record
 from softctm.jobs.failures import nothing_done, some
@@ -19,6 +19,7 @@ from softctm.nuclei_table import NucleusType
 from softctm.options import option, recorded
 from softctm.progress import SILENT, Progress
 from softctm.readers.single_images import find_images, read_single_image
+from softctm.slides.resolution import check_mpp_option, resolution_warnings
 from softctm.storage.files import (
     prepare_folder,
     refuse_foreign_files,
@@ -72,8 +73,7 @@ class NucleiOptions(DetectorOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.mpp is not None and not 0 < self.mpp <= 100:
-            raise UsageError(f"--mpp must be µm per pixel, above 0 and at most 100, not {self.mpp}")
+        check_mpp_option(self.mpp)
 
     @property
     def embeddings(self) -> bool:
@@ -222,7 +222,10 @@ def _find(
     mpp = options.mpp or own_mpp
     record.input["mpp"] = mpp
     if options.mpp is None:
-        _logger.info("images are taken to have %g µm per pixel, as the model; --mpp says otherwise", own_mpp)
+        _logger.info("images are taken to have %g µm per pixel, as the model; give another with --mpp", own_mpp)
+    record.warnings += resolution_warnings("--mpp", mpp, own_mpp)
+    for warning in record.warnings:
+        _logger.warning("%s", warning)
     with progress.task(len(images), "image") as task:
         for index, (name, path) in enumerate(images.items()):
             begin, folder = time.perf_counter(), result.folder / name

@@ -9,6 +9,7 @@ from softctm.errors import UsageError
 from softctm.inference.detector_options import QUALITIES, DetectorOptions
 from softctm.options import option
 from softctm.ort.runtime import cuda_fault
+from softctm.slides.resolution import check_mpp_option
 from softctm.writers.embedding_files import EMBEDDING_WRITERS
 from softctm.writers.slide_formats import FURTHER
 
@@ -43,6 +44,7 @@ class SlideOptions(DetectorOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_mpp_option(self.mpp)
         if self.workers is not None and self.scheduler is not None:
             raise UsageError("--workers starts a cluster and --scheduler uses another; give one of them")
         if self.workers is not None and self.workers < 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from pathlib import Path
 from softctm.errors import InputError, SlideError
 from softctm.slides.flat_image import SUFFIXES as FLAT_SUFFIXES
 from softctm.slides.identity import data_folder
+from softctm.slides.resolution import MPP_RANGE, is_usable
 from softctm.slides.result_folder import RECORD_FILE, STATE_FOLDER, holds_results_of
 
 SLIDE_SUFFIXES = (
@@ -152,7 +154,9 @@ def _from_csv(path: Path, mpp: float | None, region: Path | None) -> Iterator[Sl
         try:
             own_mpp = float(value["mpp"]) if value["mpp"] else mpp
         except ValueError:
-            raise InputError(f"{where}: mpp is {value['mpp']}, not a number; correct it") from None
+            own_mpp = math.nan
+        if own_mpp is not None and not is_usable(own_mpp):
+            raise InputError(f"{where}: mpp is {value['mpp']}, not {MPP_RANGE}; correct it")
         own_region = path.parent / value["region"] if value["region"] else region
         yield SlideInput(slide, "", own_mpp, own_region)
 

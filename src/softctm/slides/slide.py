@@ -11,12 +11,8 @@ from numpy.typing import NDArray
 
 from softctm.errors import SlideError
 from softctm.slides.pyramid import Pyramid
+from softctm.slides.resolution import MPP_RANGE, is_usable, resolution_warnings
 from softctm.slides.resampling import axis_resampling, resample
-
-_COARSE = 1.5
-"""A slide whose pixels are so much larger than those that networks know is warned of."""
-COARSEST_MPP = 1.0
-"""µm per pixel beyond which nuclei cannot be told apart; an error."""
 
 _FINER = 1.01
 """A level up to 1 % coarser than asked for counts as fine enough: 0.802 µm for 0.8."""
@@ -80,12 +76,7 @@ class Slide:
 
     def warnings_at(self, mpp: float) -> tuple[str, ...]:
         """What is lost if networks that know `mpp` µm per pixel look at the slide."""
-        if max(self.mpp) <= _COARSE * mpp:
-            return ()
-        return (
-            f"{self.path}: {max(self.mpp):.3g} µm per pixel is coarser than the {mpp:g} that the networks "
-            "know; fine structure of nuclei is missing, expect more wrong classes and missed cells",
-        )
+        return resolution_warnings(str(self.path), max(self.mpp), mpp)
 
     def size_at(self, mpp: float) -> tuple[int, int]:
         """Width and height of the slide at a resolution, pixels, rounded up."""
@@ -161,11 +152,9 @@ def _checked_mpp(path: Path, stored: tuple[float, float] | None, given: float | 
     if mpp is None:
         raise SlideError(f"{path}: says nothing about its resolution; give µm per pixel with --mpp")
     for value in mpp:
-        if not math.isfinite(value) or value <= 0:
-            raise SlideError(f"{path}: {value:g} µm per pixel ({where}) cannot be; correct it with --mpp")
-        if value > COARSEST_MPP:
+        if not is_usable(value):
             raise SlideError(
-                f"{path}: {value:.3g} µm per pixel ({where}) is too coarse to see nuclei; at most "
-                f"{COARSEST_MPP:g}, scan at 20x or more, or correct it with --mpp"
+                f"{path}: nuclei cannot be found at {value:.3g} µm per pixel ({where}), only at {MPP_RANGE}; "
+                "correct it with --mpp, or scan at 20x or more"
             )
     return mpp
