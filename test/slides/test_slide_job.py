@@ -528,6 +528,15 @@ def test_what_cannot_be_is_one_line(options, words, small_path, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_a_region_that_cannot_be_read_leaves_the_tables_as_they_are(small_path, tmp_path):
+    run(small_path, tmp_path)
+    before = (tmp_path / "cohort.csv").read_bytes()
+    for region in (tmp_path / "typo.geojson", square_region(tmp_path, 50, 50, 50, 90)):
+        with pytest.raises(SlideError, match=f"^region {region}: "):
+            run(small_path, tmp_path, region=region)
+        assert (tmp_path / "cohort.csv").read_bytes() == before
+
+
 def test_options_that_cannot_be_are_refused(tmp_path):
     for options, words in (
         ({"workers": 0}, "--workers must be at least 1"),

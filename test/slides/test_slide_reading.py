@@ -138,13 +138,13 @@ def test_axes_of_different_resolution_are_resampled_by_themselves():
     ("stored", "given", "words"),
     [
         (None, None, "says nothing about its resolution; give µm per pixel with --mpp"),
-        ((0.0, 0.0), None, r"nuclei cannot be found at 0 µm per pixel \(from the file\), only at µm per pixel from 0.05"),
-        ((0.25, 0.25), 0.0, r"at 0 µm per pixel \(as given\)"),
-        ((0.25, 0.25), -1.0, "at -1 µm"),
-        ((0.25, 0.25), float("nan"), "at nan µm"),
+        ((0.0, 0.0), None, r"resolution \(from the file\) is 0, not µm per pixel from 0.05 to 1"),
+        ((0.25, 0.25), 0.0, r"\(as given\) is 0, not"),
+        ((0.25, 0.25), -1.0, "is -1, not"),
+        ((0.25, 0.25), float("nan"), "is nan, not"),
         ((0.25, 0.25), 1.2, "correct it with --mpp, or scan"),
         ((1.01, 1.01), None, "to 1; correct it"),
-        ((0.25, 2.5e-4), None, "at 0.00025 µm"),
+        ((0.25, 2.5e-4), None, "is 0.00025, not"),
     ],
 )
 def test_a_slide_without_usable_resolution_is_refused(stored, given, words):

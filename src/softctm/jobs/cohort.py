@@ -29,6 +29,7 @@ from softctm.jobs.slide_plan import SlidePlan
 from softctm.jobs.slide_tasks import OVERVIEW_FILE, SlideTask, check_formats
 from softctm.progress import SILENT, Progress, Task, duration
 from softctm.slides.listing import PAGE_FILE, TABLE_FILE, SlideInput, find_slides
+from softctm.slides.region import Region
 from softctm.storage.files import (
     beginning_of,
     prepare_folder,
@@ -103,6 +104,8 @@ def run_cohort(
     KeyboardInterrupt
         If it was interrupted; what was done stays.
     """
+    if options.region is not None:
+        Region.read(options.region)  # or every slide would fail, and lose its line in the table
     listing = find_slides(inputs, options.mpp, options.region, output)
     tables = (output / TABLE_FILE, output / PAGE_FILE)
     refuse_foreign_files(tables, "slides", _is_ours, options.overwrite)

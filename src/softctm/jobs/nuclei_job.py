@@ -222,7 +222,7 @@ def _find(
     mpp = options.mpp or own_mpp
     record.input["mpp"] = mpp
     if options.mpp is None:
-        _logger.info("images are taken to have %g µm per pixel, as the model; give another with --mpp", own_mpp)
+        _logger.info("images are taken to have %g µm per pixel, the model's; give another with --mpp", mpp)
     record.warnings += resolution_warnings("--mpp", mpp, own_mpp)
     for warning in record.warnings:
         _logger.warning("%s", warning)

@@ -31,7 +31,7 @@ def check_mpp_option(mpp: float | None) -> None:
 
 
 def resolution_warnings(label: str, mpp: float, known_mpp: float) -> tuple[str, ...]:
-    """What is lost if networks that know `known_mpp` µm per pixel look at an image of `mpp`, where much is."""
+    """What is lost if networks that know `known_mpp` µm per pixel look at an image of `mpp`, if much is."""
     if mpp <= _COARSE * known_mpp:
         return ()
     return (

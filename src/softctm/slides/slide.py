@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from softctm.errors import SlideError
 from softctm.slides.pyramid import Pyramid
-from softctm.slides.resolution import MPP_RANGE, is_usable, resolution_warnings
 from softctm.slides.resampling import axis_resampling, resample
+from softctm.slides.resolution import MPP_RANGE, is_usable, resolution_warnings
 
 _FINER = 1.01
 """A level up to 1 % coarser than asked for counts as fine enough: 0.802 µm for 0.8."""
@@ -154,7 +154,7 @@ def _checked_mpp(path: Path, stored: tuple[float, float] | None, given: float | 
     for value in mpp:
         if not is_usable(value):
             raise SlideError(
-                f"{path}: nuclei cannot be found at {value:.3g} µm per pixel ({where}), only at {MPP_RANGE}; "
-                "correct it with --mpp, or scan at 20x or more"
+                f"{path}: its resolution ({where}) is {value:.3g}, not {MPP_RANGE}; correct it with "
+                "--mpp, or scan at 20x or more"
             )
     return mpp
