@@ -7,6 +7,7 @@ import json
 import sys
 import tracemalloc
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -74,6 +75,9 @@ def test_csv(tmp_path, squares):
     text = written(CsvWriter, tmp_path / "a.csv", squares)
     first, second = csv.DictReader(text.splitlines())
     assert tuple(first) == CSV_COLUMNS
+    for page in ("nuclei.md", "slides.md"):
+        text = (Path(__file__).parents[2] / "docs" / page).read_text()
+        assert ", ".join(f"`{name}`" for name in CSV_COLUMNS) in text
     assert (first["x"], first["y"], first["type"]) == ("5.0", "4.0", "neoplastic")
     assert [float(second[side]) for side in ("left", "top", "right", "bottom")] == [10, 8, 14, 12]
     assert float(second["area_um2"]) == 1

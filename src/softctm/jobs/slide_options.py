@@ -40,7 +40,7 @@ class SlideOptions(DetectorOptions):
     scheduler: str | None = option(
         None, "compute on the workers of a Dask scheduler, tcp://…", metavar="ADDRESS"
     )
-    overwrite: bool = option(False, "begin anew where results are, each time, instead of going on with them")
+    overwrite: bool = option(False, "discard results that are there and compute them again")
 
     def __post_init__(self) -> None:
         super().__post_init__()
