@@ -216,6 +216,8 @@ def test_what_is_wrong_is_told_in_one_line(
     image = drawn(64, 64, [])
     one, two = save(image, tmp_path / "a" / "x.png"), save(image, tmp_path / "b" / "x.png")
     (tmp_path / "empty").mkdir()
+    paged = tmp_path / "slide.svs"
+    tifffile.imwrite(paged, np.stack([image, image]), photometric="rgb")
     cell_model = Path(__file__).parents[1] / "hand_set"
     out = tmp_path / "out"
     (out / "x").mkdir(parents=True)
@@ -223,6 +225,7 @@ def test_what_is_wrong_is_told_in_one_line(
     fresh = tmp_path / "fresh"
     for code, match, command in (
         (3, "same name, x", (one, two, "--output", fresh, "--weights", model)),
+        (3, "softctm slides", (paged, "--output", fresh, "--weights", model)),
         (3, "holds no images", (tmp_path / "empty", "--output", fresh, "--weights", model)),
         (3, "is not there", (tmp_path / "absent.png", "--output", fresh, "--weights", model)),
         *(

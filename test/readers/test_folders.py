@@ -180,7 +180,10 @@ def test_empty_folder(tmp_path: Path) -> None:
 
 def test_folder_with_something_else(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(InputError, match=r"holds no pairs: expected"):
+    with pytest.raises(
+        InputError,
+        match=r"holds no pairs: expected .* whole slides and single images are for `softctm slides`$",
+    ):
         open_pairs(tmp_path)
 
 
@@ -216,7 +219,7 @@ def test_folders_with_other_images_say_what_is_there(tmp_path: Path) -> None:
 
 def test_missing_metadata(tmp_path: Path) -> None:
     (write_pairs(tmp_path, 1) / "metadata.json").unlink()
-    with pytest.raises(InputError, match=r"metadata\.json: is missing; add it"):
+    with pytest.raises(InputError, match=f"^metadata.json: is missing; add it as {tmp_path}/metadata.json$"):
         open_pairs(tmp_path)
 
 

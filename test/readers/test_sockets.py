@@ -181,7 +181,7 @@ CELL, TISSUE, METADATA = USUAL
             [value("cell", "images/gone"), TISSUE, METADATA],
             "images/gone: missing, although inputs.json names it",
         ),
-        ([CELL, TISSUE, value("metadata", "gone.json")], "gone.json: is missing"),
+        ([CELL, TISSUE, value("metadata", "gone.json")], r"gone.json: is missing; add it as /.*/gone\.json"),
         ([CELL, TISSUE, value("metadata", "images")], "images: holds 0 JSON files instead of one"),
     ],
 )

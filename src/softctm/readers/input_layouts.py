@@ -20,7 +20,8 @@ CELL_FOLDER, TISSUE_FOLDER = "images/cell_patches", "images/tissue_patches"
 
 _EXPECTED = (
     f"expected {CELL_FOLDER}/ and {TISSUE_FOLDER}/ with metadata.json, an OCELOT release "
-    "(images/<subset>/cell and tissue with metadata.json), or Grand Challenge's inputs.json"
+    "(images/<subset>/cell and tissue with metadata.json), or Grand Challenge's inputs.json; whole "
+    "slides and single images are for `softctm slides`"
 )
 
 
@@ -87,9 +88,8 @@ def open_pairs(folder: Path | str, subset: str | None = None) -> PairSource:
 
 
 def _metadata_file(folder: Path) -> Metadata:
-    return Metadata(
-        read_json(folder / "metadata.json", "metadata.json", "add it beside the images"), "metadata.json"
-    )
+    path = folder / "metadata.json"
+    return Metadata(read_json(path, path.name, f"add it as {path.absolute()}"), path.name)
 
 
 def _open_streams(

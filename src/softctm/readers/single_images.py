@@ -21,7 +21,7 @@ from softctm.readers.tiff_format import check_whole, format_of, holds_several, m
 MAX_MEGAPIXELS = 178
 """Most that is read at once: Pillow takes what is larger for an attack."""
 
-_TOO_LARGE = f"larger than {MAX_MEGAPIXELS} million pixels; cut it into smaller images"
+_TOO_LARGE = f"larger than {MAX_MEGAPIXELS} million pixels; save it as TIFF for `softctm slides`, or cut it"
 
 _ENDINGS = tuple(ending for ending in SUFFIXES if ending != ".mha")
 
@@ -46,7 +46,10 @@ def find_images(places: Sequence[Path]) -> dict[str, Path]:
             by_stem, _ = list_images(place, str(place))
             files = [file for same in by_stem.values() for file in same if file.suffix.lower() in _ENDINGS]
             if not files:
-                raise InputError(f"{place}: holds no images ({', '.join(_ENDINGS)}); name a folder that does")
+                raise InputError(
+                    f"{place}: holds no images ({', '.join(_ENDINGS)}); name a folder that does, or give "
+                    "slides to `softctm slides`"
+                )
         elif place.exists():
             files = [place]
         else:
@@ -109,7 +112,10 @@ def _samples_of_tiff(path: Path, label: str) -> NDArray[np.uint8] | None:
         with tifffile.TiffFile(path) as tiff:
             page = tiff.pages.first
             if holds_several(tiff):
-                raise InputError(f"{label}: holds more than one image; save each as a file of its own")
+                raise InputError(
+                    f"{label}: holds more than one image; if it is a slide, give it to `softctm slides` with "
+                    "--weights model_weights/nuclei, else save each as a file of its own"
+                )
             found = format_of(page, label)
             check_whole(page.dataoffsets, page.databytecounts, label)
             if not found.is_direct or (found.bits == 8 and found.samples == found.colors):

@@ -146,4 +146,4 @@ def _metadata_at(path: Path, label: str) -> Metadata:
                 f"{label}: holds {len(files)} JSON files instead of one; leave the pairs' metadata there"
             )
         path, label = files[0], f"{label}/{files[0].name}"
-    return Metadata(read_json(path, label, "add it beside the images"), label)
+    return Metadata(read_json(path, label, f"add it as {path.absolute()}"), label)
