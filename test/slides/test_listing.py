@@ -56,6 +56,14 @@ def test_a_list_names_slides_with_their_resolutions_and_regions(tmp_path):
     assert third.name == "c"
 
 
+@pytest.mark.parametrize("content", ["path;mpp\na.svs;0,25\n", "path\tmpp\na.svs\t0.25\n"])
+def test_a_list_may_be_as_spreadsheets_write_it_where_decimals_have_commas(content, tmp_path):
+    table = tmp_path / "list.csv"
+    table.write_text(content)
+    (slide,) = find_slides([table]).slides
+    assert (slide.path, slide.mpp) == (tmp_path / "a.svs", 0.25)
+
+
 def test_each_slide_has_a_name_of_its_own_and_is_taken_once(tmp_path):
     touch(tmp_path, "a/x.svs", "a/x.tif", "b/x.svs", "b/y.svs", "c/b/y.svs", "z.svs")
     found = find_slides([tmp_path, tmp_path / "z.svs"])
@@ -68,7 +76,8 @@ def test_each_slide_has_a_name_of_its_own_and_is_taken_once(tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("file,mpp\na,1\n", "no column named path"),
+        ("file,mpp\na,1\n", "no column path, its first line names file, mpp; begin it with path"),
+        ("", "no column path, its first line is empty; begin it with path,mpp,region or path alone"),
         ("path,mpp,color\na,1,red\n", "knows no column color"),
         ("path,mpp\na,coarse\n", "line 2: mpp is coarse, not µm per pixel from 0.05 to 1"),
         ("path,mpp\na,0.25\nb,nan\n", "line 3: mpp is nan, not µm per pixel"),

@@ -15,6 +15,7 @@ from softctm.slides.flat_image import SUFFIXES as FLAT_SUFFIXES
 from softctm.slides.identity import data_folder
 from softctm.slides.resolution import MPP_RANGE, is_usable
 from softctm.slides.result_folder import RECORD_FILE, STATE_FOLDER, holds_results_of
+from softctm.storage.text_files import read_text
 
 SLIDE_SUFFIXES = (
     ".bif",
@@ -123,11 +124,9 @@ def find_slides(
 
 
 def _from_csv(path: Path, mpp: float | None, region: Path | None) -> Iterator[SlideInput]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); save it as CSV in UTF-8") from error
-    rows = csv.DictReader(text.splitlines())
+    lines = read_text(path).splitlines()
+    # Where decimals have commas, spreadsheets write semicolons between columns.
+    rows = csv.DictReader(lines, delimiter=max(",;\t", key="".join(lines[:1]).count))
     try:
         columns = [name.strip() for name in rows.fieldnames or ()]
         rows.fieldnames = columns
@@ -135,7 +134,8 @@ def _from_csv(path: Path, mpp: float | None, region: Path | None) -> Iterator[Sl
     except csv.Error as error:
         raise InputError(f"{path}: is not CSV ({error}); correct it") from None
     if "path" not in columns:
-        raise InputError(f"{path}: has no column named path; its first line names {', '.join(columns)}")
+        names = f"its first line names {', '.join(columns)}" if any(columns) else "its first line is empty"
+        raise InputError(f"{path}: has no column path, {names}; begin it with path,mpp,region or path alone")
     unknown = [name for name in columns if name not in _COLUMNS]
     if unknown:
         raise InputError(f"{path}: knows no column {unknown[0]}; {', '.join(_COLUMNS)} are")
@@ -152,7 +152,7 @@ def _from_csv(path: Path, mpp: float | None, region: Path | None) -> Iterator[Sl
                 "all its regions"
             )
         try:
-            own_mpp = float(value["mpp"]) if value["mpp"] else mpp
+            own_mpp = float(value["mpp"].replace(",", ".")) if value["mpp"] else mpp
         except ValueError:
             own_mpp = math.nan
         if own_mpp is not None and not is_usable(own_mpp):
