@@ -23,6 +23,7 @@ from softctm.inference.nuclei_cells import NucleiAsCells
 from softctm.jobs.job_options import JobOptions
 from softctm.jobs.pairs import load_detector as detector_of_job
 from softctm.model import load_model
+from softctm.model.tasks import TASKS
 from softctm.postprocessing.hover import SeparatedNuclei
 
 HAND_SET = Path(__file__).parents[1] / "hand_set"
@@ -173,3 +174,11 @@ def test_from_python(tmp_path: Path) -> None:
     options = JobOptions(weights=model, device="cpu", as_cells=("odd=tumor",), also=("overview",))
     assert isinstance(detector_of_job(options), NucleiAsCells)
     assert not options.maps
+
+
+def test_help_names_the_model_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["predict", "--help"])
+    assert f"without --weights: model_weights/{TASKS['nuclei'].shipped})" in " ".join(
+        capsys.readouterr().out.split()
+    )

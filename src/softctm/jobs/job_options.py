@@ -23,7 +23,8 @@ class JobOptions(DetectorOptions):
     )
     as_cells: tuple[str, ...] = option(
         (),
-        "take a model of nuclei: these types are tumor cells, every other is a background cell",
+        "take a model of nuclei (without --weights: model_weights/nuclei): these types are tumor cells, "
+        "every other is a background cell",
         metavar="TYPE=tumor[,…]",
     )
     overwrite: bool = option(False, "replace results in the output folder that another program wrote")
