@@ -64,7 +64,8 @@ def run(inputs, output, **options):
     inputs = inputs if isinstance(inputs, list) else [inputs]
     detector = FakeDetector()
     chosen = SlideOptions(**{"quality": "fast", **options})
-    detector.views = chosen.chosen_quality.views
+    quality = chosen.chosen_quality
+    detector.views, detector.model = quality.views, detector.model.with_networks("cells", quality.networks)
     result = run_cohort(inputs, output, chosen, lambda _: LocalEngine(detector, chosen))
     return result, detector
 
@@ -307,7 +308,9 @@ def test_results_of_something_else_are_never_taken_for_these(small_path, tmp_pat
     for options, words in (
         ({"mpp": 0.26}, "mpp"),
         ({"region": square_region(tmp_path, 0, 0, 900, 900)}, "region"),
-        ({"views": 2}, "number of views"),
+        ({"views": 2}, r"number of views \(--quality or --views\)"),
+        ({"quality": "full"}, "--quality"),
+        ({"quality": "full", "mpp": 0.26}, "--quality and another mpp"),
     ):
         with pytest.raises(SlideError, match=f"holds results of another {words}; take another .*--overwrite"):
             run(path, folder, **options)

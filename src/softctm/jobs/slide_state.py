@@ -39,6 +39,13 @@ T = TypeVar("T")
 _STRETCH_SUFFIX = ".bin"
 _EMBEDDINGS = "choice_of_embeddings"
 
+_OF_QUALITY = ("model", "number_of_views", "precision")
+_WORDS = {
+    "number_of_views": "number of views (--quality or --views)",
+    "precision": "precision (--quality or --precision)",
+}
+"""Parts of a key as messages call them, where the name does not say which option it comes from."""
+
 
 class SlideState:
     """The state of one slide's computation.
@@ -185,4 +192,14 @@ def _digest(key: Mapping[str, Any]) -> str:
 def _difference(stored: Mapping[str, Any], key: Mapping[str, Any]) -> str:
     """What two keys differ in, in a user's words."""
     names = [name for name in key if stored.get(name) != key[name]]
-    return " and another ".join(name.replace("_", " ") for name in names) or "kind"
+    if "model" in names and _is_same_model(stored.get("model"), key["model"]):
+        # Which networks of it are taken is the quality's choice, and views and precision follow from it.
+        names = ["--quality", *(name for name in names if name not in _OF_QUALITY)]
+    return " and another ".join(_WORDS.get(name, name.replace("_", " ")) for name in names) or "kind"
+
+
+def _is_same_model(stored: Any, model: Mapping[str, Any]) -> bool:
+    """Whether two keys' models differ in nothing but which of its files are taken."""
+    if not isinstance(stored, Mapping) or {**stored, "sha256": model["sha256"]} != model:
+        return False
+    return all(stored["sha256"].get(file, digest) == digest for file, digest in model["sha256"].items())
