@@ -127,9 +127,15 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for data in (whole[: len(whole) // 2], whole[:20], b"", b"no checkpoint at all"):
         path.write_bytes(data)
-        with pytest.raises(ModelError, match=r"checkpoint\.pth: (cannot be read|refused)") as raised:
+        with pytest.raises(
+            ModelError, match=r"checkpoint\.pth: (cannot be read|is not a PyTorch checkpoint)"
+        ) as raised:
             read_checkpoint(path)
         assert "\n" not in str(raised.value)
+    for other in ("README.md", "model_weights/cell_fold0.onnx", "docs/images/demo.jpg"):
+        path = Path(__file__).parents[2] / other
+        with pytest.raises(ModelError, match=f"^{path}: is not a PyTorch checkpoint; give "):
+            read_checkpoint(path)
     with pytest.raises(ModelError, match="not there"):
         read_checkpoint(tmp_path / "other.pth")
 

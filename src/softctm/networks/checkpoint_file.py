@@ -30,7 +30,12 @@ def load_tensors(path: Path) -> Mapping[str, Any]:
     try:
         document = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).split("GLOBAL ")[-1].split(" was not")[0].splitlines()[0][:80]
+        text = str(error).split("WeightsUnpickler error: ")[-1].strip()
+        if text.startswith("Unsupported operand"):  # bytes that torch.save never writes
+            raise ModelError(
+                f"{path}: is not a PyTorch checkpoint; give a file of `torch.save`, as .pth or .pt"
+            ) from None
+        reason = text.split("GLOBAL ")[-1].split(" was not")[0].splitlines()[0][:80]
         raise ModelError(
             f"{path}: refused, because it holds more than tensors and plain values ({reason}); nothing in "
             "it was executed"
