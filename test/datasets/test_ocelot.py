@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from softctm.datasets.ocelot import AnnotatedPair, load_release
-from softctm.errors import InputError
+from softctm.errors import InputError, UsageError
+from softctm.readers.input_layouts import open_pairs
 
 
 @pytest.fixture
@@ -210,8 +211,12 @@ def test_metadata_of_something_else_is_refused(tmp_path: Path, text: str) -> Non
 def test_folder_without_metadata_and_subset_without_pairs_are_named(release: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"is .*empty an OCELOT release"):
         load_release(tmp_path / "empty")
-    with pytest.raises(InputError, match="no pair of the subset 'test'"):
-        load_release(release, "test")
+    message = f"^--subset test: {release} holds only train, val$"
+    for subset in ("train", "val"):
+        (release / "images" / subset / "cell").mkdir(parents=True)
+    for read in (load_release, open_pairs):  # for training and scores, and for prediction
+        with pytest.raises(UsageError, match=message):
+            read(release, "test")
 
 
 def test_real_release(shared: Path) -> None:

@@ -23,6 +23,7 @@ from softctm.pair import PATCH_SIZE, CellTissuePair
 from softctm.points import CellPoints
 from softctm.readers.geometry import tissue_window
 from softctm.readers.images import list_images, read_patch
+from softctm.readers.input_layouts import check_subset
 from softctm.storage.text_files import read_csv_numbers, read_json
 
 TISSUE_BACKGROUND, TISSUE_CANCER, TISSUE_UNKNOWN = 1, 2, 255
@@ -120,7 +121,9 @@ def load_release(
     Raises
     ------
     InputError
-        If the folder is not an OCELOT release, has no pair of that subset, or two images of one pair.
+        If the folder is not an OCELOT release, or has two images of one pair.
+    UsageError
+        If it has no pair of that subset.
     """
     folder = Path(folder)
     path = folder / "metadata.json"
@@ -141,12 +144,12 @@ def load_release(
             for pair_id, entry in sorted(sample_pairs.items())
             if entry.get("subset", subset) == subset
         ]
+        present = sorted({str(entry.get("subset", subset)) for entry in sample_pairs.values()})
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path}: not an OCELOT release's metadata ({type(error).__name__}: {error})"
         ) from None
-    if not pairs:
-        raise InputError(f"{path}: no pair of the subset '{subset}'")
+    check_subset(folder, subset, present)
     return pairs
 
 

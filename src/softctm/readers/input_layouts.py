@@ -87,6 +87,19 @@ def open_pairs(folder: Path | str, subset: str | None = None) -> PairSource:
     raise InputError(f"input folder {folder} {'is empty' if is_empty else 'holds no pairs'}: {_EXPECTED}")
 
 
+def check_subset(folder: Path, subset: str, present: Sequence[str]) -> None:
+    """Refuse a subset that an OCELOT release does not hold.
+
+    Raises
+    ------
+    UsageError
+        It names those that the release holds.
+    """
+    if subset not in present:
+        held = ", ".join(present) or "an empty list of pairs"
+        raise UsageError(f"--subset {subset}: {folder} holds only {held}")
+
+
 def _metadata_file(folder: Path) -> Metadata:
     path = folder / "metadata.json"
     return Metadata(read_json(path, path.name, f"add it as {path.absolute()}"), path.name)
@@ -218,8 +231,7 @@ def _open_ocelot(folder: Path, subsets: list[str], subset: str | None) -> PairSo
         if len(subsets) > 1:
             raise UsageError(f"{folder} holds the subsets {', '.join(subsets)}; choose one with --subset")
         subset = subsets[0]
-    if subset not in subsets:
-        raise UsageError(f"--subset {subset}: {folder} holds only {', '.join(subsets)}")
+    check_subset(folder, subset, subsets)
     cell, tissue = (
         _Place(kind, folder / "images" / subset / kind, f"images/{subset}/{kind}")
         for kind in ("cell", "tissue")
