@@ -124,9 +124,9 @@ def find_slides(
 
 
 def _from_csv(path: Path, mpp: float | None, region: Path | None) -> Iterator[SlideInput]:
-    lines = read_text(path).splitlines()
+    text = read_text(path).splitlines()
     # Where decimals have commas, spreadsheets write semicolons between columns.
-    rows = csv.DictReader(lines, delimiter=max(",;\t", key="".join(lines[:1]).count))
+    rows = csv.DictReader(text, delimiter=max(",;\t", key="".join(text[:1]).count))
     try:
         columns = [name.strip() for name in rows.fieldnames or ()]
         rows.fieldnames = columns
