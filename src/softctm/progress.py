@@ -70,6 +70,11 @@ SILENT = Progress()
 """What library functions use where nothing is injected."""
 
 
+def counted(number: int, singular: str, plural: str = "") -> str:
+    """So many of something, in words: "1 slide", "2 slides"; a plural that adds an s need not be given."""
+    return f"{number} {singular if number == 1 else plural or singular + 's'}"
+
+
 def duration(seconds: float) -> str:
     """Seconds as a person says them."""
     if seconds < 90:

@@ -64,11 +64,11 @@ def test_names_of_another_form_are_taken_for_one_patient_only_with_a_word(
 ) -> None:
     release = renamed(tmp_path, [f"hospital-north-{patient}" for patient in (1, 1, 2, 3)])
     with pytest.raises(
-        UsageError, match=r"1 patients .*such as hospital-nor; .* first 12 char.*--patient-key"
+        UsageError, match=r"1 patient cannot .*such as hospital-nor; .* first 12 char.*--patient-key"
     ):
         make_folds(load_release(release), 2)
     assert "hospital-north-1: not a TCGA barcode" in caplog.text
-    assert "1 patients of 4 pairs" in caplog.text
+    assert "1 patient of 4 pairs" in caplog.text
     caplog.clear()
     pairs = load_release(release, "train", PatientKey(r"-(\d+)$"))
     folds = make_folds(pairs, 3)

@@ -97,7 +97,7 @@ WHOLE: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
     "malformed metadata": (malformed_metadata, ("metadata.json: is not valid JSON", "correct it")),
     "long metadata": (
         lambda d: write_metadata(write_pairs(d, 1), [entry()] * 2),
-        ("metadata.json: has 2 entries for 1 pairs", "remove"),
+        ("metadata.json: has 2 entries for 1 pair;", "remove"),
     ),
 }
 

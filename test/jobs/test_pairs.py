@@ -125,7 +125,7 @@ def test_all_is_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         "cell_classification.json",
         "run.json",
     ]
-    assert "3 of 3 pairs, 2 background cells, 1 tumor cells" in result.summary
+    assert "3 of 3 pairs, 2 background cells, 1 tumor cell," in result.summary
     out, err = capsys.readouterr()
     assert err == ""
     assert "pair 2/3 001: 0 BC, 1 TC, about" in out

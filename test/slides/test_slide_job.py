@@ -36,6 +36,7 @@ from softctm.jobs.slide_options import SlideOptions
 from softctm.jobs.slide_plan import Stretch
 from softctm.jobs.slide_state import SlideState
 from softctm.jobs.slide_tasks import RESULT_FILES, SLIDE_TASKS
+from softctm.progress import Task
 from softctm.slides import open_slide
 from softctm.slides.region import Region
 from softctm.storage import files
@@ -283,13 +284,14 @@ def test_damaged_state_is_computed_anew(name, small_path, tmp_path):
     assert contents(tmp_path / "slide") == before
 
 
-def test_areas_end_where_the_slide_does(tmp_path):
+def test_areas_end_where_the_slide_does(tmp_path, monkeypatch):
     """265 µm a side: 16 pixels and a half of the mask."""
     dark = np.full((1060, 1060, 3), (40, 0, 30), np.uint8)
     path = write_tiff(tmp_path / "core.tif", [dark])
     regions = {"none": None, "all": square_region(tmp_path, 0, 0, 1060, 1060)}
-    larger = tmp_path / "larger"
+    larger, told = tmp_path / "larger", []
     larger.mkdir()
+    monkeypatch.setattr(Task, "step", lambda _, message="": told.append(message))
     regions["larger"] = square_region(larger, -50, -50, 2000, 2000)
     for name, region in regions.items():
         run(path, tmp_path / name, region=region)
@@ -298,6 +300,7 @@ def test_areas_end_where_the_slide_does(tmp_path):
         # The detector blurs: it sees the glass beyond the border.
         assert record["cancer_area"]["mm2"] == pytest.approx(0.265**2, abs=5e-4)
         assert record["outside_cancer_area"]["mm2"] == pytest.approx(0, abs=5e-4)
+        assert told[-1].endswith(" tumor cells, 0.07 mm² of tissue")
 
 
 def test_results_of_something_else_are_never_taken_for_these(small_path, tmp_path):
@@ -448,6 +451,7 @@ def test_glass_has_no_cells_and_that_is_a_result(tmp_path):
     }
     assert table(tmp_path / "out/glass") == []
     assert (tifffile.imread(tmp_path / "out/glass/tissue.tif")[0] == 255).all()
+    assert result.summary.endswith("cohort.csv: 1 of 1 slide, 0 background cells, 0 tumor cells")
 
 
 def test_one_bad_slide_ends_itself_not_the_others(slide_path, tmp_path, caplog):

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from softctm.commands.shared_options import add_overwrite, add_release, load_pairs, seed
+from softctm.progress import counted
 from softctm.storage.files import refuse_foreign_files
 from softctm.terminal.console import show
 
@@ -31,5 +32,8 @@ def run(args: argparse.Namespace) -> int:
     for fold in sorted(set(folds.values())):
         members = [pair for pair in pairs if folds[pair.id] == fold]
         organs = ", ".join(f"{organ} {n}" for organ, n in sorted(Counter(p.organ for p in members).items()))
-        show(f"fold {fold}: {len(members)} pairs, {len({p.patient for p in members})} patients; {organs}")
+        show(
+            f"fold {fold}: {counted(len(members), 'pair')}, "
+            f"{counted(len({p.patient for p in members}), 'patient')}; {organs}"
+        )
     return 0

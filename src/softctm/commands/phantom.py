@@ -7,6 +7,7 @@ from pathlib import Path
 
 from softctm.commands.shared_options import add_overwrite, seed
 from softctm.phantom.sample_folders import LAYOUTS, draw_pairs, drawn_files
+from softctm.progress import counted
 from softctm.storage.files import files_below, refuse_foreign_files
 from softctm.terminal.console import show
 
@@ -35,5 +36,5 @@ def run(args: argparse.Namespace) -> int:
     for path in reversed(own):  # metadata.json, by which they are known, last
         path.unlink()
     count = LAYOUTS[args.layout](args.out, pairs)
-    show(f"{count} pairs drawn to {args.out}")
+    show(f"{counted(count, 'pair')} drawn to {args.out}")
     return 0

@@ -11,6 +11,7 @@ from softctm.commands.shared_options import add_overwrite
 from softctm.commands.truth_options import add_truth_options, predictions_of, short_names, truth_of
 from softctm.errors import UsageError
 from softctm.extras import require
+from softctm.progress import counted
 from softctm.storage.files import (
     beginning_of,
     prepare_folder,
@@ -89,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     page = build_report(replace(given, source=source, source_index=order, each=args.each))
     data = page.encode("utf-8", errors="replace")
     write_bytes_atomically(args.out, data)
-    show(f"{args.out}: {len(pairs)} pairs, {len(data) / 1e6:.1f} MB")
+    show(f"{args.out}: {counted(len(pairs), 'pair')}, {len(data) / 1e6:.1f} MB")
     return 0
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from softctm.datasets.ocelot import AnnotatedPair
 from softctm.datasets.patients import DEFAULT_RULE, odd_slide_names
 from softctm.errors import InputError, UsageError
+from softctm.progress import counted
 from softctm.storage.files import prepare_folder, write_json_atomically
 from softctm.storage.text_files import read_json
 
@@ -92,7 +93,7 @@ def make_folds(
         logger.warning("%s", warning)
     if not known and not 2 <= count <= len(by_patient):
         raise UsageError(
-            f"{len(by_patient)} patients cannot be split into {count} folds (such as "
+            f"{counted(len(by_patient), 'patient')} cannot be split into {count} folds (such as "
             f"{sorted(by_patient)[0]}; by default a patient is {DEFAULT_RULE}; "
             "--patient-key names another field or pattern)"
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from softctm.errors import UsageError
+from softctm.progress import counted
 
 BARCODE_LENGTH = 12
 """A TCGA barcode's first twelve characters (TCGA-AB-1234) name the patient."""
@@ -97,8 +98,9 @@ def odd_slide_names(pairs: Sequence[tuple[str, object]]) -> str:
     ]
     if not odd:
         return ""
+    patients = counted(len({patient for patient, _ in pairs}), "patient")
     return (
         f"{odd[0]}: not a TCGA barcode; a patient is taken to be {DEFAULT_RULE}, which makes "
-        f"{len({patient for patient, _ in pairs})} patients of {len(pairs)} pairs; if that is wrong, name a "
-        "metadata field or a pattern by --patient-key"
+        f"{patients} of {counted(len(pairs), 'pair')}; if that is wrong, name a metadata field or a pattern "
+        "by --patient-key"
     )

@@ -27,7 +27,7 @@ from softctm.jobs.slide_job import SlideWatcher, process_slide
 from softctm.jobs.slide_options import SlideOptions
 from softctm.jobs.slide_plan import SlidePlan
 from softctm.jobs.slide_tasks import OVERVIEW_FILE, SlideTask, check_formats
-from softctm.progress import SILENT, Progress, Task, duration
+from softctm.progress import SILENT, Progress, Task, counted, duration
 from softctm.slides.listing import PAGE_FILE, TABLE_FILE, SlideInput, find_slides
 from softctm.slides.region import Region
 from softctm.storage.files import (
@@ -71,7 +71,8 @@ class CohortResult:
     def summary(self) -> str:
         """One line for the user."""
         done = [row.record for row in self.rows if row.record is not None]
-        return f"{self.folder / TABLE_FILE}: {len(done)} of {len(self.rows)} slides, {self.task.words(done)}"
+        slides = counted(len(self.rows), "slide")
+        return f"{self.folder / TABLE_FILE}: {len(done)} of {slides}, {self.task.words(done)}"
 
 
 def run_cohort(
@@ -158,7 +159,7 @@ def _run_all(
             row = result.rows[index]
             try:
                 row.record = outcome()
-                words = f"{result.task.words([row.record])}, {row.record['tissue_mm2']:.1f} mm² of tissue"
+                words = f"{result.task.words([row.record])}, {row.record['tissue_mm2']:.2f} mm² of tissue"
             except _SAME_WITH_THE_NEXT:
                 raise
             except Exception as error:
@@ -221,7 +222,7 @@ def _say_what_runs(engine: Engine, slides: int, options: SlideOptions) -> None:
     chosen = "" if options.quality == resolved else f", the default on {facts.device}"
     _logger.info(
         "%s",
-        f"{slides} slides, model {facts.model.name}, quality {resolved}{chosen}; "
+        f"{counted(slides, 'slide')}, model {facts.model.name}, quality {resolved}{chosen}; "
         f"about {facts.seconds_a_mm2:.1f} s a mm² of tissue",
     )
     where = (

@@ -17,7 +17,7 @@ from softctm.jobs.failures import nothing_done, some
 from softctm.jobs.run_record import RunRecord
 from softctm.nuclei_table import NucleusType
 from softctm.options import option, recorded
-from softctm.progress import SILENT, Progress
+from softctm.progress import SILENT, Progress, counted
 from softctm.readers.single_images import find_images, read_single_image
 from softctm.slides.resolution import check_mpp_option, resolution_warnings
 from softctm.storage.files import (
@@ -104,7 +104,8 @@ class NucleiResult:
         done = [item for item in self.record.items if "error" not in item]
         nuclei = sum(item["nuclei"] for item in done)
         return (
-            f"{self.folder}: {len(done)} of {len(self.record.items)} images, {nuclei} nuclei, "
+            f"{self.folder}: {len(done)} of {counted(len(self.record.items), 'image')}, "
+            f"{counted(nuclei, 'nucleus', 'nuclei')}, "
             f"{self.record.seconds.get('total', 0.0):.1f} s"
         )
 
@@ -174,7 +175,7 @@ def run_nuclei_job(
         with record.ending():
             with record.timed("load_model"):
                 detector = load_nuclei_detector(options)
-            _logger.info("%d images, model %s", len(images), detector.model.name)
+            _logger.info("%s, model %s", counted(len(images), "image"), detector.model.name)
             record.add_detector(options.device, detector)
             _find(images, detector, options, result, progress)
             lack = result.error()
@@ -259,7 +260,7 @@ def _find(
                 counts = Counter(types[kind].name for kind in found.nuclei.table.type.tolist())
                 entry = {"file": str(path), "nuclei": len(found.nuclei), "types": dict(counts)}
                 record.add_done(index, name, entry, time.perf_counter() - begin)
-                task.step(f"{name}: {len(found.nuclei)} nuclei")
+                task.step(f"{name}: {counted(len(found.nuclei), 'nucleus', 'nuclei')}")
 
 
 def _write(

@@ -11,6 +11,7 @@ from softctm.jobs import run_record
 from softctm.jobs.failures import nothing_done, some
 from softctm.jobs.run_record import RunRecord
 from softctm.points import CellClass, CellPoints
+from softctm.progress import counted
 from softctm.storage.files import write_json_atomically
 from softctm.terminal.unexpected import as_expected
 from softctm.writers import grand_challenge
@@ -46,8 +47,9 @@ class JobResult:
         found = [cells for cells in self.points if cells is not None]
         counts = {kind: sum(cells.count(kind) for cells in found) for kind in CellClass}
         return (
-            f"{self.result_file}: {len(found)} of {len(self.record.items)} pairs, "
-            f"{counts[CellClass.BACKGROUND]} background cells, {counts[CellClass.TUMOR]} tumor cells, "
+            f"{self.result_file}: {len(found)} of {counted(len(self.record.items), 'pair')}, "
+            f"{counted(counts[CellClass.BACKGROUND], 'background cell')}, "
+            f"{counted(counts[CellClass.TUMOR], 'tumor cell')}, "
             f"{self.record.seconds.get('total', 0.0):.1f} s"
         )
 

@@ -25,7 +25,7 @@ from softctm.jobs.run_record import RunRecord
 from softctm.options import recorded
 from softctm.pair import CellTissuePair
 from softctm.points import CellClass
-from softctm.progress import SILENT, Progress
+from softctm.progress import SILENT, Progress, counted
 from softctm.readers import PairSource, open_pairs
 from softctm.storage.files import prepare_folder, refuse_foreign_files
 from softctm.writers import grand_challenge
@@ -119,7 +119,8 @@ def run_job(
             result.points = [None] * len(source)
             with record.timed("load_model"):
                 detector = detector or load(options)
-            _logger.info("%d pairs (%s), model %s", len(source), source.layout, detector.model.name)
+            pairs = counted(len(source), "pair")
+            _logger.info("%s (%s), model %s", pairs, source.layout, detector.model.name)
             record.add_detector(options.device, detector)
             before = dict(detector.seconds)
             # What an earlier run wrote is ours to remove; what else lies there is not.

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from softctm.errors import InputError, UsageError
 from softctm.pair import PATCH_SIZE
+from softctm.progress import counted
 from softctm.readers.images import STACK_SUFFIXES, SUFFIXES, RowImage, list_images, open_rows, patches_in
 from softctm.readers.metadata import Metadata
 from softctm.readers.sockets import find_sockets
@@ -164,7 +165,7 @@ def _kinds_of(names: Sequence[str]) -> str:
 def _some(files: Mapping[str, Sequence[Path]]) -> str:
     """How many images there are and the first one's name, for a message."""
     names = [path.name for paths in files.values() for path in paths]
-    return f"{len(names)} images, such as {names[0]}" if names else "no images"
+    return f"{counted(len(names), 'image')}, such as {names[0]}" if names else "no images"
 
 
 def _refuse_several_stacks(place: _Place, files: Mapping[str, Sequence[Path]]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from softctm.errors import InputError, PairError
+from softctm.progress import counted
 
 
 class Metadata:
@@ -60,13 +61,10 @@ class Metadata:
         entries = len(self._entries)
         if self.by_stem or entries == pairs:
             return []
+        has = f"{self.label}: has {counted(entries, 'entry', 'entries')} for {counted(pairs, 'pair')}"
         if entries > pairs:
-            raise InputError(
-                f"{self.label}: has {entries} entries for {pairs} pairs; remove those without images"
-            )
-        return [
-            f"{self.label}: has {entries} entries for {pairs} pairs; the last {pairs - entries} will fail"
-        ]
+            raise InputError(f"{has}; remove those without images")
+        return [f"{has}; the last {pairs - entries} will fail"]
 
     def check_order(self, stems: Sequence[str]) -> list[str]:
         """Compare the plain order of stems, in which a list's entries are matched, with their numeric order.

@@ -15,6 +15,7 @@ from urllib.parse import quote
 import numpy as np
 from PIL import Image
 
+from softctm.progress import counted
 from softctm.writers.cohort_table import CohortColumns, CohortRow, PageColumn
 
 PAGE_GENERATOR = b'<meta name="generator" content="SoftCTM slides">'
@@ -45,7 +46,7 @@ def cohort_page(rows: Sequence[CohortRow], overviews: Mapping[str, Path], column
     failed = [row for row in rows if row.error is not None]
     heads = [_head("Slide", "text"), *(_head(column.name, "number") for column in columns.page)]
     waiting = len(rows) - len(done) - len(failed)
-    summary = f"{len(done)} of {len(rows)} slides" + (f", {len(failed)} failed" if failed else "")
+    summary = f"{len(done)} of {counted(len(rows), 'slide')}" + (f", {len(failed)} failed" if failed else "")
     page = Template(resources.files("softctm.writers").joinpath("templates/cohort.html").read_text("utf-8"))
     return page.substitute(
         title=f"Cohort of {len(rows)} slide{'s' if len(rows) != 1 else ''}",

@@ -20,6 +20,7 @@ from softctm.jobs.slide_state import SlideState
 from softctm.jobs.slide_stretches import FieldKind
 from softctm.jobs.slide_tasks import OVERVIEW_FILE, FinishedSlide
 from softctm.pair import CELL_MPP, PATCH_SIZE, WINDOW_SIZE
+from softctm.progress import counted
 from softctm.slides.lattice import CELL_FIELD_MM2, TISSUE_FIELD_MM2, TissueLattice
 from softctm.slides.region import Region
 from softctm.slides.slide import Slide
@@ -81,4 +82,4 @@ class CellSlides:
         background, tumor = (
             sum(record[name] for record in records) for name in ("background_cells", "tumor_cells")
         )
-        return f"{background} background cells, {tumor} tumor cells"
+        return f"{counted(background, 'background cell')}, {counted(tumor, 'tumor cell')}"

@@ -21,6 +21,7 @@ from softctm.jobs.slide_state import SlideState
 from softctm.jobs.slide_stretches import FieldKind
 from softctm.jobs.slide_tasks import OVERVIEW_FILE, FinishedSlide
 from softctm.postprocessing.field_lattice import FieldLattice
+from softctm.progress import counted
 from softctm.slides.region import Region
 from softctm.slides.slide import Slide
 from softctm.writers.label_image import LABEL_FILE
@@ -80,7 +81,7 @@ class NucleiSlides:
 
     def words(self, records: Sequence[Mapping[str, Any]]) -> str:
         """See `SlideTask.words`."""
-        return f"{sum(record['nuclei'] for record in records)} nuclei"
+        return counted(sum(record["nuclei"] for record in records), "nucleus", "nuclei")
 
     def nuclei(self, done: FinishedSlide) -> SlideNuclei:
         """The nuclei of a slide whose stretches are all stored."""
