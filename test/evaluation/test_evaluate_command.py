@@ -279,7 +279,7 @@ def test_doubts_about_patients_are_told(case, tmp_path, capsys):
     words = ("--predictions", predictions, "--truth", release, "--resamples", 20)
     assert run(*words) == 0
     told = capsys.readouterr()
-    assert "5 pairs of 1 patients" in told.out
+    assert "5 pairs of 1 patient," in told.out
     assert "HOSPITAL-2023-001: not a TCGA barcode" in told.err
     assert run(*words, "--patient-key", "case") == 0
     assert "the patient of 4 of 5 pairs is unknown (002, for instance)" in capsys.readouterr().err

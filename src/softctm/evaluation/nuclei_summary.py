@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from softctm.evaluation.bootstrap import Estimate
 from softctm.evaluation.nuclei_detection import RADIUS_PX
 from softctm.evaluation.nuclei_scores import NucleiEvaluation
+from softctm.progress import counted
 
 _SHAPES = {"bpq": "bPQ", "dq": "DQ", "sq": "SQ", "mpq": "mPQ", "aji": "AJI", "dice": "Dice"}
 
@@ -15,7 +16,8 @@ _SHAPES = {"bpq": "bPQ", "dq": "DQ", "sq": "SQ", "mpq": "mPQ", "aji": "AJI", "di
 def summary(evaluation: NucleiEvaluation) -> Iterator[str]:
     """The evaluation for a terminal."""
     overall, figures = evaluation.overall, evaluation.overall.figures
-    counts = f"{overall.images} images, {overall.true} true nuclei, {overall.predicted} predicted"
+    true = counted(overall.true, "true nucleus", "true nuclei")
+    counts = f"{counted(overall.images, 'image')}, {true}, {overall.predicted} predicted"
     yield f"{evaluation.name}: {counts}"
     yield "shapes, mean over images (pooled)"
     for name, label in _SHAPES.items():

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from softctm.evaluation.bootstrap import Estimate
 from softctm.evaluation.comparison import Comparison
 from softctm.evaluation.result import Evaluation
+from softctm.progress import counted
 
 
 def summary(evaluation: Evaluation) -> Iterator[str]:
@@ -16,8 +17,9 @@ def summary(evaluation: Evaluation) -> Iterator[str]:
     true = sum(len(pair.truth.points) for pair in evaluation.pairs)
     truth = evaluation.truth
     patients = {pair.patient for pair in truth.pairs if pair.patient}
-    of = f" of {len(patients)} patients" if truth.unit == "patients" else ""
-    yield f"{evaluation.name}: {len(truth)} pairs{of}, {true} true cells, {predicted} predicted"
+    of = f" of {counted(len(patients), 'patient')}" if truth.unit == "patients" else ""
+    pairs = counted(len(truth), "pair")
+    yield f"{evaluation.name}: {pairs}{of}, {counted(true, 'true cell')}, {predicted} predicted"
     for (name, value), figure in zip(evaluation.challenge.items(), evaluation.figures.values(), strict=True):
         yield f"{name:<7} {challenge_number(value)}{_range(figure)}"
     where = {
