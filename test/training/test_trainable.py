@@ -11,7 +11,7 @@ from PIL import Image
 from training_cases import BC, TC, write_release
 
 from softctm.cli import main
-from softctm.errors import UsageError
+from softctm.errors import ModelError, UsageError
 from softctm.networks.trainable import check_trainable
 from softctm.training.presets import PRESETS
 
@@ -73,3 +73,70 @@ def test_all_presets_can_be_trained(name: str) -> None:
     preset = PRESETS[name]
     for task in preset.tasks:
         check_trainable(preset.of(task).network, preset.of(task).coupling)
+
+
+WEIGHTS = {
+    "cells": "train cells --data {}/release --folds 2",
+    "tissue, with a start": "train all --data {}/release --start cells={}/pretrained",
+    "pretrain": "pretrain cells --data crchisto={}/crchisto",
+    "nuclei": "train nuclei --data {}/nuclei --folds 2",
+    "points": "train points --data monuseg={}/nuclei --folds 2",
+}
+KNOWN = "unknown for resnet18; --encoder-weights takes a .safetensors file, or imagenet or ssl or swsl"
+
+
+@pytest.fixture(scope="module")
+def pretrained(data: Path) -> None:
+    words = f"pretrain cells --data crchisto={data}/crchisto --run {data}/pretrained"
+    assert main(f"{words} --set cells.optimizer.epochs=0 --set cells.target.kind=circle".split()) == 0
+
+
+@pytest.mark.usefixtures("pretrained")
+@pytest.mark.parametrize("command", sorted(WEIGHTS))
+@pytest.mark.parametrize(
+    ("weights", "message", "code"),
+    [
+        ("imagnet", f"encoder weights 'imagnet': {KNOWN}", UsageError.exit_code),
+        ("/typo", f"encoder weights '/typo': {KNOWN}", UsageError.exit_code),
+        ("typo.safetensors", "typo.safetensors: cannot be read as safetensors", ModelError.exit_code),
+    ],
+)
+def test_encoder_weights_are_looked_at_before_anything_is_written(
+    command: str,
+    weights: str,
+    message: str,
+    code: int,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = WEIGHTS[command].replace("{}", str(data)).split()
+    assert main([*words, "--run", str(tmp_path / "run"), "--encoder-weights", weights]) == code
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert message in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_cellvits_encoder_weights_are_looked_at_too(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "nuclei", "--data", str(data / "nuclei"), "--run", str(tmp_path / "run")]
+    words += ["--preset", "cellvit-256", "--encoder-weights", "imagnet"]
+    assert main(words) == ModelError.exit_code
+    assert "imagnet: is not there" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_that_cannot_be_downloaded_are_named(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    words = [*COMMANDS["cells"].format(data).split(), "--run", str(tmp_path / "run")]
+    assert main([*words, "--encoder-weights", "imagenet"]) == ModelError.exit_code
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "encoder weights 'imagenet' for resnet18: cannot be downloaded" in line
+    assert "name a .safetensors file by --encoder-weights" in line
+    assert not (tmp_path / "run").exists()

@@ -32,11 +32,13 @@ def load_encoder(encoder: nn.Module, path: Path) -> None:
     try:
         weights = {name: value.float() for name, value in load_file(path).items()}
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path}: cannot be read as safetensors encoder weights ({error})") from None
+        raise ModelError(
+            f"{path}: cannot be read as safetensors encoder weights ({error}); check --encoder-weights"
+        ) from None
     first = weights.get("conv1.weight")
-    channels = cast(Any, encoder).conv1.in_channels
-    if first is not None and first.shape[1] < channels:
-        extra = first.new_zeros(first.shape[0], channels - first.shape[1], *first.shape[2:])
+    stem = getattr(encoder, "conv1", None)  # which other encoders than ResNets call otherwise
+    if first is not None and stem is not None and first.shape[1] < stem.in_channels:
+        extra = first.new_zeros(first.shape[0], stem.in_channels - first.shape[1], *first.shape[2:])
         weights["conv1.weight"] = torch.cat([first, extra], dim=1)
     own = {name for name in encoder.state_dict() if not name.endswith("num_batches_tracked")}
     beyond = _PARTS - {name.partition(".")[0] for name in own}

@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from softctm.errors import ModelError, UsageError, one_line
 from softctm.networks.architecture import SegmentationNetwork
 from softctm.networks.encoder_weights import load_encoder
 from softctm.networks.network_config import NetworkConfig
@@ -28,12 +29,22 @@ class SmpNetwork(SegmentationNetwork):
 
         Raises
         ------
+        UsageError
+            If the weights are neither such a file nor known to the library.
         ModelError
-            If the weights cannot be read or do not fit the encoder.
+            If they cannot be read or downloaded, or do not fit the encoder.
         """
         super().__init__(config)
         from_file = encoder_weights is not None and encoder_weights.endswith(".safetensors")
-        self.body = self._build(config, None if from_file else encoder_weights)
+        name = None if from_file else encoder_weights
+        _check_known(config.encoder, name)
+        try:
+            self.body = self._build(config, name)
+        except OSError as error:  # Hugging Face's are of this kind
+            raise ModelError(
+                f"encoder weights '{name}' for {config.encoder}: cannot be downloaded ({one_line(error)}); "
+                "name a .safetensors file by --encoder-weights"
+            ) from None
         if config.depth < 5 and hasattr(self.encoder, "layer4"):
             del self.encoder.layer4
         if from_file:
@@ -63,3 +74,15 @@ class SmpNetwork(SegmentationNetwork):
     def encoders(self) -> tuple[nn.Module, ...]:
         """The library's one."""
         return (self.encoder,)
+
+
+def _check_known(encoder: str, weights: str | None) -> None:
+    """Refuse a name of weights that the library does not know for one of its own encoders."""
+    import segmentation_models_pytorch as smp
+
+    known = smp.encoders.encoders.get(encoder, {}).get("pretrained_settings", {})
+    if weights and known and weights not in known:
+        raise UsageError(
+            f"encoder weights '{weights}': unknown for {encoder}; --encoder-weights takes a .safetensors "
+            f"file, or {' or '.join(known)}"
+        )

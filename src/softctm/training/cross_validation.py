@@ -90,7 +90,10 @@ class EnsembleRun:
             If the folder belongs to another configuration, its folds are not those asked for or that `start`
             had, or encoder weights are missing or have no use.
         UsageError
-            If the folder is a file, or a network cannot be trained as the preset says.
+            If the folder is a file, a network cannot be trained as the preset says, or encoder weights are
+            unknown.
+        ModelError
+            If encoder weights cannot be read or do not fit.
         InputError
             If its configuration cannot be read, or a weight is of a pair that is not in the data.
         OutputError
@@ -152,22 +155,24 @@ class EnsembleRun:
         return make_folds(self.pairs, count, seed)
 
     def _check_initialization(self) -> None:
-        """Refuse encoder weights without use, and a start that needs some and has none."""
-        if not self.start:
-            return
-        others = [
-            task for task in self.preset.tasks if not self.start.fits(task, self.preset.of(task).network)
-        ]
-        if others and not self.encoder_weights:
+        """Refuse encoder weights without use or that do not fit, and a start that needs some and has none."""
+        others = [task for task in self.preset.tasks if self._start_of(task) is None]
+        if self.start and others and not self.encoder_weights:
             raise TrainingError(
                 f"{self.start.folder}: its {' and '.join(others)} networks are of another shape (encoder, "
                 "depth, decoder, coupling) than this run's; name their initialization by --encoder-weights"
             )
-        if self.encoder_weights and not others:
+        if self.start and self.encoder_weights and not others:
             raise TrainingError(
                 f"--encoder-weights: has no effect beside --start {self.start.folder}, whose networks bring "
                 "their own; leave it out"
             )
+        for task in others if self.encoder_weights else ():
+            from_encoder(self.encoder_weights)(self.preset.of(task).network, ())
+
+    def _start_of(self, task: Task) -> AnyStart | None:
+        """What the task's networks start from, other than an encoder."""
+        return self.start if self.start and self.start.fits(task, self.preset.of(task).network) else None
 
     def commit(self) -> str:
         """The commit of the source that started the run, or "unknown"."""
@@ -217,9 +222,8 @@ class EnsembleRun:
     def job(self, task: Task, fold: int) -> FoldJob:
         """The run's own job: begun as the run says, and kept in its folder."""
         place = Path(task) / f"fold{fold}"
-        initialize = from_encoder(self.encoder_weights)
-        if self.start and self.start.fits(task, self.preset.of(task).network):
-            initialize = self.start.network(task, fold)
+        start = self._start_of(task)
+        initialize = start.network(task, fold) if start else from_encoder(self.encoder_weights)
         patients = [pair.patient for pair in self.pairs]
         importance = self.pair_weights.of(self.pairs) if self.pair_weights else None
         return FoldJob(fold, self.fold_of(), initialize, self.loop, self.folder / place, patients, importance)

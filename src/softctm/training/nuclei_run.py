@@ -93,7 +93,9 @@ class NucleiRun:
         ------
         UsageError
             If values of the configuration do not fit each other, there are fewer patients than folds, or
-            not as many folds as the networks to start from have.
+            not as many folds as the networks to start from have, or encoder weights are unknown.
+        ModelError
+            If encoder weights cannot be read or do not fit.
         TrainingError
             If the folder holds a run of another configuration, or what it starts from does not fit.
         InputError
@@ -105,6 +107,8 @@ class NucleiRun:
         before = self.start.count if self.start else None
         if self.start:
             self.start.check(self.config)
+        if self.encoder_weights:
+            build_nuclei_network(self.config, 2, 1, self.encoder_weights)
         if before and count not in (None, before):
             raise UsageError(
                 f"--folds {count}: the networks to start from have {before} folds; leave the option out"

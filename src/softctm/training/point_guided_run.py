@@ -15,6 +15,7 @@ from pathlib import Path
 
 from softctm.datasets.image_registry import IMAGE_DATASETS
 from softctm.datasets.labeled_images import LabeledImage
+from softctm.networks.network_table import build_network
 from softctm.networks.point_guided import export_point_guided
 from softctm.pair import CELL_MPP
 from softctm.storage.files import write_json_atomically
@@ -67,8 +68,10 @@ class PointGuidedRun:
         Raises
         ------
         UsageError
-            If values of the configuration do not fit each other, there are fewer images than folds, or a
-            dataset has no masks.
+            If values of the configuration do not fit each other, there are fewer images than folds, a
+            dataset has no masks, or encoder weights are unknown.
+        ModelError
+            If encoder weights cannot be read or do not fit.
         TrainingError
             If the folder is of another configuration.
         InputError
@@ -77,6 +80,8 @@ class PointGuidedRun:
             If the folder cannot be written to.
         """
         self.config.check()
+        if self.encoder_weights:
+            build_network(self.config.network, self.encoder_weights)
         document = {
             "task": "points",
             "data": {name: len(images) for name, images in self.data.items()},

@@ -73,7 +73,10 @@ class Pretraining:
         Raises
         ------
         UsageError
-            If a dataset has no labels for the task, or the network cannot be trained with them.
+            If a dataset has no labels for the task, the network cannot be trained with them, or encoder
+            weights are unknown.
+        ModelError
+            If encoder weights cannot be read or do not fit.
         TrainingError
             If the folder is of another configuration, or as `train_network` says.
         InputError
@@ -91,13 +94,16 @@ class Pretraining:
                 raise UsageError(
                     f"--data {name}: has no {self.task} labels; leave it out, or pretrain the other task"
                 )
+        initialize = from_encoder(self.encoder_weights)
+        if self.encoder_weights:
+            initialize(self.config.network, ())  # so that unfit weights are refused before data are prepared
         keep_config(self.folder, self._document(), with_defaults)
         arrays = self._arrays()
         number = len(arrays.images)
         job = FoldJob(
             _HELD_OUT,
             [0] * number,
-            from_encoder(self.encoder_weights),
+            initialize,
             self.loop,
             self.folder / self.task,
             [str(index) for index in range(number)],
