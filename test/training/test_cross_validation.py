@@ -231,8 +231,9 @@ def with_epochs(preset: Preset, epochs: int) -> Preset:
 def test_one_patch_at_a_time_is_too_few(
     pairs: list[AnnotatedPair], tmp_path: Path, settings: tuple[str, ...]
 ) -> None:
-    with pytest.raises(TrainingError, match=r"batch normalization needs at least two patches"):
-        run_of(pairs, tmp_path, *settings).train_tissue(0)
+    with pytest.raises(UsageError, match=r"tissue.optimizer: .*normalization needs at least two"):
+        run_of(pairs, tmp_path / "run", *settings)
+    assert not (tmp_path / "run").exists()
 
 
 def test_trained_network_is_loaded_not_trained_again(pairs: list[AnnotatedPair], tmp_path: Path) -> None:

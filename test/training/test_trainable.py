@@ -76,11 +76,8 @@ def test_all_presets_can_be_trained(name: str) -> None:
 
 
 WEIGHTS = {
-    "cells": "train cells --data {}/release --folds 2",
+    **COMMANDS,
     "tissue, with a start": "train all --data {}/release --start cells={}/pretrained",
-    "pretrain": "pretrain cells --data crchisto={}/crchisto",
-    "nuclei": "train nuclei --data {}/nuclei --folds 2",
-    "points": "train points --data monuseg={}/nuclei --folds 2",
 }
 KNOWN = "unknown for resnet18; --encoder-weights takes a .safetensors file, or imagenet or ssl or swsl"
 
@@ -139,4 +136,26 @@ def test_weights_that_cannot_be_downloaded_are_named(
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert "encoder weights 'imagenet' for resnet18: cannot be downloaded" in line
     assert "name a .safetensors file by --encoder-weights" in line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("command", ["cells", "nuclei", "points"])
+@pytest.mark.parametrize(
+    ("refused", "message"),
+    [
+        ("--fold 7", "--fold 7: there are folds 0 to 1"),
+        ("--folds 99", "cannot be split into"),
+    ],
+)
+def test_a_refused_fold_leaves_the_folder_to_another_run(
+    command: str,
+    refused: str,
+    message: str,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = [*COMMANDS[command].format(data).split(), "--run", str(tmp_path / "run")]
+    assert main([*words, *refused.split()]) == UsageError.exit_code
+    assert message in capsys.readouterr().err.strip().splitlines()[-1]
     assert not (tmp_path / "run").exists()

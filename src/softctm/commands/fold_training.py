@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class FoldRun(Protocol):
     """What is trained: `NucleiRun` or `PointGuidedRun`."""
 
-    def prepare(self, folds: int | None, seed: int) -> None:
+    def prepare(self, folds: int | None, seed: int, fold: int | None = None) -> None:
         """Write folds and configuration, or check them."""
 
     def fold_of(self) -> list[int]:
@@ -60,7 +60,7 @@ def loop_config(args: argparse.Namespace, validate_epochs: int) -> LoopConfig:
 
 def train_folds(args: argparse.Namespace, run: FoldRun) -> None:
     """Train the networks that the options name, one after the other."""
-    run.prepare(args.folds, args.seed)
+    run.prepare(args.folds, args.seed, args.fold)
     folds = [args.fold] if args.fold is not None else sorted(set(run.fold_of()))
     for fold in [None] if args.all_images else folds:
         run.train(fold)

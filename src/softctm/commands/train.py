@@ -105,12 +105,8 @@ def run(args: argparse.Namespace) -> int:
         pair_weights=read_pair_weights(args.pair_weights) if args.pair_weights else None,
         progress=ConsoleProgress(),
     )
-    ensemble.prepare(args.folds, args.seed, args.folds_file)
-    folds = sorted(set(ensemble.fold_of()))
-    if args.fold is not None:
-        if args.fold not in folds:
-            raise UsageError(f"--fold {args.fold}: there are folds {folds[0]} to {folds[-1]}")
-        folds = [args.fold]
+    ensemble.prepare(args.folds, args.seed, args.folds_file, args.fold)
+    folds = [args.fold] if args.fold is not None else sorted(set(ensemble.fold_of()))
     train = {"tissue": ensemble.train_tissue, "cells": ensemble.train_cells}
     for task in preset.tasks:
         for fold in folds if args.task in (task, "all") else ():

@@ -56,6 +56,11 @@ class OptimizerConfig:
             ema=Range(0, 1, without=(1,)),
         )
 
+    @property
+    def micro_batch(self) -> int:
+        """How many crops a network sees at a time."""
+        return self.batch // self.accumulation
+
 
 @dataclass(frozen=True)
 class AugmentationConfig:

@@ -28,18 +28,20 @@ from softctm.storage.files import write_bytes_atomically
 from softctm.training.arrays import TrainingArrays, load_cells, load_tissue
 from softctm.training.cell_context import cell_context
 from softctm.training.config import Preset, Task, with_defaults
-from softctm.training.fold_training import (
-    FoldJob,
-    check_task,
-    train_cells,
-    train_tissue,
-)
+from softctm.training.fold_training import FoldJob, check_task, train_cells, train_tissue
 from softctm.training.initialization import from_encoder
 from softctm.training.loop import LoopConfig
 from softctm.training.pair_arrays import PairArrays
 from softctm.training.pair_training import check_common_crops, train_pairs
 from softctm.training.pair_weights import PairWeights
-from softctm.training.run_folder import FOLDS, NETWORK, check_fold_count, keep_config, source_commit
+from softctm.training.run_folder import (
+    FOLDS,
+    NETWORK,
+    check_fold,
+    check_fold_count,
+    keep_config,
+    source_commit,
+)
 from softctm.training.segmenters import ClassicalSegmenter, NucleusSegmenter
 from softctm.training.starts import AnyStart
 
@@ -77,12 +79,15 @@ class EnsembleRun:
     pair_weights: PairWeights | None = None
     progress: Progress = SILENT
 
-    def prepare(self, folds: int | None, seed: int, folds_file: Path | None = None) -> None:
+    def prepare(
+        self, folds: int | None, seed: int, folds_file: Path | None = None, fold: int | None = None
+    ) -> None:
         """Write configuration and folds (made, or those of `folds_file`), or check that they are this run's.
 
         A run that starts from trained networks leaves their patients in their folds: networks would otherwise
         start from what they learned from the patients they are scored on. New patients are assigned to folds.
-        Without `folds` a new run has `DEFAULT_FOLDS`, and any other those that it has.
+        Without `folds` a new run has `DEFAULT_FOLDS`, and any other those that it has. `fold` is the only one
+        that will be trained, if it is.
 
         Raises
         ------
@@ -90,8 +95,8 @@ class EnsembleRun:
             If the folder belongs to another configuration, its folds are not those asked for or that `start`
             had, or encoder weights are missing or have no use.
         UsageError
-            If the folder is a file, a network cannot be trained as the preset says, or encoder weights are
-            unknown.
+            If the folder is a file, there is no `fold`, a network cannot be trained as the preset says, or
+            encoder weights are unknown.
         ModelError
             If encoder weights cannot be read or do not fit.
         InputError
@@ -118,17 +123,15 @@ class EnsembleRun:
             settings["encoder_weights"] = self._encoder_name() or self.start.config.get("encoder_weights")
         is_new = not self.folds_path.exists()
         before = self.start.folds if self.start else None
-        made = (
-            self._folds(DEFAULT_FOLDS if folds is None else folds, seed, folds_file)
-            if is_new or before
-            else {}
-        )
+        count, source = DEFAULT_FOLDS if folds is None else folds, folds_file if is_new else self.folds_path
+        made = self._folds(count, seed, source)
+        check_fold(fold, made.values())
         keep_config(self.folder, settings, with_defaults)
         if not self._commit_path.exists():
             write_bytes_atomically(self._commit_path, f"{source_commit()}\n".encode())
         if is_new:
-            source = before or (read_folds(folds_file) if folds_file else None)
-            write_folds(self.folds_path, made, self.pairs, source.seed if source else seed, before)
+            known = before or (read_folds(folds_file) if folds_file else None)
+            write_folds(self.folds_path, made, self.pairs, known.seed if known else seed, before)
         elif self.start and before and read_folds(self.folds_path).of_pair != made:
             raise TrainingError(
                 f"{self.folds_path}: not the pairs, or not the folds, that {self.start.folder} and the data "
@@ -147,7 +150,7 @@ class EnsembleRun:
             )
 
     def _folds(self, count: int, seed: int, given: Path | None) -> dict[str, int]:
-        """Pair ID → fold, as a new run has them."""
+        """Pair ID → fold: the start's, those of a file that is given, or new ones."""
         if self.start and self.start.folds:
             return make_folds(self.pairs, self.start.folds.count, seed, self.start.folds.of_patient)
         if given:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from softctm.datasets.ocelot import TISSUE_UNKNOWN, tissue_labels_of
-from softctm.errors import TrainingError, UsageError
+from softctm.errors import UsageError
 from softctm.evaluation.scores import pair_counts, precision_recall_f1
 from softctm.evaluation.tissue import tissue_counts
 from softctm.model.tasks import CELL_CLASSES, TISSUE_CLASSES
@@ -143,14 +143,8 @@ def train_network(
     Raises
     ------
     TrainingError
-        If the batch is too small for batch normalization, there is nothing to learn, or as `train` says.
+        If there is nothing to learn, or as `train` says.
     """
-    micro_batch = config.optimizer.batch // config.optimizer.accumulation
-    if micro_batch < 2:
-        raise TrainingError(
-            f"batch {config.optimizer.batch} in {config.optimizer.accumulation} parts: batch normalization "
-            "needs at least two patches at a time; lower accumulation or raise batch"
-        )
     folder, loop, training, validation = job.folder, job.loop, job.training, job.validation
     path = folder / NETWORK
     if path.exists():
@@ -169,7 +163,8 @@ def train_network(
         return training[draw(weights, config.optimizer.batch, loop.seed, step)]
 
     torch.manual_seed(loop.seed)
-    network = job.initialize(config.network, first_batches(crops, choose, micro_batch)).train()
+    images = first_batches(crops, choose, config.optimizer.micro_batch)
+    network = job.initialize(config.network, images).train()
     freeze_stages(network, config.optimizer.frozen_stages)
     if not torch.cuda.is_available():
         for encoder in network.encoders:
@@ -214,6 +209,11 @@ def train_network(
 def check_task(task: Task, config: TaskConfig) -> None:
     """Refuse a recipe whose network cannot be trained; UsageError names the settings."""
     check_trainable(config.network, config.coupling, f"{task}.")
+    if config.optimizer.micro_batch < 2:
+        raise UsageError(
+            f"{task}.optimizer: batch {config.optimizer.batch} in {config.optimizer.accumulation} parts: "
+            "batch normalization needs at least two patches at a time; lower accumulation or raise batch"
+        )
     if crop_side(config)[0] < 1:
         least = config.network.downsampling * architecture_of(config.network).multiple
         raise UsageError(

@@ -12,7 +12,7 @@ from softctm.datasets.patient_folds import DEFAULT_FOLDS, assign_evenly
 from softctm.datasets.patients import patient_of_image
 from softctm.errors import InputError, UsageError
 from softctm.training.nuclei_data import TrainingImage
-from softctm.training.run_folder import read_run_file
+from softctm.training.run_folder import check_fold, read_run_file
 
 ALL = "all"
 """Instead of a fold: hold out nothing."""
@@ -41,18 +41,11 @@ def split_by_fold(
     Raises
     ------
     UsageError
-        If there is no such fold, or nothing is left to learn from.
+        As `check_fold`.
     """
-    if fold is not None and fold not in folds:
-        raise UsageError(f"--fold {fold}: there are folds {min(folds)} to {max(folds)}")
+    check_fold(fold, folds)
     learned = [image for image, own in zip(images, folds, strict=True) if own != fold]
-    held_out = [image for image, own in zip(images, folds, strict=True) if own == fold]
-    if not learned:
-        raise UsageError(
-            f"--fold {fold}: holds out all images, so that nothing is left to learn from; train with "
-            "--all-images"
-        )
-    return learned, held_out
+    return learned, [image for image, own in zip(images, folds, strict=True) if own == fold]
 
 
 def default_folds(images: Sequence[TrainingImage]) -> int:

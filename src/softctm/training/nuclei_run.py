@@ -35,6 +35,7 @@ from softctm.training.run_folder import (
     CONFIG,
     FOLDS,
     NETWORK,
+    check_fold,
     check_fold_count,
     keep_config,
     read_run_file,
@@ -86,14 +87,16 @@ class NucleiRun:
         """Organs that the data sets name."""
         return self._loaded[2]
 
-    def prepare(self, count: int | None, seed: int) -> None:
+    def prepare(self, count: int | None, seed: int, fold: int | None = None) -> None:
         """Write the run's configuration and folds, or check that they are those of this run.
+
+        `fold` is the only one that will be trained, if it is.
 
         Raises
         ------
         UsageError
-            If values of the configuration do not fit each other, there are fewer patients than folds, or
-            not as many folds as the networks to start from have, or encoder weights are unknown.
+            If values of the configuration do not fit each other, there are fewer patients than folds or
+            no `fold`, not as many folds as the networks to start from have, or encoder weights are unknown.
         ModelError
             If encoder weights cannot be read or do not fit.
         TrainingError
@@ -113,17 +116,23 @@ class NucleiRun:
             raise UsageError(
                 f"--folds {count}: the networks to start from have {before} folds; leave the option out"
             )
+        new = {} if self.folds_path.exists() else self._new_folds(before if count is None else count, seed)
+        if new:  # before the folder is claimed
+            check_fold(fold, new["images"].values())
         keep_config(self.folder, self._config(), partial(part_with_defaults, read=nuclei_config_from_json))
-        if not self.folds_path.exists():
-            known = self.start.folds if self.start else {}
-            if count is None:
-                count = before or default_folds(self.images)
-            folds = nuclei_folds(self.images, len(self.types), count, seed, known)
-            others = {name: fold for name, fold in known.items() if name not in folds}
-            split = {"folds": count, "split_by": "image; patient where known", "seed": seed, "images": folds}
-            write_json_atomically(self.folds_path, {**split, KNOWN_BEFORE: others}, indent=1)
+        if new:
+            write_json_atomically(self.folds_path, new, indent=1)
         check_fold_count(self.folds_path, read_run_file(self.folds_path).get("folds", count), count)
         self.fold_of()
+
+    def _new_folds(self, count: int | None, seed: int) -> dict[str, Any]:
+        """What folds.json of a new run holds."""
+        known = self.start.folds if self.start else {}
+        count = default_folds(self.images) if count is None else count
+        folds = nuclei_folds(self.images, len(self.types), count, seed, known)
+        others = {name: fold for name, fold in known.items() if name not in folds}
+        split = {"folds": count, "split_by": "image; patient where known", "seed": seed, "images": folds}
+        return {**split, KNOWN_BEFORE: others}
 
     def check_held_out(self) -> None:
         """Refuse a start that learned from images which the folds of this run hold out.

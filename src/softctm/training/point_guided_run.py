@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 from softctm.datasets.image_registry import IMAGE_DATASETS
 from softctm.datasets.labeled_images import LabeledImage
@@ -32,7 +33,7 @@ from softctm.training.nuclei_data import TrainingImage
 from softctm.training.point_guided import PointGuidedConfig, train_point_guided
 from softctm.training.point_guided_data import load_masked_images
 from softctm.training.processes import is_first_process
-from softctm.training.run_folder import FOLDS, check_fold_count, keep_config, read_run_file
+from softctm.training.run_folder import FOLDS, check_fold, check_fold_count, keep_config, read_run_file
 
 SEGMENTER = "segmenter.onnx"
 
@@ -62,14 +63,16 @@ class PointGuidedRun:
         """Of all datasets at 0.2 mpp, in memory; errors as `load_masked_images`."""
         return load_masked_images(self.data)
 
-    def prepare(self, folds: int | None, seed: int) -> None:
+    def prepare(self, folds: int | None, seed: int, fold: int | None = None) -> None:
         """Write the run's configuration and folds, or check that they are those of this run.
+
+        `fold` is the only one that will be trained, if it is.
 
         Raises
         ------
         UsageError
-            If values of the configuration do not fit each other, there are fewer images than folds, a
-            dataset has no masks, or encoder weights are unknown.
+            If values of the configuration do not fit each other, there are fewer images than folds or no
+            `fold`, a dataset has no masks, or encoder weights are unknown.
         ModelError
             If encoder weights cannot be read or do not fit.
         TrainingError
@@ -90,13 +93,15 @@ class PointGuidedRun:
             "precision": "bfloat16" if self.loop.bfloat16 else "float32",
             "encoder_weights": Path(self.encoder_weights).name if self.encoder_weights else None,
         }
-        read = partial(config_from_json, PointGuidedConfig)
-        keep_config(self.folder, document, partial(part_with_defaults, read=read))
-        path = self.folder / FOLDS
-        if not path.exists():
+        read, path = partial(config_from_json, PointGuidedConfig), self.folder / FOLDS
+        new: dict[str, Any] = {}
+        if not path.exists():  # before the folder is claimed
             folds = default_folds(self.images) if folds is None else folds
-            fold_of = nuclei_folds(self.images, 1, folds, seed)
-            write_json_atomically(path, {"folds": folds, "seed": seed, "images": fold_of}, indent=1)
+            new = {"folds": folds, "seed": seed, "images": nuclei_folds(self.images, 1, folds, seed)}
+            check_fold(fold, new["images"].values())
+        keep_config(self.folder, document, partial(part_with_defaults, read=read))
+        if new:
+            write_json_atomically(path, new, indent=1)
         check_fold_count(path, read_run_file(path).get("folds", folds), folds)
         self.fold_of()
 

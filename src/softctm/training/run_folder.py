@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from softctm.errors import InputError, TrainingError
+from softctm.errors import InputError, TrainingError, UsageError
 from softctm.model.manifest import Manifest
 from softctm.storage.files import prepare_folder, write_json_atomically
 from softctm.storage.text_files import read_json
@@ -136,6 +136,31 @@ def check_fold_count(path: Path, own: int | None, wanted: int | None) -> None:
         raise TrainingError(
             f"{path}: has {own} folds, not the {wanted} of --folds; leave the option out, or choose another "
             "--run folder"
+        )
+
+
+def check_fold(fold: int | None, folds: Collection[int]) -> None:
+    """Make sure that a fold can be held out; None holds out nothing.
+
+    Parameters
+    ----------
+    fold : int or None
+    folds : collection of int
+        The fold of everything that there is.
+
+    Raises
+    ------
+    UsageError
+        If there is no such fold, or nothing is left to learn from.
+    """
+    if fold is None:
+        return
+    if fold not in folds:
+        raise UsageError(f"--fold {fold}: there are folds {min(folds)} to {max(folds)}")
+    if set(folds) == {fold}:
+        raise UsageError(
+            f"--fold {fold}: holds out all images, so that nothing is left to learn from; train with "
+            "--all-images"
         )
 
 
