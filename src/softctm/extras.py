@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 from typing import Any
 
-from softctm.errors import MissingPackageError
+from softctm.errors import MissingPackageError, one_line
 
 EXTRA_OF = {
     "anndata": "embeddings",
@@ -58,11 +58,13 @@ def require_extra(extra: str) -> None:
 
 
 def imported(module: str) -> Any:
-    """Import a package that an extra brings; MissingPackageError where it is not installed."""
+    """Import a package that an extra brings; MissingPackageError where it is not installed, or broken."""
     try:
         return importlib.import_module(module)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise missing(module) from error
+    except (ImportError, RuntimeError) as error:  # the latter from torchvision beside another torch
+        raise broken(module, one_line(error)) from error
 
 
 def missing(module: str) -> MissingPackageError:
@@ -74,6 +76,11 @@ def missing(module: str) -> MissingPackageError:
 def broken(module: str, reason: str) -> MissingPackageError:
     """The error of a package that is installed but cannot be imported."""
     package = module.partition(".")[0]
+    if package == "torchvision":
+        return MissingPackageError(
+            f"torchvision does not fit the installed torch ({reason}); install both in one command: "
+            "pip install --force-reinstall -e '.[train]' in SoftCTM's folder"
+        )
     return MissingPackageError(
         f"{package} is installed but cannot be imported ({reason}); install it again: {_remedy(package)}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 from training_cases import BC, TC, write_release
 
 from softctm.cli import main
-from softctm.errors import ModelError, UsageError
+from softctm.errors import MissingPackageError, ModelError, UsageError
 from softctm.networks.trainable import check_trainable
 from softctm.training.presets import PRESETS
 
@@ -79,6 +80,7 @@ WEIGHTS = {
     **COMMANDS,
     "tissue, with a start": "train all --data {}/release --start cells={}/pretrained",
 }
+LIBRARIES = ("segmentation_models_pytorch", "timm", "torchvision")
 KNOWN = "unknown for resnet18; --encoder-weights takes a .safetensors file, or imagenet or ssl or swsl"
 
 
@@ -158,4 +160,19 @@ def test_a_refused_fold_leaves_the_folder_to_another_run(
     words = [*COMMANDS[command].format(data).split(), "--run", str(tmp_path / "run")]
     assert main([*words, *refused.split()]) == UsageError.exit_code
     assert message in capsys.readouterr().err.strip().splitlines()[-1]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_torchvision_that_does_not_fit_is_not_taken_for_a_wrong_setting(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complaint = "operator torchvision::nms does not exist"
+    (tmp_path / "torchvision.py").write_text(f"raise RuntimeError({complaint!r})")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.partition(".")[0] in LIBRARIES]:
+        monkeypatch.delitem(sys.modules, name)
+    words = [*COMMANDS["cells"].format(data).split(), "--run", str(tmp_path / "run")]
+    assert main(words) == MissingPackageError.exit_code
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert f"torchvision does not fit the installed torch ({complaint}); install both in one command" in line
     assert not (tmp_path / "run").exists()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from softctm.errors import ModelError, UsageError, one_line
+from softctm.extras import imported
 from softctm.networks.architecture import SegmentationNetwork
 from softctm.networks.encoder_weights import load_encoder
 from softctm.networks.network_config import NetworkConfig
@@ -29,6 +30,8 @@ class SmpNetwork(SegmentationNetwork):
 
         Raises
         ------
+        MissingPackageError
+            If the library cannot be imported.
         UsageError
             If the weights are neither such a file nor known to the library.
         ModelError
@@ -78,8 +81,8 @@ class SmpNetwork(SegmentationNetwork):
 
 def _check_known(encoder: str, weights: str | None) -> None:
     """Refuse a name of weights that the library does not know for one of its own encoders."""
-    import segmentation_models_pytorch as smp
-
+    imported("torchvision")  # by itself: the library's import would not say that it does not fit
+    smp = imported("segmentation_models_pytorch")
     known = smp.encoders.encoders.get(encoder, {}).get("pretrained_settings", {})
     if weights and known and weights not in known:
         raise UsageError(
