@@ -384,7 +384,7 @@ def test_a_start_that_would_mix_folds_or_is_not_there_is_refused(
     second.prepare(3, 0)
     with pytest.raises(TrainingError, match=r"fold1.network.safetensors: is not there; --start takes a fin"):
         second.train_tissue(1)
-    with pytest.raises(TrainingError, match=r"nowhere.config.json: does not say what was trained; --start"):
+    with pytest.raises(InputError, match=r"nowhere: is not there; --start takes a run's folder"):
         Start(tmp_path / "nowhere")
     first.folds_path.unlink()
     with pytest.raises(TrainingError, match=r"first.folds.json: is not there, so that nobody knows"):

@@ -20,6 +20,7 @@ from softctm.training.nuclei_config import NUCLEI_PRESETS
 from softctm.training.nuclei_starts import NucleiStart, hand_on
 from softctm.training.nuclei_task import build_nuclei_network
 
+MODELS = Path(__file__).parents[2] / "model_weights"
 TINY = ["optimizer.epochs=1", "optimizer.batch=2", "augmentation.crop=64", "network.decoder_channels=32"]
 UNTRAINED = ["optimizer.epochs=0", *TINY[1:]]
 
@@ -237,7 +238,7 @@ def test_a_model_replaces_one_of_its_task_alone(
 
 
 def test_the_default_model_starts_the_preset_that_it_was_made_by() -> None:
-    start = NucleiStart(Path(__file__).parents[2] / "model_weights" / "nuclei")
+    start = NucleiStart(MODELS / "nuclei")
     start.check(NUCLEI_PRESETS["compact"])
     with pytest.raises(TrainingError, match="learned from consep/"):
         start.check_unknown(["consep/train_1"])
@@ -281,15 +282,22 @@ def test_what_cannot_start_is_refused_in_a_line(
     data: Path, first: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "empty").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/config.json").write_text('{"config": "text", "types": [], "tissues": []}')
     wider = ["network.decoder_channels=64"]
     for code, match, settings, more in (
-        (9, "does not say which networks of nuclei were trained", UNTRAINED, ("--start", tmp_path / "empty")),
+        (3, "/nope: is not there; --start takes the folder of a run", UNTRAINED, ("--start", "/nope")),
+        (3, "config.json: is missing; is", UNTRAINED, ("--start", tmp_path / "empty")),
+        (3, "which networks of nuclei were trained; --start", UNTRAINED, ("--start", tmp_path / "other")),
+        (4, "is a model of the task cell-points, not of nuclei; --start", UNTRAINED, ("--start", MODELS)),
         (9, "its networks are of another shape", [*UNTRAINED, *wider], ("--start", first)),
         (9, "discs/0 and 3 others of these images, so that no fold", UNTRAINED, ("--start", model)),
         (2, "leave --encoder-weights out", UNTRAINED, ("--start", first, "--encoder-weights", "imagenet")),
     ):
         assert train(data, tmp_path / match[:5], settings, "--fold", "0", *map(str, more)) == code
-        assert match in capsys.readouterr().err.strip().splitlines()[-1]
+        line = capsys.readouterr().err.strip().splitlines()[-1]
+        assert match in line
+        assert "Error" not in line
 
 
 def test_a_network_that_is_not_there_is_named(data: Path, first: Path) -> None:

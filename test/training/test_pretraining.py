@@ -28,6 +28,7 @@ TINY = (
     "optimizer.epochs=1",
     "optimizer.batch=2",
 )
+MODELS = Path(__file__).parents[2] / "model_weights"
 PATIENTS = ["TCGA-AA-0001", "TCGA-AA-0002", "TCGA-AA-0003"]
 ROWS = [[(100 * k + 50, 60, BC), (500, 100 * k + 300, TC)] for k in range(3)]
 
@@ -206,3 +207,43 @@ def test_what_a_run_started_from_is_remembered_through_further_rounds(pretrained
     second = {"seed": 0, "start": {"seed": 1, "start": {"cells": config, "tissue": {"seed": 0}}}}
     assert pretraining_datasets(first) == pretraining_datasets(second) == ["crchisto"]
     assert pretraining_datasets({"seed": 0, "start": {"seed": 1}}) == []
+
+
+@pytest.mark.parametrize(
+    ("start", "code", "message"),
+    [
+        ("/nope", 3, "/nope: is not there; --start takes a run's folder"),
+        ("cells=/nope", 3, "/nope: is not there; --start takes a run's folder"),
+        ("{}", 3, "config.json: is missing"),
+        (
+            "{}/nuclei-run",
+            3,
+            "config.json: does not say which networks of tissue or cells were trained; --start",
+        ),
+        ("{}/half", 3, "config.json: does not say what was pretrained; pretrain again"),
+        (
+            f"{MODELS}/nuclei",
+            4,
+            "is a model of the task nuclei, not of cell-points or joint-cell-points; --start",
+        ),
+        (
+            f"foo={MODELS}",
+            2,
+            f"--start foo={MODELS}: is not there, nor a task foo; tasks are tissue and cells",
+        ),
+    ],
+)
+def test_a_start_that_is_none_is_named(
+    start: str, code: int, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, text in (
+        ("nuclei-run", '{"preset": "compact", "config": {}}'),
+        ("half", '{"pretraining": "cells"}'),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(text)
+    words = ["train", "all", "--data", "data", "--run", str(tmp_path / "run")]
+    assert main([*words, "--start", start.format(tmp_path)]) == code
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert message in line
+    assert "Error" not in line

@@ -20,7 +20,7 @@ from training_cases import BC, TC, write_release
 from softctm.cli import main
 from softctm.datasets.ocelot import load_release
 from softctm.datasets.patient_folds import read_folds
-from softctm.errors import TrainingError
+from softctm.errors import InputError, TrainingError
 from softctm.model import load_model
 from softctm.networks.network_config import NetworkConfig
 from softctm.training.initialization import Start
@@ -147,7 +147,7 @@ def test_what_cannot_be_trained_further_is_refused(model: Path, tmp_path: Path) 
         start.network("cells", 0)(NetworkConfig("resnet18", 4, 16, 8, context_channels=2, classes=3), [])
     del document["training"]
     manifest.write_text(json.dumps(document))
-    with pytest.raises(TrainingError, match=r"model\.json: does not say what was trained; --start takes"):
+    with pytest.raises(InputError, match=r"model\.json: does not say which networks .*; --start takes"):
         Start(tmp_path / "model")
 
 

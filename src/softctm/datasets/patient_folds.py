@@ -222,8 +222,8 @@ def read_folds(path: Path) -> Folds:
             if of_patient.setdefault(entry["patient"], of_pair[pair_id]) != of_pair[pair_id]:
                 raise InputError(f"{path}: patient {entry['patient']} is in more than one fold")
         count = int(document.get("folds", 1 + max(of_patient.values())))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: not a folds file ({type(error).__name__}: {error})") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(f"{path}: not a folds file; make one with `softctm folds`") from None
     return Folds(of_pair, of_patient, count, document.get("seed"))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -10,19 +9,23 @@ from typing import Any
 from torch import Tensor
 
 from softctm.datasets.patient_folds import Folds, read_folds
-from softctm.errors import TrainingError
-from softctm.model import Model, load_model
-from softctm.model.network_file import MANIFEST, Network
+from softctm.errors import InputError, TrainingError
+from softctm.model import Model
+from softctm.model.network_file import Network
+from softctm.model.tasks import OF_PAIRS
 from softctm.networks.architecture import SegmentationNetwork
 from softctm.networks.exported import load_exported
 from softctm.networks.network_config import NetworkConfig
 from softctm.networks.network_table import build_network
 from softctm.networks.weights import load_network
 from softctm.training.config import OPTIONAL_FACTS, Task, preset_from_json, with_defaults
-from softctm.training.run_folder import CONFIG, FOLDS, NETWORK, rights_of
+from softctm.training.run_folder import FOLDS, NETWORK, open_start, read_run_file, rights_of
 
 Initializer = Callable[[NetworkConfig, Iterable[Tensor]], SegmentationNetwork]
 """(what to build, batches of training images) → the initialized network."""
+
+
+_WANTED = "a run's folder, that of `softctm pretrain`, or that of a model which `softctm export` wrote"
 
 
 def from_encoder(weights: str | None) -> Initializer:
@@ -49,25 +52,24 @@ class Start:
     Raises
     ------
     TrainingError
-        If it is neither, or does not say what its networks are and whom they know, or is in 8 bits.
+        If it does not say whom its networks know, or is in 8 bits.
     InputError
-        If its folds cannot be read.
+        If it is neither, or its configuration or folds cannot be read.
     ModelError
-        If the model cannot be loaded.
+        If the model cannot be loaded, or is of another task.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._model: Model | None = load_model(folder) if (folder / MANIFEST).exists() else None
-        path = folder / (MANIFEST if self._model else CONFIG)
+        self._model, path = open_start(folder, _WANTED, *OF_PAIRS)
         try:
-            self.config = _config_of(self._model) if self._model else json.loads(path.read_text())
+            self.config = _config_of(self._model) if self._model else read_run_file(path)
             self._preset = preset_from_json(self.config)
             self.config = with_defaults(self.config)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise TrainingError(
-                f"{path}: does not say what was trained; --start takes a run's folder, or that of a model "
-                f"which `softctm export` wrote ({type(error).__name__}: {error})"
+        except (ValueError, KeyError, TypeError):
+            raise InputError(
+                f"{path}: does not say which networks of tissue or cells were trained; "
+                f"--start takes {_WANTED}"
             ) from None
         self.folds = self._read_folds()
 

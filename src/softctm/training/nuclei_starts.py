@@ -10,20 +10,22 @@ from torch import Tensor, nn
 
 from softctm.datasets.patients import patient_of_image
 from softctm.errors import InputError, TrainingError
-from softctm.model import Model, load_model
-from softctm.model.network_file import MANIFEST, Network
+from softctm.model import Model
+from softctm.model.network_file import Network
 from softctm.networks.architecture import SegmentationNetwork
 from softctm.networks.exported import load_exported
 from softctm.networks.nuclei_maps import first_type_row
 from softctm.training.image_folds import ALL
 from softctm.training.nuclei_config import NucleiConfig, nuclei_config_from_json
 from softctm.training.nuclei_task import build_nuclei_network, load_nuclei_network
-from softctm.training.run_folder import CONFIG, FOLDS, NETWORK, read_run_file, rights_of
+from softctm.training.run_folder import FOLDS, NETWORK, open_start, read_run_file, rights_of
 
 KNOWN_IMAGES = "known_images"
 """Where a model says which images its network learned from, and a run which ones all its networks know."""
 KNOWN_BEFORE = "known_before"
 """Where a run's folds.json says the folds of images that its networks know by what they started from."""
+
+_WANTED = "the folder of a run of `softctm train nuclei`, or of a model that `softctm export nuclei` wrote"
 
 
 class NucleiStart:
@@ -53,15 +55,16 @@ class NucleiStart:
     Raises
     ------
     TrainingError
-        If it is neither, or a model of several networks, or of CellViT.
+        If it is a model of several networks, or of CellViT.
+    InputError
+        If it is neither, or its configuration or folds cannot be read.
     ModelError
-        If the model cannot be loaded.
+        If the model cannot be loaded, or is of another task.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.folds, self.count = folder, dict[str, int](), None
-        self._model: Model | None = load_model(folder) if (folder / MANIFEST).exists() else None
-        path = folder / (MANIFEST if self._model else CONFIG)
+        self._model, path = open_start(folder, _WANTED, "nuclei")
         try:
             manifest = self._model.manifest if self._model else None
             self.facts = {**manifest.training, **rights_of(manifest)} if manifest else read_run_file(path)
@@ -73,11 +76,9 @@ class NucleiStart:
                 folds = read_run_file(folder / FOLDS)
                 self.folds = {**folds.get(KNOWN_BEFORE, {}), **folds["images"]}
                 self.count = int(folds["folds"])
-        except (InputError, KeyError, TypeError, ValueError) as error:
-            raise TrainingError(
-                f"{path}: does not say which networks of nuclei were trained; --start takes the folder of a "
-                "run of `softctm train nuclei`, or of a model that `softctm export nuclei` wrote "
-                f"({type(error).__name__}: {error})"
+        except (KeyError, TypeError, ValueError):
+            raise InputError(
+                f"{path}: does not say which networks of nuclei were trained; --start takes {_WANTED}"
             ) from None
         if self._model and (isinstance(self._config.network, str) or len(self._networks(self._model)) > 1):
             raise TrainingError(

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from softctm.errors import InputError, TrainingError, UsageError
+from softctm.model import Model, load_model
 from softctm.model.manifest import Manifest
+from softctm.model.network_file import MANIFEST
 from softctm.storage.files import prepare_folder, write_json_atomically
 from softctm.storage.text_files import read_json
 
@@ -39,6 +41,31 @@ def read_run_file(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise InputError(f"{path}: holds a list or a single value; {remedy}")
     return document
+
+
+def open_start(folder: Path, wanted: str, *tasks: str) -> tuple[Model | None, Path]:
+    """What `--start` names: a model, or None where it is a run; and the file that says what was trained.
+
+    Parameters
+    ----------
+    folder : Path
+    wanted : str
+        What it should be, for messages.
+    *tasks : str
+        Those of a model that fits.
+
+    Raises
+    ------
+    InputError
+        If the folder is not there.
+    ModelError
+        If the model cannot be loaded, or is of another task.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: is not there; --start takes {wanted}")
+    if not (folder / MANIFEST).exists():
+        return None, folder / CONFIG
+    return load_model(folder).of_task(*tasks, remedy=f"--start takes {wanted}"), folder / MANIFEST
 
 
 def keep_config(

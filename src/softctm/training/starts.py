@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +10,14 @@ from typing import Any, get_args
 from torch import Tensor
 
 from softctm.datasets.patient_folds import Folds
-from softctm.errors import TrainingError, UsageError
+from softctm.errors import InputError, TrainingError, UsageError
 from softctm.networks.architecture import SegmentationNetwork
 from softctm.networks.network_config import NetworkConfig
 from softctm.networks.network_table import build_network
 from softctm.networks.transfer import transfer_weights
 from softctm.training.config import Task, network_from_json
 from softctm.training.initialization import Initializer, Start
-from softctm.training.run_folder import CONFIG, NETWORK
+from softctm.training.run_folder import CONFIG, NETWORK, read_run_file
 
 
 class PretrainedStart:
@@ -39,7 +38,7 @@ class PretrainedStart:
 
     Raises
     ------
-    TrainingError
+    InputError
         If its config.json cannot be read.
     """
 
@@ -48,13 +47,12 @@ class PretrainedStart:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         try:
-            self.config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
+            self.config: dict[str, Any] = read_run_file(folder / CONFIG)
             self._task: Task = self.config["pretraining"]
             self._network = network_from_json(self.config[self._task]["network"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise TrainingError(
-                f"{folder / CONFIG}: does not say what was pretrained ({type(error).__name__}: {error}); "
-                "pretrain again into another folder"
+        except (ValueError, KeyError, TypeError):
+            raise InputError(
+                f"{folder / CONFIG}: does not say what was pretrained; pretrain again into another folder"
             ) from None
 
     def fits(self, task: Task, config: NetworkConfig) -> bool:
@@ -133,7 +131,7 @@ def open_start(given: Sequence[str]) -> AnyStart | None:
     Raises
     ------
     UsageError
-        If a folder without task is not alone, or a task has two.
+        If a folder without task is not alone, a task is unknown, or a task has two.
     TrainingError, InputError, ModelError
         As `Start` and `PretrainedStart`.
     """
@@ -144,6 +142,11 @@ def open_start(given: Sequence[str]) -> AnyStart | None:
         prefix, separator, rest = text.partition("=")
         task = next((name for name in get_args(Task) if separator and name == prefix), None)
         if task is None:
+            if separator and not Path(text).exists():
+                raise UsageError(
+                    f"--start {text}: is not there, nor a task {prefix}; tasks are "
+                    f"{' and '.join(get_args(Task))}"
+                )
             if len(given) > 1:
                 raise UsageError(
                     f"--start {text}: name the task of each, as in --start cells=RUN --start tissue=MODEL"
@@ -177,6 +180,6 @@ def pretraining_datasets(config: Mapping[str, Any]) -> list[str]:
 def is_pretrained(folder: Path) -> bool:
     """Whether `softctm pretrain` wrote the folder."""
     try:
-        return "pretraining" in json.loads((folder / CONFIG).read_text())
-    except (OSError, ValueError):
+        return "pretraining" in read_run_file(folder / CONFIG)
+    except InputError:
         return False
