@@ -21,7 +21,9 @@ EXAMPLE = ROOT / "examples/ocelot"
 def test_no_network_of_the_default_model_has_seen_these_patients() -> None:
     shown = {pair.patient for pair in load_release(EXAMPLE)}
     assert shown == {"TCGA-AX-A1CK", "TCGA-D7-6519"}
-    for folds in (ROOT / "model_weights").rglob("folds.json"):
+    files = list((ROOT / "model_weights").rglob("folds.json"))
+    assert files
+    for folds in files:
         trained = json.loads(folds.read_text())["pairs"]
         assert len(trained) == 339
         assert not shown & {pair["patient"] for pair in trained.values()}

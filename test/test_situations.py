@@ -336,37 +336,39 @@ def _(folder: Path) -> Answer:
     return with_manifest(folder, "--precision", "int8")
 
 
-def folds(folder: Path, **pair: Any) -> int:
-    """`softctm folds` of a release of one pair, whose annotations have a header and blank lines."""
-    for place, suffix in (("images/train/cell", "jpg"), ("images/train/tissue", "jpg")):
-        (folder / place).mkdir(parents=True)
-        Image.fromarray(patch(0)).save(folder / place / f"001.{suffix}")
+def folds(folder: Path, *slides: str | None) -> int:
+    """`softctm folds` of a release of a pair a slide, whose annotations have a header and blank lines."""
     for kind in ("cell", "tissue"):
+        (folder / "images/train" / kind).mkdir(parents=True)
         (folder / "annotations/train" / kind).mkdir(parents=True)
-    (folder / "annotations/train/cell/001.csv").write_text("x,y,label\n5,6,1\n7,8,2\n\n\n")
-    labels = np.ones((1024, 1024), np.uint8)
-    Image.fromarray(labels).save(folder / "annotations/train/tissue/001.png")
-    metadata = entry() | {"subset": "train", "organ": "kidney", "slide_name": "TCGA-AB-1234-01"} | pair
-    write_metadata(folder, {"sample_pairs": {"001": metadata}})
+    pairs = {f"{number:03d}": slide for number, slide in enumerate(slides, start=1)}
+    for name in pairs:
+        for kind in ("cell", "tissue"):
+            Image.fromarray(patch(0)).save(folder / "images/train" / kind / f"{name}.jpg")
+        (folder / f"annotations/train/cell/{name}.csv").write_text("x,y,label\n5,6,1\n7,8,2\n\n\n")
+        labels = np.ones((1024, 1024), np.uint8)
+        Image.fromarray(labels).save(folder / f"annotations/train/tissue/{name}.png")
+    common = entry() | {"subset": "train", "organ": "kidney"}
+    metadata = {name: common | {"slide_name": slide} for name, slide in pairs.items()}
+    write_metadata(folder, {"sample_pairs": metadata})
     return main(["folds", str(folder / "folds.json"), "--data", str(folder)])
 
 
 @situation("patient-null")
 def _(folder: Path) -> Answer:
-    return folds(folder, slide_name=None), ""
+    return folds(folder, None), ""
 
 
 @situation("one-patient")
 def _(folder: Path) -> Answer:
-    return folds(folder), ""
+    return folds(folder, "TCGA-AB-1234-01"), ""
 
 
 @situation("header-row")
 def _(folder: Path) -> Answer:
-    folds(folder)
-    (pair,) = load_release(folder)
-    assert pair.cells().label.tolist() == [1, 2]
-    return 0, ""
+    code = folds(folder, *(f"TCGA-AB-{number}-01" for number in range(1234, 1239)))
+    assert [pair.cells().label.tolist() for pair in load_release(folder)] == [[1, 2]] * 5
+    return code, ""
 
 
 # Last, when all cases are registered.

@@ -1,12 +1,25 @@
-"""The benchmark's loop over masks agrees with the fast way, and is at least ten times slower."""
+"""The benchmark's loop over masks agrees with the fast way, at five times its processor time or more."""
+
+import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
-from benchmarks.nuclei import best_of, drawn_field, looped_features, looped_outlines, looped_table
+from benchmarks.nuclei import drawn_field, looped_features, looped_outlines, looped_table
 from softctm.postprocessing.hover import classify_nuclei, separate_nuclei
 from softctm.postprocessing.nuclei_features import measure_nuclei
 from softctm.postprocessing.outlines import outlines
+
+
+def processor_seconds(call: Callable[[], object]) -> float:
+    """Of the best of three calls: whatever else the machine does can only make the others slower."""
+    seconds = []
+    for _ in range(3):
+        start = time.process_time()
+        call()
+        seconds.append(time.process_time() - start)
+    return min(seconds)
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +36,8 @@ def test_table(field):
         assert (table.id[i], table.type[i]) == (number, kind)
         assert (table.type_probability[i], table.x[i], table.y[i]) == pytest.approx((share, x, y))
         assert tuple(table.box[i]) == box
-    assert 10 * best_of(3, lambda: classify_nuclei(*field)) < best_of(1, lambda: looped_table(*field))
+    slow = processor_seconds(lambda: looped_table(*field))
+    assert 5 * processor_seconds(lambda: classify_nuclei(*field)) < slow
 
 
 def test_outlines(field):
@@ -31,8 +45,8 @@ def test_outlines(field):
     table, found = classify_nuclei(instances, types), outlines(instances)
     for polygon, expected in zip(found, looped_outlines(instances, table), strict=True):
         assert {tuple(corner) for corner in polygon} <= {tuple(c[::-1] - 0.5) for c in expected}
-    slow = best_of(1, lambda: looped_outlines(instances, table))
-    assert 10 * best_of(3, lambda: outlines(instances)) < slow
+    slow = processor_seconds(lambda: looped_outlines(instances, table))
+    assert 5 * processor_seconds(lambda: outlines(instances)) < slow
 
 
 def test_features(field):

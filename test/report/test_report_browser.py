@@ -297,7 +297,9 @@ def test_the_view_zooms_and_pans(opened):
 
 
 def test_the_tissue_patch_has_the_cell_patchs_frame(opened):
-    for part in opened.find_elements(By.CSS_SELECTOR, "#frame rect"):
+    parts = opened.find_elements(By.CSS_SELECTOR, "#frame rect")
+    assert parts
+    for part in parts:
         assert [part.get_dom_attribute(name) for name in ("x", "y", "width", "height")] == [
             "100",
             "300",
