@@ -52,10 +52,10 @@ def test_scores_that_are_probabilities_are_found_calibrated():
     predicted, true, squared = [], [], []
     for _ in range(16):
         scores = random.uniform(0, 1, len(places))
-        hit = random.random(len(places)) < scores
+        is_tp = random.random(len(places)) < scores
         predicted.append(cells(*[(x, y, BC, s) for (x, y), s in zip(places, scores, strict=True)]))
-        true.append(cells(*[(x, y, BC) for (x, y), h in zip(places, hit, strict=True) if h]))
-        squared.append((scores - hit) ** 2)
+        true.append(cells(*[(x, y, BC) for (x, y), h in zip(places, is_tp, strict=True) if h]))
+        squared.append((scores - is_tp) ** 2)
     figures = analyze(predicted, true)["BC"].figures
     assert figures["expected_calibration_error"].value < 0.02
     assert abs(figures["overconfidence"].value) < 0.01

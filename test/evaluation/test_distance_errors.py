@@ -36,7 +36,7 @@ def test_by_hand():
     assert errors["all"].histogram.tolist() == [1, 0, 0, 0, 0, 1] + [0] * 8 + [1]
 
 
-def test_agrees_with_numpy_over_many_hits():
+def test_agrees_with_numpy_over_many_tp():
     random = np.random.default_rng(5)
     true = [random_cells(random, 150) for _ in range(4)]
     errors, matched, predicted = analyze([imperfect(random, points) for points in true], true)
@@ -49,7 +49,7 @@ def test_agrees_with_numpy_over_many_hits():
         assert errors[name].histogram.tolist() == np.histogram(distance, 15, (0, 15))[0].tolist()
 
 
-def test_without_hits_there_is_no_distance():
+def test_without_tp_there_is_no_distance():
     errors, _, _ = analyze([cells((1, 1, BC))], [cells((900, 1, BC))])
     assert errors["all"].true_positives == 0
     assert all(math.isnan(figure.value) for figure in errors["all"].figures.values())

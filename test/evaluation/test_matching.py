@@ -41,7 +41,7 @@ def partner_of(predicted, true, **options):
     return match(cells(*predicted), cells(*true), **options).true_cell.tolist()
 
 
-def test_fifteen_pixels_are_a_hit_and_the_next_further_distance_is_none():
+def test_fifteen_pixels_are_a_tp_and_the_next_further_distance_is_none():
     assert partner_of([(100, 100, TC)], [(109, 112, TC)]) == [0]  # 9² + 12² = 15²
     assert partner_of([(100, 100, TC)], [(115, 101, TC)]) == [-1]  # 15² + 1
 
@@ -70,7 +70,7 @@ def test_greedy_not_optimal():
     assert partner_of([(110, 100, TC, 0.9), (120, 100, TC, 0.8)], [(100, 100, TC), (114, 100, TC)]) == [1, -1]
 
 
-def test_another_class_is_no_hit_unless_classes_are_ignored():
+def test_another_class_is_no_tp_unless_classes_are_ignored():
     assert partner_of([(100, 100, BC)], [(100, 100, TC)]) == [-1]
     assert partner_of([(100, 100, BC)], [(100, 100, TC)], same_class=False) == [0]
 

@@ -75,8 +75,8 @@ def test_shapes_mask_by_mask(true, predicted, kinds, claims):
         mine = [i for i in ids if kind in (0, kinds[i])]
         theirs = [j for j in found if kind in (0, claims[j])]
         pairs = [value for i, j in itertools.product(mine, theirs) if (value := iou(i, j)) > 0.5]
-        hits = len(pairs)
-        expected = [hits, len(theirs) - hits, len(mine) - hits, sum(pairs)]
+        tp = len(pairs)
+        expected = [tp, len(theirs) - tp, len(mine) - tp, sum(pairs)]
         assert counts.panoptic[kind].tolist() == pytest.approx(expected)
     used, intersection, union = set(), 0, 0
     for i in ids:

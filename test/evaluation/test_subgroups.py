@@ -93,7 +93,7 @@ def test_regions_by_hand(tmp_path):
     assert (value["precision_tc"], value["recall_tc"], value["f1_tc"]) == (0.0, 0.0, 0.0)
 
 
-def test_a_hit_across_the_border_counts_on_both_sides(tmp_path):
+def test_a_tp_across_the_border_counts_on_both_sides(tmp_path):
     (cancer, background), _ = regions_of(tmp_path, [cells((395, 50, TC))], [cells((405, 50, TC))])
     assert cancer.figures["precision_tc"].value == 1.0
     assert background.figures["recall_tc"].value == 1.0

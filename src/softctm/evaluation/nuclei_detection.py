@@ -16,10 +16,6 @@ from softctm.nuclei_table import NucleiTable
 RADIUS_PX = {40: 12, 20: 6}
 """Largest distance of two centers that are the same nucleus' by magnification, itself included: 3 µm."""
 
-HITS, WRONG_CLAIMS, WRONG_MISSES, ALARMS, MISSES = range(5)
-"""Last axis of the counts. Of paired nuclei: right type; taken for this type; of it, but taken for another.
-Of unpaired ones: predicted; true."""
-
 
 def pair_centers(true: NucleiTable, predicted: NucleiTable, radius: float) -> tuple[NDArray[np.intp], ...]:
     """Assign the nuclei of two tables one to one, so that the sum of all distances is least.
@@ -56,22 +52,24 @@ def detection_counts(
     Returns
     -------
     (T, 5) int64
-        Row 0: whatever the type, so that only hits, alarms and misses occur; row t: type t.
+        TP, FP_c and FN_c of paired nuclei: right type; taken for this type; of it, but taken for another.
+        FP_d and FN_d, unpaired ones: predicted; true. Row 0: whatever the type, so that the second and third
+        are 0; row t: type t.
     """
     first, second = pair_centers(true, predicted, radius)
     kinds, claims = true.type.astype(np.int64), predicted.type.astype(np.int64)
     agree = kinds[first] == claims[second]
-    is_missed, is_alarm = np.ones(len(true), bool), np.ones(len(predicted), bool)
-    is_missed[first] = is_alarm[second] = False
+    is_fn, is_fp = np.ones(len(true), bool), np.ones(len(predicted), bool)
+    is_fn[first] = is_fp[second] = False
     columns = (
         kinds[first][agree],
         claims[second][~agree],
         kinds[first][~agree],
-        claims[is_alarm],
-        kinds[is_missed],
+        claims[is_fp],
+        kinds[is_fn],
     )
     counts = np.stack([np.bincount(column, minlength=types) for column in columns], axis=1)
-    counts[0] = len(first), 0, 0, is_alarm.sum(), is_missed.sum()
+    counts[0] = len(first), 0, 0, is_fp.sum(), is_fn.sum()
     return counts
 
 
@@ -88,10 +86,10 @@ def detection_scores(
     precision, recall, f1 : (…) float64
         Each 0 … 1; NaN where there is nothing to divide by.
     """
-    hits, claims, misclassified, alarms, misses = np.moveaxis(np.asarray(counts, np.float64), -1, 0)
-    wrong, lost = 2 * claims + alarms, 2 * misclassified + misses
+    tp, fp_c, fn_c, fp_d, fn_d = np.moveaxis(np.asarray(counts, np.float64), -1, 0)
+    fp, fn = 2 * fp_c + fp_d, 2 * fn_c + fn_d
     return (
-        ratio(hits, hits + wrong, np.nan),
-        ratio(hits, hits + lost, np.nan),
-        ratio(2 * hits, 2 * hits + wrong + lost, np.nan),
+        ratio(tp, tp + fp, np.nan),
+        ratio(tp, tp + fn, np.nan),
+        ratio(2 * tp, 2 * tp + fp + fn, np.nan),
     )

@@ -71,17 +71,17 @@ def shape_counts(true: NucleiLabels, predicted: NucleiLabels, types: int) -> Sha
     present[0], claimed[0] = np.count_nonzero(true_area), np.count_nonzero(predicted_area)
     # Row 0 holds all matches; the others those between nuclei of one type.
     typed = (kinds[first] == claims[second]) & (kinds[first] > 0)
-    hits = np.bincount(kinds[first][typed], minlength=types).astype(np.float64)
+    tp = np.bincount(kinds[first][typed], minlength=types).astype(np.float64)
     # Without any pair, NumPy's sum has whole numbers.
     quality = np.bincount(kinds[first][typed], matched_iou[typed], minlength=types).astype(np.float64)
-    hits[0], quality[0] = len(first), matched_iou.sum()
+    tp[0], quality[0] = len(first), matched_iou.sum()
     # AJI: each true nucleus with the predicted one of largest IoU, then the areas of all that no pair holds.
     order = np.lexsort((-iou, overlap.first))
     best = order[np.flatnonzero(np.diff(overlap.first[order], prepend=-1))]
     alone = true_area.sum() - true_area[overlap.first[best]].sum()
     unused = predicted_area.sum() - predicted_area[np.unique(overlap.second[best])].sum()
     return ShapeCounts(
-        panoptic=np.stack([hits, claimed - hits, present - hits, quality], axis=1),
+        panoptic=np.stack([tp, claimed - tp, present - tp, quality], axis=1),
         jaccard=np.array([overlap.pixels[best].sum(), union[best].sum() + alone + unused]),
         dice=np.array([2 * overlap.pixels.sum(), true_area.sum() + predicted_area.sum()]),
         matches=np.stack([first, second], axis=1),
@@ -98,9 +98,9 @@ def panoptic_quality(
     pq, dq, sq : (…) float64
         Each 0 … 1. NaN where there is no nucleus at all; SQ is 0 where none matches.
     """
-    hits, alarms, misses, quality = np.moveaxis(np.asarray(counts, np.float64), -1, 0)
-    detection = ratio(hits, hits + (alarms + misses) / 2, np.nan)
-    segmentation = np.where(np.isnan(detection), np.nan, ratio(quality, hits, 0.0))
+    tp, fp, fn, quality = np.moveaxis(np.asarray(counts, np.float64), -1, 0)
+    detection = ratio(tp, tp + (fp + fn) / 2, np.nan)
+    segmentation = np.where(np.isnan(detection), np.nan, ratio(quality, tp, 0.0))
     return detection * segmentation, detection, segmentation
 
 
