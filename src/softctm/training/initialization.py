@@ -19,7 +19,7 @@ from softctm.networks.network_config import NetworkConfig
 from softctm.networks.network_table import build_network
 from softctm.networks.weights import load_network
 from softctm.training.config import OPTIONAL_FACTS, Task, preset_from_json, with_defaults
-from softctm.training.run_folder import FOLDS, NETWORK, open_start, read_run_file, rights_of
+from softctm.training.run_folder import FOLDS, NETWORK, model_or_run, read_run_file, rights_of
 
 Initializer = Callable[[NetworkConfig, Iterable[Tensor]], SegmentationNetwork]
 """(what to build, batches of training images) → the initialized network."""
@@ -61,7 +61,7 @@ class Start:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._model, path = open_start(folder, _WANTED, *OF_PAIRS)
+        self._model, path = model_or_run(folder, _WANTED, *OF_PAIRS)
         try:
             self.config = _config_of(self._model) if self._model else read_run_file(path)
             self._preset = preset_from_json(self.config)

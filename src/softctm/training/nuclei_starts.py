@@ -18,7 +18,7 @@ from softctm.networks.nuclei_maps import first_type_row
 from softctm.training.image_folds import ALL
 from softctm.training.nuclei_config import NucleiConfig, nuclei_config_from_json
 from softctm.training.nuclei_task import build_nuclei_network, load_nuclei_network
-from softctm.training.run_folder import FOLDS, NETWORK, open_start, read_run_file, rights_of
+from softctm.training.run_folder import FOLDS, NETWORK, model_or_run, read_run_file, rights_of
 
 KNOWN_IMAGES = "known_images"
 """Where a model says which images its network learned from, and a run which ones all its networks know."""
@@ -64,7 +64,7 @@ class NucleiStart:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.folds, self.count = folder, dict[str, int](), None
-        self._model, path = open_start(folder, _WANTED, "nuclei")
+        self._model, path = model_or_run(folder, _WANTED, "nuclei")
         try:
             manifest = self._model.manifest if self._model else None
             self.facts = {**manifest.training, **rights_of(manifest)} if manifest else read_run_file(path)

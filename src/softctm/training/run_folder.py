@@ -43,7 +43,7 @@ def read_run_file(path: Path) -> dict[str, Any]:
     return document
 
 
-def open_start(folder: Path, wanted: str, *tasks: str) -> tuple[Model | None, Path]:
+def model_or_run(folder: Path, wanted: str, *tasks: str) -> tuple[Model | None, Path]:
     """What `--start` names: a model, or None where it is a run; and the file that says what was trained.
 
     Parameters
