@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from softctm.commands.resample_options import add_resamples
@@ -47,7 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", type=Path, metavar="DIR", help="write everything there as JSON and CSV")
     add_overwrite(parser)
-    add_resamples(parser, "patients")
+    add_resamples(parser)
     parser.add_argument(
         "--fail-under",
         type=float,
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     ]
     if args.output:
         prepare_folder(args.output)
-        _refuse_foreign(_places(args.output, names), args.overwrite)
+        _refuse_foreign(args.output, names, args.overwrite)
     evaluations = []
     for name, predictions, maps in inputs:
         evaluations.append(
@@ -101,20 +101,16 @@ def _check(args: argparse.Namespace) -> None:
         )
 
 
-def _places(folder: Path, names: Sequence[str]) -> dict[Path, tuple[str, ...]]:
-    """Which files go where: one evaluation straight into the folder, several into a subfolder each."""
-    if len(names) == 1:
-        return {folder: EVALUATION_FILES}
-    return {folder: COMPARISON_FILES, **{folder / _subfolder(name): EVALUATION_FILES for name in names}}
+def _folder(output: Path, name: str, is_alone: bool) -> Path:
+    """One evaluation goes straight into the folder, several into a subfolder each."""
+    return output if is_alone else output / name.replace("/", "-")
 
 
-def _subfolder(name: str) -> str:
-    return name.replace("/", "-")
-
-
-def _refuse_foreign(places: Mapping[Path, tuple[str, ...]], overwrite: bool) -> None:
+def _refuse_foreign(output: Path, names: Sequence[str], overwrite: bool) -> None:
     """Stop before tables of another program would be replaced."""
-    for folder, files in places.items():
+    is_alone = len(names) == 1
+    places = [(_folder(output, name, is_alone), EVALUATION_FILES) for name in names]
+    for folder, files in places if is_alone else [*places, (output, COMPARISON_FILES)]:
         if not _are_own(folder, files):
             refuse_foreign_files((folder / file for file in files), "evaluate", lambda _: False, overwrite)
 
@@ -129,12 +125,10 @@ def _write(evaluations: list[Evaluation], comparison: Comparison | None, folder:
     for files in (EVALUATION_FILES, COMPARISON_FILES):
         if _are_own(folder, files):
             remove_where_possible(folder / file for file in files)
-    if len(evaluations) == 1:
-        write_evaluation(evaluations[0], folder)
-    else:
-        for evaluation in evaluations:
-            prepare_folder(folder / _subfolder(evaluation.name))
-            write_evaluation(evaluation, folder / _subfolder(evaluation.name))
+    for evaluation in evaluations:
+        own = _folder(folder, evaluation.name, len(evaluations) == 1)
+        prepare_folder(own)
+        write_evaluation(evaluation, own)
     if comparison:
         write_comparison(comparison, folder)
     show(f"written to {folder}")

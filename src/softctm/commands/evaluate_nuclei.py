@@ -52,7 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--report", type=Path, metavar="FILE", help="write an HTML page with outlines of the nuclei"
     )
-    add_resamples(parser, "patients")
+    add_resamples(parser)
     parser.add_argument(
         "--fail-under",
         type=float,

@@ -52,7 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="how many worst, median and best pairs to view (default: 3; at most 0.75 MB a pair)",
     )
-    add_resamples(parser, "patients")
+    add_resamples(parser)
     parser.add_argument(
         "--title", metavar="TEXT", help="heading of the page (default: the predictions' name)"
     )

@@ -8,14 +8,14 @@ from softctm.errors import UsageError
 from softctm.evaluation.bootstrap import RESAMPLES
 
 
-def add_resamples(parser: argparse.ArgumentParser, units: str) -> None:
-    """Add `--resamples`; `units` says what they are drawn from."""
+def add_resamples(parser: argparse.ArgumentParser) -> None:
+    """Add `--resamples`."""
     parser.add_argument(
         "--resamples",
         type=_number,
         default=RESAMPLES,
         metavar="N",
-        help=f"bootstrap resamples of {units} for the 95 %% intervals, 0 for none (default: {RESAMPLES})",
+        help=f"bootstrap resamples of patients for the 95 %% intervals, 0 for none (default: {RESAMPLES})",
     )
 
 
