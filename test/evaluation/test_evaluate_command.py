@@ -17,6 +17,7 @@ from softctm.cli import main
 from softctm.commands.truth_options import short_names
 from softctm.evaluation import evaluate, load_truth
 from softctm.evaluation.scores import count_pairs, score
+from softctm.report.tables import EVALUATION_FILES
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 
@@ -53,6 +54,7 @@ def test_everything_is_written_as_json_and_csv(case, tmp_path, capsys):
         Image.fromarray(np.full((1024, 1024), 2, np.uint8)).save(tissue / f"image_{i}.png")
     arguments = ("--truth", release, "--output", out, "--tissue", tissue, "--resamples", 200)
     assert run("--predictions", predictions, *arguments) == 0
+    assert {path.name for path in out.iterdir()} == set(EVALUATION_FILES)
     found = json.loads((out / "evaluation.json").read_text())
     scores = score(count_pairs(predicted, true))
     assert {name: found[name] for name in scores.challenge} == scores.challenge

@@ -375,6 +375,7 @@ def test_nothing_in_the_input_becomes_markup(tmp_path):
         (("--predictions", "P", "Q", "--input", "R"), "takes --truth"),
         (("--predictions", "P", "--truth", "R", "--each", "0"), "--each must be at least 1"),
         (("--predictions", "P", "--truth", "R", "--resamples", "-1"), "--resamples"),
+        (("--predictions", "P", "Q", "--truth", "R", "--resamples", "0"), "--resamples 0: several"),
         (("--predictions", "P", "--input", "R", "--ids", "P"), "--ids"),
         (("--predictions", "P", "--input", "R", "--subset", "val"), "images/val"),
     ],

@@ -104,6 +104,8 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("several --predictions are ranked by their score, which takes --truth")
     if args.each < 1:
         raise UsageError(f"--each must be at least 1, not {args.each}")
+    if len(args.predictions) > 1 and not args.resamples:
+        raise UsageError("--resamples 0: several --predictions are ranked, which takes 2 or more")
 
 
 def is_own_page(path: Path) -> bool:

@@ -16,8 +16,7 @@ def summary(evaluation: Evaluation) -> Iterator[str]:
     predicted = sum(len(pair.predicted) for pair in evaluation.pairs)
     true = sum(len(pair.truth.points) for pair in evaluation.pairs)
     truth = evaluation.truth
-    patients = {pair.patient for pair in truth.pairs if pair.patient}
-    of = f" of {counted(len(patients), 'patient')}" if truth.unit == "patients" else ""
+    of = f" of {counted(len(set(truth.units)), 'patient')}" if truth.unit == "patients" else ""
     pairs = counted(len(truth), "pair")
     yield f"{evaluation.name}: {pairs}{of}, {counted(true, 'true cell')}, {predicted} predicted"
     for (name, value), figure in zip(evaluation.challenge.items(), evaluation.figures.values(), strict=True):

@@ -139,7 +139,7 @@ def collect(
             tissue_maps=maps if any(pair.has_tissue for pair in pairs.pairs) else None,
             resamples=resamples,
         )
-        if len(predictions) > 1 and resamples and pairs.can_be_resampled:
+        if len(predictions) > 1 and pairs.can_be_resampled:
             counts = [count_pairs(points, pairs.points) for points in predictions]
             comparison = compare(names, counts, Bootstrap(len(pairs), resamples, unit_of=pairs.units))
     facts, warnings = _run_record(files[0])

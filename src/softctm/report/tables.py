@@ -25,8 +25,8 @@ CELL_COLUMNS = (
 """Columns of the table of cells, which may have no rows to tell them from."""
 
 
-TABLES = ("figures", "pairs", "cells", "curves", "reliability", "confusion", "distances")
-EVALUATION_FILES = ("evaluation.json", *(f"{name}.csv" for name in TABLES))
+_TABLES = ("figures", "pairs", "cells", "curves", "reliability", "confusion", "distances")
+EVALUATION_FILES = ("evaluation.json", *(f"{name}.csv" for name in _TABLES))
 """What `write_evaluation` writes; the first tells whose they are."""
 
 COMPARISON_FILES = ("comparison.json", "ranking.csv", "pairwise.csv")

@@ -8,6 +8,7 @@ An instance map is a PNG or TIFF of 8, 16 or 32 bits, 0 where there is no nucleu
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ class LabelImages(NucleiDataset):
         if not self._maps:
             raise InputError(f"{folder / 'instances'}: no label images (PNG or TIFF); add them")
         self.names = [path.stem for path in self._maps]
-        if twice := sorted({name for name in self.names if self.names.count(name) > 1}):
+        if twice := [name for name, count in Counter(self.names).items() if count > 1]:
             raise InputError(f"{folder / 'instances'}: two label images are called {twice[0]}; remove one")
         organs = dict(_rows(folder / "organs.csv", ("name", "organ")))
         self.organs = [organs.get(name) for name in self.names]
