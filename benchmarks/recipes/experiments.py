@@ -94,6 +94,7 @@ EXPERIMENTS: dict[Task, dict[str, Experiment]] = {
         "weighted pairs": Experiment(weighted=True),
         **_PATIENTS,
         "pretrained": Experiment(pretrained=True),
+        "pretrained, guided masks": Experiment(pretrained=True, guided=True),
         "pretrained, tissue after the ASPP": Experiment(_joined("after-aspp"), pretrained=True),
     },
     "tissue": {
