@@ -24,10 +24,10 @@ from softctm.errors import TrainingError
 from softctm.evaluation.bootstrap import Bootstrap, percentile_interval
 from softctm.points import CellPoints
 from softctm.training.loop import LoopConfig
-from softctm.training.nuclei_data import TrainingImage
-from softctm.training.point_guided import COMPACT
-from softctm.training.point_guided_data import inner_points
-from softctm.training.point_guided_run import PointGuidedRun
+from softctm.training.nuclei.data import TrainingImage
+from softctm.training.point_guided.data import inner_points
+from softctm.training.point_guided.run import PointGuidedRun
+from softctm.training.point_guided.task import COMPACT
 from softctm.training.segmenters import ClassicalSegmenter, NucleusSegmenter, PointGuidedSegmenter
 
 

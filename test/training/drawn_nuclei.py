@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from softctm.training.nuclei_data import TrainingImage
+from softctm.training.nuclei.data import TrainingImage
 
 
 def disks(seed: int = 0, side: int = 96, count: int = 9) -> NDArray[np.int32]:

@@ -180,7 +180,7 @@ def test_configuration_of_an_earlier_version_is_read() -> None:
      "augmentation.shrink=1", "losses.np_dice=-1", "losses.nt_balance=2"],
 )  # fmt: skip
 def test_nuclei_settings_have_ranges_too(setting: str) -> None:
-    from softctm.training.nuclei_config import NUCLEI_PRESETS
+    from softctm.training.nuclei.config import NUCLEI_PRESETS
 
     name = setting.partition("=")[0].rpartition(".")[2]
     with pytest.raises(UsageError, match=rf"^--set {setting}: {name} must .*, not -?[0-9.]+$"):
@@ -229,8 +229,8 @@ def test_what_runs_started_from_is_compared_in_todays_names_too() -> None:
 
 
 def test_a_recipe_under_a_name_of_its_own_is_filled_with_defaults() -> None:
-    from softctm.training.point_guided import COMPACT as POINTS
-    from softctm.training.point_guided import PointGuidedConfig
+    from softctm.training.point_guided.task import COMPACT as POINTS
+    from softctm.training.point_guided.task import PointGuidedConfig
 
     def read(document: dict[str, object]) -> PointGuidedConfig:
         return config_from_json(PointGuidedConfig, document)

@@ -21,8 +21,8 @@ from softctm.training.crops import CropDataset
 from softctm.training.feeding import Draw, MicroBatch, StepSampler, feed_from
 from softctm.training.loop import LoopConfig, train
 from softctm.training.losses import tissue_cross_entropy
-from softctm.training.nuclei_config import NUCLEI_PRESETS
-from softctm.training.nuclei_data import NucleiPatches, TrainingImage
+from softctm.training.nuclei.config import NUCLEI_PRESETS
+from softctm.training.nuclei.data import NucleiPatches, TrainingImage
 from softctm.training.sampling import draw
 
 PARTS = [MicroBatch(step, first, first + 2) for step in range(5) for first in (0, 2)]

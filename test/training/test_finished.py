@@ -12,11 +12,11 @@ import pytest
 from drawn_nuclei import drawn
 
 from softctm.training.loop import LoopConfig
-from softctm.training.nuclei_augment import NucleiAugmentationConfig
-from softctm.training.nuclei_config import NUCLEI_PRESETS
-from softctm.training.nuclei_data import TrainingImage
-from softctm.training.nuclei_task import build_nuclei_network, train_nuclei_network
-from softctm.training.point_guided import COMPACT, train_point_guided
+from softctm.training.nuclei.augment import NucleiAugmentationConfig
+from softctm.training.nuclei.config import NUCLEI_PRESETS
+from softctm.training.nuclei.data import TrainingImage
+from softctm.training.nuclei.task import build_nuclei_network, train_nuclei_network
+from softctm.training.point_guided.task import COMPACT, train_point_guided
 
 IMAGE = drawn("drawn/a", 0, tissue=1)
 NUCLEI = NUCLEI_PRESETS["compact"]

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from softctm.training.nuclei_losses import LossWeights, nuclei_loss
+from softctm.training.nuclei.losses import LossWeights, nuclei_loss
 
 NOTHING = LossWeights(**{field.name: 0.0 for field in fields(LossWeights)})
 TYPES, TISSUES = 3, 4

@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from softctm.cli import main
 from softctm.errors import TrainingError, UsageError
 from softctm.training.image_folds import nuclei_folds
-from softctm.training.nuclei_config import NUCLEI_PRESETS
-from softctm.training.nuclei_starts import NucleiStart, hand_on
-from softctm.training.nuclei_task import build_nuclei_network
+from softctm.training.nuclei.config import NUCLEI_PRESETS
+from softctm.training.nuclei.starts import NucleiStart, hand_on
+from softctm.training.nuclei.task import build_nuclei_network
 
 MODELS = Path(__file__).parents[2] / "model_weights"
 TINY = ["optimizer.epochs=1", "optimizer.batch=2", "augmentation.crop=64", "network.decoder_channels=32"]

@@ -18,14 +18,14 @@ from benchmarks.segmenters import overlap_of_each
 from softctm.cli import main
 from softctm.datasets.image_registry import load_images
 from softctm.errors import InputError, TrainingError, UsageError
-from softctm.training import point_guided
 from softctm.training.feeding import Draw
 from softctm.training.loop import LoopConfig
-from softctm.training.nuclei_augment import NucleiAugmentationConfig
-from softctm.training.nuclei_data import TrainingImage
-from softctm.training.point_guided import COMPACT, mask_loss
-from softctm.training.point_guided_data import GuidedCrops, inner_points, load_masked_images
-from softctm.training.point_guided_run import PointGuidedRun
+from softctm.training.nuclei.augment import NucleiAugmentationConfig
+from softctm.training.nuclei.data import TrainingImage
+from softctm.training.point_guided import task as point_guided
+from softctm.training.point_guided.data import GuidedCrops, inner_points, load_masked_images
+from softctm.training.point_guided.run import PointGuidedRun
+from softctm.training.point_guided.task import COMPACT, mask_loss
 from softctm.training.segmenters import PointGuidedSegmenter
 
 NUCLEI = cells((60, 60, BC), (90, 60, BC), (60, 100, BC), (100, 100, BC))

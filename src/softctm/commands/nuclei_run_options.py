@@ -12,7 +12,7 @@ from softctm.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from softctm.datasets.nuclei import NucleiDataset
-    from softctm.training.nuclei_run import NucleiRun
+    from softctm.training.nuclei.run import NucleiRun
 
 
 def add_nuclei_run(parser: argparse.ArgumentParser, run: str = "the run's folder") -> None:
@@ -50,8 +50,8 @@ def finished_run(args: argparse.Namespace) -> NucleiRun:
         If it cannot be read.
     """
     from softctm.training.loop import LoopConfig
-    from softctm.training.nuclei_config import nuclei_config_from_json
-    from softctm.training.nuclei_run import NucleiRun
+    from softctm.training.nuclei.config import nuclei_config_from_json
+    from softctm.training.nuclei.run import NucleiRun
     from softctm.training.run_folder import CONFIG, read_run_file
 
     path = args.run_folder / CONFIG

@@ -41,9 +41,9 @@ def run(args: argparse.Namespace) -> int:
     """Train what was asked for."""
     require_extra("train")
     from softctm.training.config import with_settings
-    from softctm.training.nuclei_config import NUCLEI_PRESETS
-    from softctm.training.nuclei_run import NucleiRun
-    from softctm.training.nuclei_starts import NucleiStart
+    from softctm.training.nuclei.config import NUCLEI_PRESETS
+    from softctm.training.nuclei.run import NucleiRun
+    from softctm.training.nuclei.starts import NucleiStart
 
     if args.start and args.encoder_weights:
         raise UsageError("--start brings the encoder's weights along; leave --encoder-weights out")

@@ -28,8 +28,8 @@ def run(args: argparse.Namespace) -> int:
     """Train what was asked for."""
     require_extra("train")
     from softctm.training.config import with_settings
-    from softctm.training.point_guided import COMPACT
-    from softctm.training.point_guided_run import PointGuidedRun
+    from softctm.training.point_guided.run import PointGuidedRun
+    from softctm.training.point_guided.task import COMPACT
 
     loop, config = loop_config(args, validate_epochs=1), with_settings(COMPACT, args.settings)
     data = load_image_data(args.data)

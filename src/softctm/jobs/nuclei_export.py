@@ -20,8 +20,8 @@ from softctm.networks.served import ServedNetwork
 from softctm.networks.vit import TOKEN
 from softctm.storage.files import prepare_folder, sha256_of
 from softctm.training.image_folds import ALL
-from softctm.training.nuclei_run import NucleiRun
-from softctm.training.nuclei_starts import KNOWN_IMAGES
+from softctm.training.nuclei.run import NucleiRun
+from softctm.training.nuclei.starts import KNOWN_IMAGES
 from softctm.training.run_folder import CONFIG, NETWORK, inherited, read_run_file
 
 MAX_DIFFERENCE = 2e-2

@@ -21,7 +21,7 @@ from softctm.nuclei_table import types_named
 from softctm.postprocessing.hover import classify_nuclei, separate_nuclei
 from softctm.postprocessing.measured_nuclei import measured_nuclei
 from softctm.storage.files import prepare_folder
-from softctm.training.nuclei_run import NucleiRun
+from softctm.training.nuclei.run import NucleiRun
 from softctm.writers.label_image import LABEL_FILE, write_label_image
 from softctm.writers.nuclei_files import CsvWriter
 

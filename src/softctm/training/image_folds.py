@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from softctm.datasets.patient_folds import DEFAULT_FOLDS, assign_evenly
 from softctm.datasets.patients import patient_of_image
 from softctm.errors import InputError, UsageError
-from softctm.training.nuclei_data import TrainingImage
+from softctm.training.nuclei.data import TrainingImage
 from softctm.training.run_folder import check_fold, read_run_file
 
 ALL = "all"

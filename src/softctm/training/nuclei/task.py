@@ -28,10 +28,10 @@ from softctm.training.loop import (
     lay_out_for_processors,
     train,
 )
-from softctm.training.nuclei_config import NucleiConfig
-from softctm.training.nuclei_data import NucleiPatches, TrainingImage
-from softctm.training.nuclei_losses import nuclei_loss
-from softctm.training.nuclei_sampling import oversampling_weights, type_weights
+from softctm.training.nuclei.config import NucleiConfig
+from softctm.training.nuclei.data import NucleiPatches, TrainingImage
+from softctm.training.nuclei.losses import nuclei_loss
+from softctm.training.nuclei.sampling import oversampling_weights, type_weights
 from softctm.training.processes import is_first_process, wait_for_all
 from softctm.training.run_folder import NETWORK
 from softctm.training.sampling import draw

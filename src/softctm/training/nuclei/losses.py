@@ -57,7 +57,7 @@ def nuclei_loss(
     tissue : (B, C), optional
         Tissue logits; images of unknown tissue have no part in their loss.
     type_weights : (T,), optional
-        What a pixel of each type weighs in the cross-entropy; see `softctm.training.nuclei_sampling`.
+        What a pixel of each type weighs in the cross-entropy; see `softctm.training.nuclei.sampling`.
 
     Returns
     -------

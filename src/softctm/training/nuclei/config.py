@@ -12,8 +12,8 @@ from softctm.networks.ranges import NOT_NEGATIVE, POSITIVE, SHARE, check_ranges
 from softctm.networks.trainable import check_crop, check_trainable
 from softctm.networks.vit import ENCODERS, TOKEN
 from softctm.training.config import OptimizerConfig
-from softctm.training.nuclei_augment import NucleiAugmentationConfig
-from softctm.training.nuclei_losses import LossWeights
+from softctm.training.nuclei.augment import NucleiAugmentationConfig
+from softctm.training.nuclei.losses import LossWeights
 
 
 @dataclass(frozen=True)

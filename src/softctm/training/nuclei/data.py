@@ -16,8 +16,8 @@ from torch.utils.data import Dataset
 from softctm.datasets.nuclei.base import UNTYPED, NucleiDataset
 from softctm.errors import InputError
 from softctm.training.feeding import Draw
-from softctm.training.nuclei_augment import NucleiAugmentationConfig, augment_nuclei
-from softctm.training.nuclei_targets import UNKNOWN_TYPE, nuclei_target
+from softctm.training.nuclei.augment import NucleiAugmentationConfig, augment_nuclei
+from softctm.training.nuclei.targets import UNKNOWN_TYPE, nuclei_target
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from softctm.errors import InputError, UsageError
 from softctm.pair import CELL_MPP
 from softctm.training.feeding import Draw
 from softctm.training.labeled_arrays import at_scale, masks_of_size
-from softctm.training.nuclei_augment import NucleiAugmentationConfig, augment_nuclei
-from softctm.training.nuclei_data import TrainingImage, digest_of
-from softctm.training.nuclei_targets import UNKNOWN_TYPE
+from softctm.training.nuclei.augment import NucleiAugmentationConfig, augment_nuclei
+from softctm.training.nuclei.data import TrainingImage, digest_of
+from softctm.training.nuclei.targets import UNKNOWN_TYPE
 
 SPREAD = 0.4
 """How far from its center a nucleus may be annotated, as a share of the way to its outline."""

@@ -29,9 +29,9 @@ from softctm.training.image_folds import (
     split_by_fold,
 )
 from softctm.training.loop import LoopConfig
-from softctm.training.nuclei_data import TrainingImage
-from softctm.training.point_guided import PointGuidedConfig, train_point_guided
-from softctm.training.point_guided_data import load_masked_images
+from softctm.training.nuclei.data import TrainingImage
+from softctm.training.point_guided.data import load_masked_images
+from softctm.training.point_guided.task import PointGuidedConfig, train_point_guided
 from softctm.training.processes import is_first_process
 from softctm.training.run_folder import FOLDS, check_fold, check_fold_count, keep_config, read_run_file
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from softctm.training.nuclei_data import TrainingImage
+from softctm.training.nuclei.data import TrainingImage
 
 
 def oversampling_weights(

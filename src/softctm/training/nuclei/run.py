@@ -23,10 +23,10 @@ from softctm.training.image_folds import (
     split_by_fold,
 )
 from softctm.training.loop import LoopConfig
-from softctm.training.nuclei_config import NucleiConfig, nuclei_config_from_json
-from softctm.training.nuclei_data import TrainingImage, load_training_images
-from softctm.training.nuclei_starts import KNOWN_BEFORE, KNOWN_IMAGES, NucleiStart
-from softctm.training.nuclei_task import (
+from softctm.training.nuclei.config import NucleiConfig, nuclei_config_from_json
+from softctm.training.nuclei.data import TrainingImage, load_training_images
+from softctm.training.nuclei.starts import KNOWN_BEFORE, KNOWN_IMAGES, NucleiStart
+from softctm.training.nuclei.task import (
     build_nuclei_network,
     load_nuclei_network,
     train_nuclei_network,

@@ -24,9 +24,9 @@ from softctm.training.config import OptimizerConfig
 from softctm.training.feeding import feed_from, fixed_batches
 from softctm.training.finished import check_unchanged, data_fact
 from softctm.training.loop import LoopConfig, lay_out_for_processors, train
-from softctm.training.nuclei_augment import NucleiAugmentationConfig
-from softctm.training.nuclei_data import TrainingImage
-from softctm.training.point_guided_data import GuidedCrops
+from softctm.training.nuclei.augment import NucleiAugmentationConfig
+from softctm.training.nuclei.data import TrainingImage
+from softctm.training.point_guided.data import GuidedCrops
 from softctm.training.processes import is_first_process, wait_for_all
 from softctm.training.run_folder import NETWORK
 from softctm.training.sampling import draw

@@ -1,0 +1,1 @@
+"""Training of networks that outline and name nuclei, from images with instance masks."""
