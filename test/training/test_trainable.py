@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import numpy as np
 import pytest
 from drawn_nuclei import drawn, write_dataset
 from PIL import Image
+from safetensors.torch import save_file
 from training_cases import BC, TC, write_release
 
 from softctm.cli import main
 from softctm.errors import MissingPackageError, ModelError, UsageError
+from softctm.networks.deeplab import DeepLab
 from softctm.networks.trainable import check_trainable
 from softctm.training.presets import PRESETS
 
@@ -176,3 +179,28 @@ def test_a_torchvision_that_does_not_fit_is_not_taken_for_a_wrong_setting(
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert f"torchvision does not fit the installed torch ({complaint}); install both in one command" in line
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "setting"),
+    [
+        (COMMANDS["cells"].replace("train cells", "train tissue"), "tissue.optimizer.epochs=0"),
+        (COMMANDS["pretrain"], "cells.optimizer.epochs=0"),
+        (COMMANDS["nuclei"], "optimizer.epochs=0"),
+        (COMMANDS["points"] + " --set augmentation.crop=32", "optimizer.epochs=0"),
+    ],
+)
+def test_a_trained_run_does_without_the_file_of_its_encoder(
+    words: str, setting: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    encoder = tmp_path / "encoder.safetensors"
+    body = DeepLab(PRESETS["compact"].tissue.network).body.encoder.state_dict()
+    save_file({name: value.contiguous() for name, value in body.items()}, encoder)
+    command = [*words.format(data).split(), "--run", str(tmp_path / "run"), "--set", setting]
+    command += ["--encoder-weights", str(encoder)]
+    assert main(command) == 0
+    encoder.unlink()
+    assert main(command) == 0
+    shutil.rmtree(tmp_path / "run")
+    assert main(command) == ModelError.exit_code
+    assert "encoder.safetensors: cannot be read" in capsys.readouterr().err

@@ -39,6 +39,7 @@ from softctm.training.run_folder import (
     NETWORK,
     check_fold,
     check_fold_count,
+    is_begun,
     keep_config,
     source_commit,
 )
@@ -170,7 +171,7 @@ class EnsembleRun:
                 f"--encoder-weights: has no effect beside --start {self.start.folder}, whose networks bring "
                 "their own; leave it out"
             )
-        for task in others if self.encoder_weights else ():
+        for task in others if self.encoder_weights and not is_begun(self.folder) else ():
             from_encoder(self.encoder_weights)(self.preset.of(task).network, ())
 
     def _start_of(self, task: Task) -> AnyStart | None:

@@ -31,7 +31,7 @@ from softctm.training.labeled_arrays import load_labeled_cells, load_labeled_tis
 from softctm.training.learnable import check_learnable
 from softctm.training.loop import LoopConfig
 from softctm.training.losses import cell_loss, tissue_cross_entropy
-from softctm.training.run_folder import keep_config
+from softctm.training.run_folder import is_begun, keep_config
 from softctm.training.segmenters import NucleusSegmenter
 
 _HELD_OUT = -1
@@ -95,7 +95,7 @@ class Pretraining:
                     f"--data {name}: has no {self.task} labels; leave it out, or pretrain the other task"
                 )
         initialize = from_encoder(self.encoder_weights)
-        if self.encoder_weights:
+        if self.encoder_weights and not is_begun(self.folder):
             initialize(self.config.network, ())  # so that unfit weights are refused before data are prepared
         keep_config(self.folder, self._document(), with_defaults)
         arrays = self._arrays()

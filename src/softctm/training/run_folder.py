@@ -68,6 +68,11 @@ def model_or_run(folder: Path, wanted: str, *tasks: str) -> tuple[Model | None, 
     return load_model(folder).of_task(*tasks, remedy=f"--start takes {wanted}"), folder / MANIFEST
 
 
+def is_begun(folder: Path) -> bool:
+    """Whether the folder is a run's already; what only new networks need is not asked for again."""
+    return (folder / CONFIG).exists()
+
+
 def keep_config(
     folder: Path, document: Mapping[str, Any], today: Callable[[dict[str, Any]], dict[str, Any]] = dict
 ) -> None:

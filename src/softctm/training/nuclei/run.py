@@ -37,6 +37,7 @@ from softctm.training.run_folder import (
     NETWORK,
     check_fold,
     check_fold_count,
+    is_begun,
     keep_config,
     read_run_file,
     source_commit,
@@ -110,7 +111,7 @@ class NucleiRun:
         before = self.start.count if self.start else None
         if self.start:
             self.start.check(self.config)
-        if self.encoder_weights:
+        if self.encoder_weights and not is_begun(self.folder):
             build_nuclei_network(self.config, 2, 1, self.encoder_weights)
         if before and count not in (None, before):
             raise UsageError(

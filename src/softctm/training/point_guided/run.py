@@ -33,7 +33,14 @@ from softctm.training.nuclei.data import TrainingImage
 from softctm.training.point_guided.data import load_masked_images
 from softctm.training.point_guided.task import PointGuidedConfig, train_point_guided
 from softctm.training.processes import is_first_process
-from softctm.training.run_folder import FOLDS, check_fold, check_fold_count, keep_config, read_run_file
+from softctm.training.run_folder import (
+    FOLDS,
+    check_fold,
+    check_fold_count,
+    is_begun,
+    keep_config,
+    read_run_file,
+)
 
 SEGMENTER = "segmenter.onnx"
 
@@ -83,7 +90,7 @@ class PointGuidedRun:
             If the folder cannot be written to.
         """
         self.config.check()
-        if self.encoder_weights:
+        if self.encoder_weights and not is_begun(self.folder):
             build_network(self.config.network, self.encoder_weights)
         document = {
             "task": "points",
