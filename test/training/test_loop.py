@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from training_cases import Batch, TinyNetwork, tiny_batch, tiny_feed, tiny_network
 
-from softctm.errors import OutputError, TrainingError
+from softctm.errors import OutputError, TrainingError, UsageError
 from softctm.storage.lock import locked
 from softctm.training.config import OptimizerConfig
 from softctm.training.loop import LoopConfig, learning_rate, train
@@ -267,7 +267,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(tmp_path: Path, accu
 
 
 def test_batch_that_cannot_be_shared_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="a batch of 8 in 3 parts cannot be shared"):
+    with pytest.raises(UsageError, match="a batch of 8 in 3 parts cannot be shared evenly by 1 process;"):
         run(tmp_path, replace(SGD, accumulation=3))
 
 

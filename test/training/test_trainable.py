@@ -72,6 +72,27 @@ def test_one_line_names_the_setting(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("command", "prefix", "batch"),
+    [("cells", "cells.", 4), ("pretrain", "cells.", 4), ("nuclei", "", 8), ("points", "", 16)],
+)
+def test_a_batch_that_torchruns_processes_cannot_share_is_told_before_the_folder_is_claimed(
+    command: str,
+    prefix: str,
+    batch: int,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    words = [*COMMANDS[command].format(data).split(), "--run", str(tmp_path / "run")]
+    assert main([*words, "--set", f"{prefix}optimizer.batch={batch}"]) == UsageError.exit_code
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert f"a batch of {batch} in 1 part cannot be shared evenly by 3 processes; change batch or" in line
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_all_presets_can_be_trained(name: str) -> None:
     preset = PRESETS[name]

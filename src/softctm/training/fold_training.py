@@ -38,7 +38,7 @@ from softctm.training.initialization import Initializer
 from softctm.training.learnable import check_learnable
 from softctm.training.loop import LoopConfig, train
 from softctm.training.losses import LossFunction, cell_loss, tissue_cross_entropy
-from softctm.training.processes import is_first_process, wait_for_all
+from softctm.training.processes import check_shared, is_first_process, wait_for_all
 from softctm.training.run_folder import NETWORK
 from softctm.training.sampling import balanced_weights, draw
 
@@ -209,6 +209,7 @@ def train_network(
 def check_task(task: Task, config: TaskConfig) -> None:
     """Refuse a recipe whose network cannot be trained; UsageError names the settings."""
     check_trainable(config.network, config.coupling, f"{task}.")
+    check_shared(config.optimizer.batch, config.optimizer.accumulation)
     if config.optimizer.micro_batch < 2:
         raise UsageError(
             f"{task}.optimizer: batch {config.optimizer.batch} in {config.optimizer.accumulation} parts: "

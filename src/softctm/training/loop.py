@@ -29,7 +29,7 @@ from softctm.training.config import OptimizerConfig
 from softctm.training.curves import Curves
 from softctm.training.feeding import Feed, MicroBatch
 from softctm.training.losses import LossFunction
-from softctm.training.processes import alone_in, join_group
+from softctm.training.processes import alone_in, check_shared, join_group
 
 logger = logging.getLogger(__name__)
 
@@ -191,11 +191,8 @@ def lay_out_for_processors(network: nn.Module) -> None:
 
 def _parts(config: OptimizerConfig, step: int, steps: int, rank: int, world: int) -> list[MicroBatch]:
     """This process's parts of the batches from `step` on."""
+    check_shared(config.batch, config.accumulation)
     share = config.batch // (world * config.accumulation)
-    if share * world * config.accumulation != config.batch:
-        raise TrainingError(
-            f"a batch of {config.batch} in {config.accumulation} parts cannot be shared by {world} processes"
-        )
     begins = [(part * world + rank) * share for part in range(config.accumulation)]
     return [MicroBatch(now, begin, begin + share) for now in range(step, steps) for begin in begins]
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import torch
 
+from softctm.errors import UsageError
 from softctm.networks.device import own_device
+from softctm.progress import counted
 from softctm.storage.lock import NoLocksError, locked
 
 _logger = logging.getLogger(__name__)
@@ -23,9 +25,29 @@ def is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def check_shared(batch: int, accumulation: int) -> None:
+    """Make sure that all processes get as many images of a batch, in each of its parts.
+
+    Raises
+    ------
+    UsageError
+        If they do not.
+    """
+    world = _world_size()
+    if batch % (world * accumulation):
+        raise UsageError(
+            f"optimizer: a batch of {batch} in {counted(accumulation, 'part')} cannot be shared evenly by "
+            f"{counted(world, 'process', 'processes')}; change batch or accumulation"
+        )
+
+
+def _world_size() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def join_group() -> tuple[int, int, torch.device]:
     """Rank, number of processes and device of this one; joins torchrun's group."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    world = _world_size()
     rank = int(os.environ.get("RANK", "0"))
     device = own_device()
     if world > 1 and not torch.distributed.is_initialized():

@@ -14,6 +14,7 @@ from softctm.networks.vit import ENCODERS, TOKEN
 from softctm.training.config import OptimizerConfig
 from softctm.training.nuclei.augment import NucleiAugmentationConfig
 from softctm.training.nuclei.losses import LossWeights
+from softctm.training.processes import check_shared
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class NucleiConfig:
 
     def check(self) -> None:
         """Make sure that values fit each other; UsageError names those that do not."""
+        check_shared(self.optimizer.batch, self.optimizer.accumulation)
         if isinstance(self.network, str) and self.network not in ENCODERS:
             raise UsageError(
                 f"network={self.network}: no encoder of CellViT; there are {', '.join(ENCODERS)}"

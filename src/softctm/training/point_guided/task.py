@@ -27,7 +27,7 @@ from softctm.training.loop import LoopConfig, lay_out_for_processors, train
 from softctm.training.nuclei.augment import NucleiAugmentationConfig
 from softctm.training.nuclei.data import TrainingImage
 from softctm.training.point_guided.data import GuidedCrops
-from softctm.training.processes import is_first_process, wait_for_all
+from softctm.training.processes import check_shared, is_first_process, wait_for_all
 from softctm.training.run_folder import NETWORK
 from softctm.training.sampling import draw
 
@@ -45,6 +45,7 @@ class PointGuidedConfig:
 
     def check(self) -> None:
         """Make sure that values fit each other; UsageError names those that do not."""
+        check_shared(self.optimizer.batch, self.optimizer.accumulation)
         check_trainable(self.network)
         check_crop(self.network, self.augmentation.crop)
 
