@@ -261,7 +261,11 @@ class EnsembleRun:
         """What the cell networks are trained on: patches, targets and tissue context of all pairs."""
         config = self.preset.cells
         has_context = config.coupling in ("predicted", "annotated")
-        context, made_of = cell_context(self) if has_context else (None, "")
+        context, made_of = (
+            cell_context(self.pairs, self.fold_of(), self.preset, self.folder / "tissue", self.cache)
+            if has_context
+            else (None, "")
+        )
         factor = config.stored_downsampling
         cells = load_cells(
             self.pairs,
