@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 from softctm.cli import main
 from softctm.errors import TrainingError, UsageError
-from softctm.training.image_folds import nuclei_folds
 from softctm.training.nuclei.config import NUCLEI_PRESETS
+from softctm.training.nuclei.folds import nuclei_folds
 from softctm.training.nuclei.starts import NucleiStart, hand_on
 from softctm.training.nuclei.task import build_nuclei_network
 

@@ -23,10 +23,10 @@ from softctm.networks.nuclei_maps import stacked
 from softctm.networks.vit_weights import load_vit
 from softctm.postprocessing.hover import separate_nuclei
 from softctm.training.feeding import Draw
-from softctm.training.image_folds import nuclei_folds
 from softctm.training.nuclei.augment import NucleiAugmentationConfig, augment_nuclei
 from softctm.training.nuclei.config import NUCLEI_PRESETS, nuclei_config_from_json
 from softctm.training.nuclei.data import NucleiPatches, TrainingImage
+from softctm.training.nuclei.folds import nuclei_folds
 from softctm.training.nuclei.losses import LossWeights, dice, focal_tversky, gradient_error, nuclei_loss
 from softctm.training.nuclei.sampling import oversampling_weights, type_weights
 from softctm.training.nuclei.targets import horizontal_vertical, nuclei_target

@@ -19,7 +19,7 @@ from softctm.networks.onnx_export import export_onnx, largest_difference
 from softctm.networks.served import ServedNetwork
 from softctm.networks.vit import TOKEN
 from softctm.storage.files import prepare_folder, sha256_of
-from softctm.training.image_folds import ALL
+from softctm.training.nuclei.folds import ALL
 from softctm.training.nuclei.run import NucleiRun
 from softctm.training.nuclei.starts import KNOWN_IMAGES
 from softctm.training.run_folder import CONFIG, NETWORK, inherited, read_run_file

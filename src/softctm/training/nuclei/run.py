@@ -15,16 +15,16 @@ from softctm.datasets.nuclei.base import NucleiDataset
 from softctm.errors import TrainingError, UsageError
 from softctm.storage.files import write_json_atomically
 from softctm.training.config import part_with_defaults
-from softctm.training.image_folds import (
+from softctm.training.loop import LoopConfig
+from softctm.training.nuclei.config import NucleiConfig, nuclei_config_from_json
+from softctm.training.nuclei.data import TrainingImage, load_training_images
+from softctm.training.nuclei.folds import (
     ALL,
     default_folds,
     nuclei_folds,
     read_image_folds,
     split_by_fold,
 )
-from softctm.training.loop import LoopConfig
-from softctm.training.nuclei.config import NucleiConfig, nuclei_config_from_json
-from softctm.training.nuclei.data import TrainingImage, load_training_images
 from softctm.training.nuclei.starts import KNOWN_BEFORE, KNOWN_IMAGES, NucleiStart
 from softctm.training.nuclei.task import (
     build_nuclei_network,

@@ -15,8 +15,8 @@ from softctm.model.network_file import Network
 from softctm.networks.architecture import SegmentationNetwork
 from softctm.networks.exported import load_exported
 from softctm.networks.nuclei_maps import first_type_row
-from softctm.training.image_folds import ALL
 from softctm.training.nuclei.config import NucleiConfig, nuclei_config_from_json
+from softctm.training.nuclei.folds import ALL
 from softctm.training.nuclei.task import build_nuclei_network, load_nuclei_network
 from softctm.training.run_folder import FOLDS, NETWORK, model_or_run, read_run_file, rights_of
 

@@ -21,15 +21,15 @@ from softctm.networks.point_guided import export_point_guided
 from softctm.pair import CELL_MPP
 from softctm.storage.files import write_json_atomically
 from softctm.training.config import config_from_json, part_with_defaults
-from softctm.training.image_folds import (
+from softctm.training.loop import LoopConfig
+from softctm.training.nuclei.data import TrainingImage
+from softctm.training.nuclei.folds import (
     ALL,
     default_folds,
     nuclei_folds,
     read_image_folds,
     split_by_fold,
 )
-from softctm.training.loop import LoopConfig
-from softctm.training.nuclei.data import TrainingImage
 from softctm.training.point_guided.data import load_masked_images
 from softctm.training.point_guided.task import PointGuidedConfig, train_point_guided
 from softctm.training.processes import is_first_process
