@@ -226,6 +226,22 @@ def test_impossible_options_are_named(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "--seed: must lie in 0 …" in capsys.readouterr().err
 
 
+def test_a_refused_call_leaves_what_is_drawn_already(tmp_path: Path) -> None:
+    assert main(["phantom", str(tmp_path), "--pairs", "1"]) == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert main(["phantom", str(tmp_path), "--pairs", "0"]) == 2
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_an_image_that_was_put_beside_the_drawn_ones_is_not_their_own(tmp_path: Path) -> None:
+    assert main(["phantom", str(tmp_path), "--pairs", "1"]) == 0
+    for name in ("002", "0012_biopsy"):
+        (tmp_path / f"images/cell_patches/{name}.jpg").write_bytes(b"real")
+    assert main(["phantom", str(tmp_path), "--pairs", "1"]) == 6
+    for name in ("002", "0012_biopsy"):
+        assert (tmp_path / f"images/cell_patches/{name}.jpg").read_bytes() == b"real"
+
+
 def test_a_file_in_the_way_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "images").write_text("")
     assert main(["phantom", str(tmp_path), "--pairs", "1"]) == 6

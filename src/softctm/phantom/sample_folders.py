@@ -58,6 +58,10 @@ def draw_pairs(count: int, seed: int) -> Iterator[DrawnPair]:
         raise UsageError(f"--pairs must lie in 1 … {SEEDS_APART}, not {count}")
     if seed < 0:
         raise UsageError(f"--seed must not be negative, not {seed}")
+    return _drawn(count, seed)  # apart, so that the numbers are checked at once, not with the first pair
+
+
+def _drawn(count: int, seed: int) -> Iterator[DrawnPair]:
     for index in range(count):
         patient = index // PAIRS_PER_PATIENT
         pair, truth = draw_pair(
@@ -81,7 +85,15 @@ def drawn_files(folder: Path) -> list[Path]:
     if not ours:
         return []
     places = _RELEASE_FILES if is_release else _CONTAINER_FILES
-    return [folder / "metadata.json", *(path for place in places for path in sorted(folder.glob(place)))]
+    found = (path for place in places for path in sorted(folder.glob(place)))
+    drawn = [path for path in found if _is_drawn(path.stem, len(entries))]
+    truth = folder / "truth/cell_gt.json"
+    return [folder / "metadata.json", *([truth] if not is_release and truth.exists() else []), *drawn]
+
+
+def _is_drawn(name: str, count: int) -> bool:
+    """Whether a name is one of those that `draw_pairs` gives to so many pairs, or to the first of more."""
+    return len(name) >= 3 and name.isdecimal() and 1 <= int(name) <= count
 
 
 def write_container_input(folder: Path, pairs: Iterator[DrawnPair]) -> int:
@@ -129,19 +141,14 @@ def write_ocelot_release(folder: Path, pairs: Iterator[DrawnPair]) -> int:
     return len(sample_pairs)
 
 
-_NAME = "[0-9][0-9][0-9]*"
-_CONTAINER_FILES = (
-    f"images/cell_patches/{_NAME}.jpg",
-    f"images/tissue_patches/{_NAME}.jpg",
-    f"truth/tissue/{_NAME}.png",
-    "truth/cell_gt.json",
-)
+_CONTAINER_FILES = ("images/cell_patches/*.jpg", "images/tissue_patches/*.jpg", "truth/tissue/*.png")
 _RELEASE_FILES = (
-    f"images/train/cell/{_NAME}.jpg",
-    f"images/train/tissue/{_NAME}.jpg",
-    f"annotations/train/cell/{_NAME}.csv",
-    f"annotations/train/tissue/{_NAME}.png",
+    "images/train/cell/*.jpg",
+    "images/train/tissue/*.jpg",
+    "annotations/train/cell/*.csv",
+    "annotations/train/tissue/*.png",
 )
+"""Of the pairs."""
 
 LAYOUTS: dict[str, Callable[[Path, Iterator[DrawnPair]], int]] = {
     "container": write_container_input,
