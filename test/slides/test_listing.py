@@ -7,6 +7,7 @@ import pytest
 
 from softctm.errors import InputError
 from softctm.slides import listing
+from softctm.slides.identity import slide_identity
 from softctm.slides.listing import find_slides
 
 
@@ -83,6 +84,8 @@ def test_each_slide_has_a_name_of_its_own_and_is_taken_once(tmp_path):
         ("path,mpp\na,0.25\nb,nan\n", "line 3: mpp is nan, not µm per pixel"),
         ("path,mpp\na,250\n", "line 2: mpp is 250, not µm per pixel"),
         ("path,mpp\n,0.5\n", "line 2: has no path"),
+        ("path\nhe, 1.svs\n", "line 2: holds ' 1.svs' beyond its 1 column; put what holds a comma in quotes"),
+        ("path\na\nb/../a\n", "line 3: names .*a again, as line 2"),
         ("path,region\na,r1\nb,r1\n\n./a,r2\n", "line 5: names .*a again, as line 2"),
         ("path\n", "holds no slide"),
     ],
@@ -92,6 +95,67 @@ def test_a_list_that_cannot_be_used_is_named(content, words, tmp_path):
     table.write_text(content)
     with pytest.raises(InputError, match=rf"list\.csv.*{words}"):
         find_slides([table])
+
+
+def test_rows_that_a_spreadsheet_left_empty_are_passed_over(tmp_path):
+    table = tmp_path / "list.csv"
+    table.write_text("path,mpp\n,\na.svs,0.25,\n,\n")
+    (slide,) = find_slides([table]).slides
+    assert (slide.path, slide.mpp) == (tmp_path / "a.svs", 0.25)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_what_a_list_says_holds_where_the_slide_is_named_again(order, tmp_path):
+    touch(tmp_path, "a.svs", "b.svs")
+    table = tmp_path / "list.csv"
+    table.write_text("path,mpp,region\na.svs,0.25,r.geojson\n")
+    inputs = [table, tmp_path, tmp_path / "a.svs"][::order]
+    slides = {slide.name: slide for slide in find_slides(inputs, mpp=0.5).slides}
+    assert (slides["a"].mpp, slides["a"].region) == (0.25, tmp_path / "r.geojson")
+    assert (slides["b"].mpp, slides["b"].region) == (0.5, None)
+    assert len(slides) == 2
+
+
+def test_lists_that_contradict_each_other_are_named(tmp_path):
+    first, second = tmp_path / "first.csv", tmp_path / "second.csv"
+    first.write_text("path,mpp\na.svs,0.25\n")
+    second.write_text(f"path,mpp\n../{tmp_path.name}/a.svs,0.5\n")
+    with pytest.raises(
+        InputError, match=r"second\.csv: gives .*a\.svs another mpp or region than a list before"
+    ):
+        find_slides([first, second])
+    second.write_text("path,mpp\na.svs,0.25\n")
+    assert len(find_slides([first, second]).slides) == 1
+
+
+def test_a_slide_is_taken_once_by_whatever_way_it_is_named(tmp_path, monkeypatch):
+    touch(tmp_path, "s/a.svs", "s/t/b.svs")
+    (tmp_path / "s/t/back").symlink_to(tmp_path / "s")
+    (tmp_path / "link").symlink_to(tmp_path / "s")
+    inputs = [tmp_path / "s", tmp_path / "s/t/../a.svs", tmp_path / "link", tmp_path / "link/a.svs"]
+    assert [slide.name for slide in find_slides(inputs).slides] == ["a", "b"]
+    # Results are known again, too.
+    key = {"slide": slide_identity(tmp_path / "link/a.svs")}
+    touch(tmp_path, "out/a.svs/slide.json")
+    (tmp_path / "out/a.svs/slide.json").write_text(json.dumps({"key": key}))
+    monkeypatch.chdir(tmp_path / "s/t")
+    (slide,) = find_slides([Path("../a.svs")], output=tmp_path / "out").slides
+    assert slide.name == "a.svs"
+
+
+def test_a_slide_that_is_a_link_keeps_its_own_name(tmp_path):
+    touch(tmp_path, "scan.svs")
+    (tmp_path / "patient.svs").symlink_to("scan.svs")
+    assert [slide.name for slide in find_slides([tmp_path]).slides] == ["patient", "scan"]
+
+
+@pytest.mark.parametrize("name", [".", "..", "../series"])
+def test_a_folder_of_dicom_files_has_a_name_whatever_it_is_called(name, tmp_path, monkeypatch):
+    touch(tmp_path, "series/1.dcm", "series/sub/notes.txt")
+    monkeypatch.setattr(listing, "_series_of", lambda file: "a")
+    monkeypatch.chdir(tmp_path / ("series/sub" if name == ".." else "series"))
+    (slide,) = find_slides([Path(name)], output=tmp_path / "out").slides
+    assert slide.name == "series"
 
 
 def test_nothing_to_do_is_an_error(tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from softctm.errors import SlideError
+from softctm.slides.result_folder import place_of
 
 _SAMPLE = 2**16
 """Bytes hashed at the beginning and at the end of each file: headers and indexes lie there."""
@@ -35,7 +36,7 @@ def slide_identity(path: Path) -> dict[str, Any]:
             f"{path}: cannot be read ({error.strerror}); it is gone or not for this user"
         ) from error
     return {
-        "path": str(path.absolute()),
+        "path": str(place_of(path)),
         "bytes": size,
         "changed_ns": changed,
         "quick_sha256": digest.hexdigest(),

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from softctm.errors import InputError, SlideError
+from softctm.progress import counted
 from softctm.slides.flat_image import SUFFIXES as FLAT_SUFFIXES
 from softctm.slides.identity import data_folder
 from softctm.slides.resolution import MPP_RANGE, is_usable
-from softctm.slides.result_folder import RECORD_FILE, STATE_FOLDER, holds_results_of
+from softctm.slides.result_folder import RECORD_FILE, STATE_FOLDER, holds_results_of, place_of
 from softctm.storage.text_files import read_text
 
 SLIDE_SUFFIXES = (
@@ -36,6 +37,8 @@ TABLE_FILE, PAGE_FILE = "cohort.csv", "cohort.html"
 """What lies beside the folders of the slides' results."""
 
 _COLUMNS = ("path", "mpp", "region")
+_BEYOND = "beyond"
+"""Key of what a line holds beyond the columns that the first one names."""
 
 
 @dataclass(frozen=True)
@@ -94,39 +97,58 @@ def find_slides(
         Slides, folders, or CSV files with a column `path` (from the CSV's folder, where relative) and, where
         wanted, `mpp` and `region`.
     mpp, region
-        For those slides for which no CSV says more.
+        For those slides for which no CSV says more. What a CSV says holds, too, where the slide is named
+        again, by itself or by its folder.
     output : Path, optional
         Where results go: what lies there is no slide, unless it is named itself.
 
     Raises
     ------
     InputError
-        If an input does not exist, a CSV cannot be used, or there is no slide at all.
+        If an input does not exist, a CSV cannot be used, two CSVs contradict each other, or there is no slide
+        at all.
     """
-    slides: list[SlideInput] = []
+    slides: dict[Path, SlideInput] = {}
+    listed: dict[Path, SlideInput] = {}
     results = output.resolve() if output is not None else None
     passed_over: list[str] = []
+    searched: set[Path] = set()
     for path in inputs:
         if path.suffix.lower() == ".csv" and path.is_file():
-            slides += _from_csv(path, mpp, region)
-        elif path.is_dir():
-            found = _from_folder(path, passed_over, results if results != path.resolve() else None)
-            slides += [SlideInput(file, "", mpp, region) for file in found]
+            for slide in _from_csv(path, mpp, region):
+                first = listed.setdefault(place_of(slide.path), slide)
+                if (first.mpp, _place(first.region)) != (slide.mpp, _place(slide.region)):
+                    raise InputError(
+                        f"{path}: gives {slide.path} another mpp or region than a list before it; let one of "
+                        "them name it"
+                    )
+                slides.setdefault(place_of(slide.path), slide)
+            continue
+        if path.is_dir():
+            inside = results if results != path.resolve() else None
+            found = list(_from_folder(path, passed_over, inside, searched))
         elif path.exists():
-            slides.append(SlideInput(path, "", mpp, region))
+            found = [path]
         else:
             raise InputError(f"{path}: no such file or folder; check the path")
-    unique = list({slide.path.absolute(): slide for slide in slides}.values())
+        for file in found:
+            slides.setdefault(place_of(file), SlideInput(file, "", mpp, region))
+    unique = [listed.get(place, slide) for place, slide in slides.items()]
     if not unique:
         where = ", ".join(map(str, inputs))
         raise InputError(f"{where}: holds no slide ({', '.join(SLIDE_SUFFIXES)}); name one")
     return Listing(tuple(_named(unique, output)), tuple(passed_over))
 
 
+def _place(region: Path | None) -> Path | None:
+    return None if region is None else place_of(region)
+
+
 def _from_csv(path: Path, mpp: float | None, region: Path | None) -> Iterator[SlideInput]:
     text = read_text(path).splitlines()
     # Where decimals have commas, spreadsheets write semicolons between columns.
-    rows = csv.DictReader(text, delimiter=max(",;\t", key="".join(text[:1]).count))
+    delimiter = max(",;\t", key="".join(text[:1]).count)
+    rows = csv.DictReader(text, restkey=_BEYOND, delimiter=delimiter)
     try:
         columns = [name.strip() for name in rows.fieldnames or ()]
         rows.fieldnames = columns
@@ -143,10 +165,18 @@ def _from_csv(path: Path, mpp: float | None, region: Path | None) -> Iterator[Sl
     for number, row in numbered:
         where = f"{path}, line {number}"
         value = {key: (row.get(key) or "").strip() for key in _COLUMNS}
+        beyond = [text for text in row.get(_BEYOND) or () if text.strip()]
+        if beyond:
+            raise InputError(
+                f"{where}: holds {beyond[0]!r} beyond its {counted(len(columns), 'column')}; put what "
+                "holds a comma in quotes, or name the column"
+            )
+        if not any(value.values()):
+            continue  # spreadsheets write what is left of rows that were emptied
         if not value["path"]:
             raise InputError(f"{where}: has no path; fill it in")
         slide = path.parent / value["path"]
-        if (first := lines.setdefault(slide.absolute(), number)) != number:
+        if (first := lines.setdefault(place_of(slide), number)) != number:
             raise InputError(
                 f"{where}: names {slide} again, as line {first}; give each slide one line, and one file of "
                 "all its regions"
@@ -161,10 +191,14 @@ def _from_csv(path: Path, mpp: float | None, region: Path | None) -> Iterator[Sl
         yield SlideInput(slide, "", own_mpp, own_region)
 
 
-def _from_folder(folder: Path, passed_over: list[str], results: Path | None) -> Iterator[Path]:
-    """Slides in a folder and its subfolders, by name."""
-    if folder.resolve() == results:
+def _from_folder(
+    folder: Path, passed_over: list[str], results: Path | None, searched: set[Path]
+) -> Iterator[Path]:
+    """Slides in a folder and its subfolders, by name; none of folders that are `searched` already."""
+    place = folder.resolve()
+    if place == results or place in searched:  # a link may lead back to where it lies
         return
+    searched.add(place)
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
@@ -184,7 +218,7 @@ def _from_folder(folder: Path, passed_over: list[str], results: Path | None) -> 
     companions = (".opt", ".jpg") if {".vms", ".vmu"} & suffixes else ()
     for entry in entries:
         if entry.is_dir() and not entry.name.startswith("."):
-            yield from _from_folder(entry, passed_over, results)
+            yield from _from_folder(entry, passed_over, results, searched)
         elif entry in files and entry.suffix.lower() != ".dcm":
             if entry.suffix.lower() in known:
                 yield entry
@@ -215,10 +249,11 @@ def _series_of(file: Path) -> str:
 
 def _named(slides: Sequence[SlideInput], output: Path | None) -> Iterator[SlideInput]:
     """Give each slide a name of its own: stem, file name, that with its folder's before it, or a number."""
+    places = [place_of(slide.path) for slide in slides]
     choices = [
-        [slide.path.name if slide.path.is_dir() else slide.path.stem for slide in slides],
-        [slide.path.name for slide in slides],
-        [f"{slide.path.absolute().parent.name}-{slide.path.name}" for slide in slides],
+        [place.name if place.is_dir() else place.stem for place in places],
+        [place.name for place in places],
+        [f"{place.parent.name}-{place.name}" for place in places],
     ]
     counts = [Counter(name.lower() for name in names) for names in choices]
     # A cohort grows: results of an earlier run stay where they are.
@@ -249,4 +284,5 @@ def _name_before(path: Path, names: Sequence[str], output: Path | None) -> str |
 
 def _is_part_of(path: Path, name: str, output: Path | None) -> bool:
     """Whether results of that name would lie in the slide's own file or folder."""
-    return output is not None and output.absolute() / name in (path.absolute(), data_folder(path.absolute()))
+    place = place_of(path)
+    return output is not None and place_of(output) / name in (place, data_folder(place))

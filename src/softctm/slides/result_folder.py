@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 RECORD_FILE, STATE_FOLDER, KEY_FILE = "slide.json", ".state", "key.json"
 """What says what a folder's results are made of: once they are finished, and (in the state) before."""
+
+
+def place_of(slide: Path) -> Path:
+    """A slide's absolute path, the same by whatever way its folder is named.
+
+    Links of the folder are followed; one that is the slide itself keeps its name.
+    """
+    slide = slide.absolute()
+    if slide.name in ("", ".."):  # a folder is a slide, too
+        return Path(os.path.realpath(slide))
+    return Path(os.path.realpath(slide.parent)) / slide.name
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -28,4 +40,4 @@ def stored_key(folder: Path) -> dict[str, Any] | None:
 def holds_results_of(folder: Path, slide: Path) -> bool:
     """Whether a folder's results, finished or not, are of that file."""
     identity = (stored_key(folder) or {}).get("slide")
-    return isinstance(identity, dict) and identity.get("path") == str(slide.absolute())
+    return isinstance(identity, dict) and identity.get("path") == str(place_of(slide))
