@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -412,6 +412,34 @@ def test_files_of_an_earlier_run_do_not_stay_beside_a_new_result(tmp_path: Path)
     run(tmp_path, failing_for("001", ValueError("x")), allow_partial=True, also=("csv",))
     files = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").glob("*/*")}
     assert files == {"csv/000.csv", "csv/notes.csv"}
+
+
+@pytest.mark.parametrize("fault", ["metadata", "model", "interrupted"])
+def test_a_run_that_ends_early_does_not_forget_whose_files_are_there(tmp_path: Path, fault: str) -> None:
+    write_pairs(tmp_path, 3)
+    run(tmp_path, also=("csv", "tissue"))
+    if fault == "metadata":
+        (tmp_path / "metadata.json").write_text("[")
+        for _ in range(2):
+            with pytest.raises(InputError, match="not valid JSON"):
+                run(tmp_path)
+    elif fault == "model":
+
+        def load(options: JobOptions) -> NoReturn:
+            raise ModelError("no model")
+
+        with pytest.raises(ModelError, match="no model"):
+            run_job(tmp_path, tmp_path / "out", JobOptions(), load=load)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, failing_for("001", KeyboardInterrupt()))
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["earlier_pairs"] == (["002"] if fault == "interrupted" else ["000", "001", "002"])
+    write_metadata(tmp_path, [entry(0), entry(1), entry(2)])
+    run(tmp_path, also=("csv",))
+    files = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").glob("*/*")}
+    assert files == {"csv/000.csv", "csv/001.csv", "csv/002.csv"}
+    assert "earlier_pairs" not in json.loads((tmp_path / "out" / "run.json").read_text())
 
 
 def test_files_that_no_run_wrote_are_left_alone(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Set
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -110,6 +110,7 @@ def run_job(
         lambda _: earlier is not None,
         options.overwrite,
     )
+    record.earlier = set(earlier or ())
     try:
         with record.ending():
             with record.timed("open_input"):
@@ -124,10 +125,9 @@ def run_job(
             record.add_detector(options.device, detector)
             before = dict(detector.seconds)
             # What an earlier run wrote is ours to remove; what else lies there is not.
-            known = set(earlier or ())
-            forget_for_viewers(output_dir, known - set(source.names))
+            _forget(result, record.earlier - set(source.names))
             try:
-                _detect(source, detector, options, result, known, progress)
+                _detect(source, detector, options, result, progress)
             finally:
                 record.detect_seconds = {k: v - before[k] for k, v in detector.seconds.items()}
             lack = result.error()
@@ -146,13 +146,9 @@ def _detect(
     detector: PairDetector,
     options: JobOptions,
     result: JobResult,
-    known: Set[str],
     progress: Progress,
 ) -> None:
-    """Process every pair; a failure is noted and told, and does not stop the others.
-
-    Of the pairs that are `known` an earlier run wrote files for viewers.
-    """
+    """Process every pair; a failure is noted and told, and does not stop the others."""
     record, written = result.record, time.perf_counter()
     unwritten: list[tuple[int, str, Exception]] = []
 
@@ -188,7 +184,7 @@ def _detect(
             with record.timed("wait_for_input"):
                 name, reading = next(pairs)
             begin = time.perf_counter()
-            forget_for_viewers(result.result_file.parent, known & {name})
+            _forget(result, record.earlier & {name})
             try:
                 pair = reading.result()
                 with record.timed("detect"):
@@ -214,6 +210,12 @@ def _detect(
                 except OutputError as error:  # the disk may have room again by the end
                     _logger.warning("%s", error)
                 written = time.perf_counter()
+
+
+def _forget(result: JobResult, names: set[str]) -> None:
+    """Remove the files for viewers that an earlier run wrote of pairs."""
+    forget_for_viewers(result.result_file.parent, names)
+    result.record.earlier -= names
 
 
 def _tell_warnings(source: PairSource, record: RunRecord) -> None:

@@ -62,6 +62,9 @@ class RunRecord:
         What the job goes through one by one, singular: `pair`, `image`.
     items : list of dict
         What came of each of them.
+    earlier : set of str
+        Names that a run before wrote further files of, which this one has not come to yet: where it ends too
+        early, the next one still knows that they are its own.
     """
 
     options: Mapping[str, Any]
@@ -75,6 +78,7 @@ class RunRecord:
     detect_seconds: dict[str, float] = field(default_factory=dict)
     unit: str = "pair"
     items: list[dict[str, Any]] = field(default_factory=list)
+    earlier: set[str] = field(default_factory=set)
     warnings: list[str] = field(default_factory=list)
 
     def add_cells(self, index: int, name: str, cells: CellPoints, seconds: float) -> None:
@@ -139,6 +143,7 @@ class RunRecord:
             "model": self.model,
             "input": self.input,
             f"{self.unit}s": self.items,
+            **({f"earlier_{self.unit}s": sorted(self.earlier)} if self.earlier else {}),
             "failures": self.failures,
             "warnings": self.warnings,
             "versions": versions(),
@@ -147,7 +152,7 @@ class RunRecord:
 
 
 def names_before(path: Path, unit: str) -> list[str] | None:
-    """What an earlier run of the same command went through, by its record; None where there is no such one.
+    """What earlier runs of the same command left files of, by the record; None where there is no such one.
 
     Parameters
     ----------
@@ -160,7 +165,8 @@ def names_before(path: Path, unit: str) -> list[str] | None:
         document = read_json(path)
         if "softctm" not in document:
             return None
-        return [str(item["name"]) for item in document[f"{unit}s"]]
+        names = [str(item["name"]) for item in document[f"{unit}s"]]
+        return [*names, *map(str, document.get(f"earlier_{unit}s", ()))]
     except (InputError, KeyError, TypeError):
         return None
 
