@@ -282,6 +282,22 @@ class TestCommand:
         for _ in range(2):
             assert self.run(folders, "--output", str(tables), "--resamples", "0") == 0
 
+    def test_types_without_a_common_name_are_warned_of(self, folders, capsys):
+        assert self.run(folders, "--resamples", "0") == 0
+        assert capsys.readouterr().err == ""
+        for path in (folders / "shifted/types").iterdir():
+            path.write_text(path.read_text().replace("a_inflammatory", "Inflammatory"))
+        assert self.run(folders, "--resamples", "0") == 0
+        assert capsys.readouterr().err == ""
+        for path in (folders / "shifted/types").iterdir():
+            path.write_text(path.read_text().replace("b_connective", "tumor").replace("c_dead", "tumor"))
+        assert self.run(folders, "--resamples", "0") == 0
+        both = "truth (a_inflammatory, b_connective, c_dead) and predictions (Inflammatory, tumor)"
+        assert f"{both} have no type in common" in capsys.readouterr().err
+        merged = ["--merge", "tumor=b_connective,c_dead"]
+        assert self.run(folders, "--resamples", "0", *merged) == 0
+        assert capsys.readouterr().err == ""
+
     def test_cells_is_the_command_alone(self, capsys):
         for words in (["evaluate", "cells"], ["evaluate"]):
             with pytest.raises(SystemExit):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import math
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from softctm.report.nuclei_tables import FILES, SUMMARY, write_nuclei_evaluation
 from softctm.storage.files import prepare_folder, refuse_foreign_files
 from softctm.storage.text_files import is_json_with
 from softctm.terminal.console import show
+
+_logger = logging.getLogger(__name__)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -79,6 +82,12 @@ def run(args: argparse.Namespace) -> int:
         merged=merged,
         resamples=args.resamples,
     )
+    if apart := evaluation.types_apart:
+        _logger.warning(
+            "truth (%s) and predictions (%s) have no type in common, so that scores by type say nothing; "
+            "give --merge NEW=OLD,OLD where two names mean the same",
+            *map(", ".join, apart),
+        )
     show("\n".join(summary(evaluation)), is_result=not (args.output or args.report))
     if args.output:
         write_nuclei_evaluation(evaluation, args.output)

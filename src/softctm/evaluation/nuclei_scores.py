@@ -86,6 +86,14 @@ class NucleiEvaluation:
     resamples: int
     seed: int
 
+    @property
+    def types_apart(self) -> tuple[list[str], list[str]] | None:
+        """Names of the true and of the predicted types, where they have none in common; else None."""
+        true, predicted = (
+            [group.name for group in self.by_type if getattr(group, side)] for side in ("true", "predicted")
+        )
+        return (true, predicted) if true and predicted and not {*true} & {*predicted} else None
+
     def to_json(self) -> dict[str, Any]:
         """The evaluation as JSON's types; an interval is `{"value", "low", "high"}`, null is undefined."""
         settings = {
