@@ -49,6 +49,21 @@ def test_a_slide_without_glass_is_all_tissue():
     assert tissue_mask(image.astype(np.uint8)).all()
 
 
+@pytest.mark.parametrize("side", [1, 2, 3, 5])
+def test_a_small_image_may_be_all_tissue_or_all_glass(side):
+    """A crop of a few cells has fewer pixels here than the smallest piece of tissue on a slide."""
+    assert tissue_mask(np.full((side, side, 3), PINK, np.uint8)).all()
+    assert not tissue_mask(np.full((side, side, 3), 243, np.uint8)).any()
+
+
+def test_specks_of_a_small_image_go():
+    image = np.full((5, 6, 3), 243, np.uint8)
+    image[:2, :2] = PINK
+    assert not tissue_mask(image).any()
+    image[:3] = PINK
+    assert tissue_mask(image)[:3].all()
+
+
 def test_an_overview_is_the_slide_averaged(tmp_path):
     random = np.random.default_rng(0)
     picture = random.integers(0, 256, (1600, 2400, 3), np.uint8)

@@ -362,6 +362,19 @@ def test_openslides_test_slide_is_read_as_pillow_reads_it(shared):
     assert np.abs(window.astype(int) - data[200:700, 100:800]).mean() < 1
 
 
+def test_a_slide_whose_end_is_missing_is_named_so(shared, tmp_path):
+    content = (shared / "slides" / "cmu-1-small-region.svs").read_bytes()
+    path = tmp_path / "part.svs"
+    for size, words in (
+        (len(content) - 1000, "its end is missing; copy it again"),
+        (500_000, "it was cut off"),
+    ):
+        path.write_bytes(content[:size])
+        for mpp in (None, 0.5):
+            with pytest.raises(SlideError, match=rf"part\.svs: .*{words}"):
+                open_slide(path, mpp)
+
+
 def test_a_level_that_openslide_would_interpolate_is_for_overviews_only(shared):
     with open_slide(shared / "slides" / "tcga-cr-7395-01a-01-ts1.svs", 0.25) as slide:
         assert [level.exact for level in slide._pyramid.levels] == [True, False]

@@ -13,7 +13,8 @@ MASK_MPP = 16.0
 """µm per pixel of the mask."""
 
 SMALLEST_SPECK = 16
-"""Pixels (0.004 mm²) of the smallest piece of tissue, and of the smallest hole in one."""
+"""Pixels (0.004 mm²) of the smallest piece of tissue, and of the smallest hole in one; of an image that is
+not twice as large, half of its pixels."""
 
 _PALEST, _DARKEST = 10, 30
 """Between these saturations (of 255) the threshold is held: a slide without tissue would have its noise cut
@@ -121,11 +122,11 @@ def _saturation(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _without_small(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Remove connected pieces (edges or corners touching) smaller than `SMALLEST_SPECK`."""
+    """Remove connected pieces (edges or corners touching) smaller than `SMALLEST_SPECK`, or half of all."""
     from scipy import ndimage
 
     pieces, count = ndimage.label(mask, np.ones((3, 3)))
     sizes = np.bincount(pieces.ravel(), minlength=count + 1)
     sizes[0] = 0
-    kept: NDArray[np.bool_] = (sizes >= SMALLEST_SPECK)[pieces]
+    kept: NDArray[np.bool_] = (sizes >= min(SMALLEST_SPECK, max(mask.size // 2, 1)))[pieces]
     return kept

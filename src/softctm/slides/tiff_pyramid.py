@@ -32,6 +32,8 @@ class TiffPyramid:
         self._path = path
         try:
             self._file = tifffile.TiffFile(path)
+            if not self._file.series:
+                raise ValueError("it holds no image: it was cut off, or its copying was")
             series = self._file.series[0]
             self._pages = [_first_page(level) for level in series.levels]
         except Exception as error:
@@ -39,6 +41,11 @@ class TiffPyramid:
         self.format = "ome-tiff" if self._file.is_ome else "tiff"
         first = self._pages[0]
         try:
+            if first.is_tiled and first.description.startswith("Aperio"):
+                raise SlideError(
+                    f"{path}: is an Aperio slide that OpenSlide does not know as one: it is damaged, or its "
+                    "end is missing; copy it again"
+                )
             for page in self._pages:
                 self._check(page)
             self._check_planes(series, first)
