@@ -171,6 +171,7 @@ def test_nothing_to_do_is_an_error(tmp_path):
         ["a.svs", "a.tif", "a.svs.tif"],
         ["A/s/x.svs", "a/s/x.svs", "x.svs"],
         ["x-y/z/s.svs", "x/y/z/s.svs"],
+        [f"{folder * 150}/{'ä' * 100}.svs" for folder in "xyz"],
         ["cohort.csv.svs", "cohort.html.svs", "CoHort.csv.tif"],
     ],
 )
@@ -179,6 +180,9 @@ def test_no_two_slides_share_a_name_nor_take_the_tables(files, tmp_path):
     found = find_slides([tmp_path / file for file in files])
     names = [slide.name.lower() for slide in found.slides]
     assert len({*names, "cohort.csv", "cohort.html"}) == len(files) + 2
+    for name in names:
+        (tmp_path / "out" / name).mkdir(parents=True)
+    assert len(find_slides([tmp_path / file for file in files], output=tmp_path / "out").slides) == len(files)
 
 
 def test_a_folder_that_cannot_be_read_is_passed_over(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import math
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -35,6 +36,11 @@ SLIDE_SUFFIXES = (
 
 TABLE_FILE, PAGE_FILE = "cohort.csv", "cohort.html"
 """What lies beside the folders of the slides' results."""
+
+_LONGEST_NAME = 240
+"""Bytes; file systems take 255."""
+_REST_OF_CHARACTER = bytes(range(0x80, 0xC0))
+"""Bytes of UTF-8 that no character begins with."""
 
 _COLUMNS = ("path", "mpp", "region")
 _BEYOND = "beyond"
@@ -253,7 +259,7 @@ def _named(slides: Sequence[SlideInput], output: Path | None) -> Iterator[SlideI
     choices = [
         [place.name if place.is_dir() else place.stem for place in places],
         [place.name for place in places],
-        [f"{place.parent.name}-{place.name}" for place in places],
+        [_short(f"{place.parent.name}-{place.name}") for place in places],
     ]
     counts = [Counter(name.lower() for name in names) for names in choices]
     # A cohort grows: results of an earlier run stay where they are.
@@ -271,6 +277,11 @@ def _named(slides: Sequence[SlideInput], output: Path | None) -> Iterator[SlideI
         )
         taken.add(name.lower())
         yield replace(slide, name=name)
+
+
+def _short(name: str) -> str:
+    """A name without its beginning, where it is too long for a folder."""
+    return os.fsdecode(os.fsencode(name)[-_LONGEST_NAME:].lstrip(_REST_OF_CHARACTER))
 
 
 def _name_before(path: Path, names: Sequence[str], output: Path | None) -> str | None:
