@@ -371,8 +371,11 @@ def test_files_that_it_did_not_make_are_not_replaced(small_path, tmp_path):
     other = write_tiff(tmp_path / "other.tif", [np.full((900, 1200, 3), 243, np.uint8)])
     (tmp_path / "third").write_text("mine")
     third = write_tiff(tmp_path / "third.tif", [np.full((900, 1200, 3), 243, np.uint8)])
-    with pytest.raises(PartialResultError, match="2 of 3 slides failed: slide, third"):
-        run([small_path, third, other], tmp_path)
+    (tmp_path / "fourth").mkdir()
+    (tmp_path / "fourth" / ".state").write_text("mine")
+    fourth = write_tiff(tmp_path / "fourth.tif", [np.full((900, 1200, 3), 243, np.uint8)])
+    with pytest.raises(PartialResultError, match="3 of 4 slides failed: slide, third, fourth"):
+        run([small_path, third, fourth, other], tmp_path)
     assert (tmp_path / "other" / "slide.json").is_file()
     assert (out / "cells.csv").read_text() == "mine"
     run(listed, tmp_path, overwrite=True)

@@ -116,10 +116,11 @@ class SlideState:
                 refuse_foreign_files(files, "slides", lambda _: False)
             except OutputError as error:  # concerns this slide alone
                 raise SlideError(str(error)) from None
-        if self.folder.exists() and not self.folder.is_dir():
-            raise SlideError(
-                f"{self.folder}: is a file where results would go; move it, or choose another output folder"
-            )
+        for folder in (self.folder, self._key_file.parent):
+            if folder.exists() and not folder.is_dir():
+                raise SlideError(
+                    f"{folder}: is a file where results would go; move it, or choose another output folder"
+                )
         prepare_folder(self._files)
         for folder in (self.folder, self._key_file.parent, self._files):
             remove_left_overs(folder)
