@@ -6,6 +6,8 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,8 @@ from torch import nn
 
 from softctm.cli import main
 from softctm.commands import train_nuclei
-from softctm.errors import TrainingError
+from softctm.errors import TrainingError, UsageError
+from softctm.jobs.nuclei_validation import predict_out_of_fold
 from softctm.networks.cellvit import CellViT, CellViTSpec
 from softctm.networks.nuclei_maps import stacked
 from softctm.networks.vit_weights import load_vit
@@ -333,6 +336,13 @@ def test_cellvit_learns_with_its_encoder_frozen_first(tmp_path: Path) -> None:
     assert not torch.equal(trained[head], frozen[head])
     # The tissue's head lies on the encoder and is none of it: it has no pretrained weights to keep.
     assert not torch.equal(frozen["network.encoder.head.weight"], start["head.weight"])
+
+
+def test_a_fold_that_a_run_does_not_have_is_named(tmp_path: Path) -> None:
+    run: Any = SimpleNamespace(types=["background"], fold_of=lambda: [0, 1, 1])
+    with pytest.raises(UsageError, match="--fold 7: the run's folds are 0, 1"):
+        predict_out_of_fold(run, tmp_path / "out", [7])
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

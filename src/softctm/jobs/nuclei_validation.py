@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from softctm.errors import UsageError
 from softctm.networks.architecture import SegmentationNetwork
 from softctm.networks.device import own_device
 from softctm.networks.nuclei_maps import stacked
@@ -46,6 +47,8 @@ def predict_out_of_fold(
 
     Raises
     ------
+    UsageError
+        If the run has no such fold.
     TrainingError
         If a fold's network is not there yet.
     OutputError
@@ -53,6 +56,10 @@ def predict_out_of_fold(
     """
     types = types_named(run.types[1:])
     fold_of = run.fold_of()
+    if absent := {*(folds or ())} - {*fold_of}:
+        raise UsageError(
+            f"--fold {min(absent)}: the run's folds are {', '.join(map(str, sorted({*fold_of})))}"
+        )
     written: dict[str, list[str]] = {}
     for fold in sorted(set(fold_of if folds is None else folds)):
         network = run.network(fold)
