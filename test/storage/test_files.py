@@ -220,3 +220,9 @@ def test_files_below(tmp_path: Path) -> None:
     assert files_below(tmp_path) == [tmp_path / "a" / "b" / "c"]
     with pytest.raises(OutputError, match="is a file, not a folder"):
         files_below(tmp_path / "a" / "b" / "c")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_where_a_file_would_go_is_named_so(tmp_path: Path, overwrite: bool) -> None:
+    with pytest.raises(OutputError, match="is a folder where a file would go; name a file"):
+        refuse_foreign_files([tmp_path], "folds", lambda _: True, overwrite)

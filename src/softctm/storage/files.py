@@ -47,9 +47,13 @@ def refuse_foreign_files(
     Raises
     ------
     OutputError
-        At the first file that is not the command's own.
+        At the first file that is not the command's own, or is a folder, which nothing replaces.
     """
     for path in files:
+        if path.is_dir():
+            raise OutputError(
+                f"{path} is a folder where a file would go; name a file, or choose another place"
+            )
         if not overwrite and path.exists() and not is_ours(path):
             raise OutputError(
                 f"{path} is there already and `softctm {command}` did not make it; choose another place, or "
