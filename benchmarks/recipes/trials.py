@@ -18,7 +18,7 @@ from benchmarks.recipes.experiments import EXPERIMENTS, Experiment
 from softctm.datasets.ocelot import AnnotatedPair, load_release, tissue_labels_of
 from softctm.evaluation.out_of_fold import count_by_rule
 from softctm.evaluation.tissue import tissue_counts
-from softctm.jobs.slide_state import npy_bytes
+from softctm.jobs.slides.state import npy_bytes
 from softctm.model.tasks import CELL_CLASSES
 from softctm.storage.files import write_bytes_atomically
 from softctm.training.config import Task, preset_from_json, with_settings

@@ -30,8 +30,8 @@ from benchmarks.slides.speed import WAYS, measured, one, table
 from softctm.datasets.ocelot import load_release
 from softctm.evaluation.scores import count_pairs, named_scores
 from softctm.inference.detector import Detector
-from softctm.jobs.slide_engine import load_slide_detector
-from softctm.jobs.slide_options import SlideOptions
+from softctm.jobs.slides.engine import load_slide_detector
+from softctm.jobs.slides.options import SlideOptions
 from softctm.pair import CELL_MPP, PATCH_SIZE
 from softctm.points import CellPoints
 from softctm.readers import open_pairs

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 from scipy.stats import fisher_exact
 
-from softctm.jobs.cohort import run_cohort
-from softctm.jobs.slide_options import SlideOptions
+from softctm.jobs.slides.cohort import run_cohort
+from softctm.jobs.slides.options import SlideOptions
 from softctm.slides.lattice import CORE
 
 _SAME_UM = 3.0

@@ -13,9 +13,9 @@ from typing import Any
 from benchmarks.machine import host_memory_peak
 from benchmarks.slides.overlapping import overlapping_way
 from softctm.inference.detector import Detector
-from softctm.jobs.cohort import run_cohort
-from softctm.jobs.slide_engine import load_slide_detector
-from softctm.jobs.slide_options import SlideOptions
+from softctm.jobs.slides.cohort import run_cohort
+from softctm.jobs.slides.engine import load_slide_detector
+from softctm.jobs.slides.options import SlideOptions
 from softctm.slides import open_slide
 
 WAYS = ("overlapping", "softctm")

@@ -14,14 +14,14 @@ from PIL import Image
 from softctm.cli import main
 from softctm.datasets.nuclei import NucleiLabels, open_nuclei
 from softctm.errors import InputError, UsageError
-from softctm.evaluation.nuclei_detection import (
+from softctm.evaluation.nuclei.detection import (
     RADIUS_PX,
     detection_counts,
     detection_scores,
     pair_centers,
 )
-from softctm.evaluation.nuclei_panoptic import panoptic_quality, shape_counts
-from softctm.evaluation.nuclei_scores import evaluate_nuclei
+from softctm.evaluation.nuclei.panoptic import panoptic_quality, shape_counts
+from softctm.evaluation.nuclei.scores import evaluate_nuclei
 from softctm.nuclei_table import tabulate
 from softctm.postprocessing.hover import classify_nuclei
 

@@ -20,7 +20,7 @@ from softctm.inference.joint_detector import JointDetector
 from softctm.inference.tissue_context import pair_graph
 from softctm.jobs.job_options import JobOptions
 from softctm.jobs.pairs import load_detector as open_for_pairs
-from softctm.jobs.slide_engine import load_slide_detector
+from softctm.jobs.slides.engine import load_slide_detector
 from softctm.model import load_model
 from softctm.model.manifest import AROUND, RGB
 from softctm.ort.graphs import Graph

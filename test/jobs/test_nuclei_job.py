@@ -20,7 +20,7 @@ from softctm.datasets.nuclei.results import Results
 from softctm.errors import ModelError, UsageError
 from softctm.inference import nuclei_image
 from softctm.inference.nuclei_image import find_nuclei
-from softctm.jobs import nuclei_job
+from softctm.jobs.nuclei import images as nuclei_job
 from softctm.writers import slide_formats
 
 

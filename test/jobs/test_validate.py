@@ -221,7 +221,7 @@ def test_what_cannot_be_written_is_told_before_hours_of_prediction(
     assert main([*options, "--json", str(tmp_path / "thesis.json")]) == 6
     assert "thesis.json is there already" in capsys.readouterr().err
     assert main([*options, "--json", str(tmp_path)]) == 6
-    assert f"{tmp_path} is there already" in capsys.readouterr().err
+    assert f"{tmp_path} is a folder where a file would go" in capsys.readouterr().err
     assert main([*options, "--fold", "0", "--json", "x.json"]) == 2
     assert "--fold: only counts; give --json and --update in the last run" in capsys.readouterr().err
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from softctm.cli import main
 from softctm.datasets.nuclei import open_nuclei
-from softctm.evaluation.nuclei_scores import evaluate_nuclei
+from softctm.evaluation.nuclei.scores import evaluate_nuclei
 from softctm.postprocessing.outlines import outlines
 from softctm.report.nuclei_page import chosen_images
 

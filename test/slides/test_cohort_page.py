@@ -9,7 +9,7 @@ import shutil
 import pytest
 from PIL import Image
 
-from softctm.jobs.cell_slides.columns import CELL_COLUMNS
+from softctm.jobs.slides.cells.columns import CELL_COLUMNS
 from softctm.writers import cohort_page as cohort_page_module
 from softctm.writers.cohort_page import cohort_page
 from softctm.writers.cohort_table import CohortRow, cohort_csv

@@ -18,11 +18,11 @@ from slide_files import picture, reduced, write_tiff
 from softctm import load_detector
 from softctm.cli import main
 from softctm.errors import MissingPackageError, ModelError, PartialResultError, SlideError, UsageError
-from softctm.jobs.cohort import run_cohort
-from softctm.jobs.nuclei_slides import merge
-from softctm.jobs.nuclei_slides import plan as nuclei_plan
-from softctm.jobs.slide_findings import find_nuclei_on_slide
-from softctm.jobs.slide_options import SlideOptions
+from softctm.jobs.slides.cohort import run_cohort
+from softctm.jobs.slides.findings import find_nuclei_on_slide
+from softctm.jobs.slides.nuclei import merge
+from softctm.jobs.slides.nuclei import plan as nuclei_plan
+from softctm.jobs.slides.options import SlideOptions
 from softctm.postprocessing.measured_nuclei import measured_nuclei
 from softctm.slides import open_slide
 from softctm.slides.mask import read_overview, tissue_mask
@@ -409,7 +409,7 @@ def test_embeddings_are_asked_for_before_and_may_be_left_out_afterwards(
     before = contents(folder)
     assert before == contents(tmp_path / "without" / "slide")
     with monkeypatch.context() as patched:
-        patched.setattr("softctm.jobs.nuclei_slides.fields.field_nuclei", None)  # nothing is computed again
+        patched.setattr("softctm.jobs.slides.nuclei.fields.field_nuclei", None)  # nothing is computed again
         run(slide_path, tmp_path / "with", token_model)
         run(slide_path, tmp_path / "with", token_model, also=EMBEDDINGS)
     assert (folder / "embeddings.h5ad").is_file()

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from softctm.jobs.cell_slides.seams import duplicates, near_seam
+from softctm.jobs.slides.cells.seams import duplicates, near_seam
 from softctm.slides.lattice import CORE
 
 

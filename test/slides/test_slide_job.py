@@ -26,16 +26,16 @@ from slide_files import reduced, tissue_picture, write_tiff
 from softctm.commands.report import is_own_page
 from softctm.errors import DeviceError, InputError, OutputError, PartialResultError, SlideError, UsageError
 from softctm.inference.detector_options import DetectorOptions
-from softctm.jobs import slide_stretches
-from softctm.jobs.cell_slides import plan as cell_plan
-from softctm.jobs.cohort import run_cohort
 from softctm.jobs.output_lock import output_lock
-from softctm.jobs.slide_engine import LocalEngine, SlideWork
-from softctm.jobs.slide_findings import find_cells_on_slide
-from softctm.jobs.slide_options import SlideOptions
-from softctm.jobs.slide_plan import Stretch
-from softctm.jobs.slide_state import SlideState
-from softctm.jobs.slide_tasks import RESULT_FILES, SLIDE_TASKS
+from softctm.jobs.slides import stretches as slide_stretches
+from softctm.jobs.slides.cells import plan as cell_plan
+from softctm.jobs.slides.cohort import run_cohort
+from softctm.jobs.slides.engine import LocalEngine, SlideWork
+from softctm.jobs.slides.findings import find_cells_on_slide
+from softctm.jobs.slides.options import SlideOptions
+from softctm.jobs.slides.plan import Stretch
+from softctm.jobs.slides.state import SlideState
+from softctm.jobs.slides.tasks import RESULT_FILES, SLIDE_TASKS
 from softctm.progress import Task
 from softctm.slides import open_slide
 from softctm.slides.region import Region
@@ -642,7 +642,7 @@ class Client:
 
 
 def on_cluster(client, path, monkeypatch):
-    cluster = importlib.import_module("softctm.jobs.slide_cluster")
+    cluster = importlib.import_module("softctm.jobs.slides.cluster")
     monkeypatch.setattr(cluster.distributed, "as_completed", iter)
     engine = cluster.ClusterEngine.__new__(cluster.ClusterEngine)
     engine._client, engine._setup = client, None

@@ -20,7 +20,7 @@ from torch import nn
 from softctm.cli import main
 from softctm.commands import train_nuclei
 from softctm.errors import TrainingError, UsageError
-from softctm.jobs.nuclei_validation import predict_out_of_fold
+from softctm.jobs.nuclei.validation import predict_out_of_fold
 from softctm.networks.cellvit import CellViT, CellViTSpec
 from softctm.networks.nuclei_maps import stacked
 from softctm.networks.vit_weights import load_vit

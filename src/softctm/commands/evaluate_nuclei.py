@@ -12,9 +12,9 @@ from softctm.commands.resample_options import add_resamples
 from softctm.commands.shared_options import add_overwrite
 from softctm.datasets.nuclei import NUCLEI_DATASETS, open_nuclei
 from softctm.errors import ScoreTooLowError, UsageError
-from softctm.evaluation.nuclei_detection import RADIUS_PX
-from softctm.evaluation.nuclei_scores import evaluate_nuclei
-from softctm.evaluation.nuclei_summary import summary
+from softctm.evaluation.nuclei.detection import RADIUS_PX
+from softctm.evaluation.nuclei.scores import evaluate_nuclei
+from softctm.evaluation.nuclei.summary import summary
 from softctm.extras import require
 from softctm.report.nuclei_tables import FILES, SUMMARY, write_nuclei_evaluation
 from softctm.storage.files import prepare_folder, refuse_foreign_files

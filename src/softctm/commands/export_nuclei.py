@@ -31,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Export every network of the run."""
     require_extra("train")
-    from softctm.jobs.nuclei_export import export_nuclei
+    from softctm.jobs.nuclei.export import export_nuclei
 
     with new_model(args, "export nuclei", "nuclei") as folder:
         manifest = export_nuclei(

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from softctm.commands.signals import interrupted_by_sigterm
-from softctm.jobs.nuclei_job import NucleiOptions, run_nuclei_job
+from softctm.jobs.nuclei.images import NucleiOptions, run_nuclei_job
 from softctm.options import add_options, options_from
 from softctm.terminal.console import ConsoleProgress, show
 

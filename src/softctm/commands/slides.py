@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from softctm.commands.signals import interrupted_by_sigterm
-from softctm.jobs.cohort import run_cohort
-from softctm.jobs.slide_options import SlideOptions
+from softctm.jobs.slides.cohort import run_cohort
+from softctm.jobs.slides.options import SlideOptions
 from softctm.options import add_options, options_from
 from softctm.terminal.console import ConsoleProgress, show
 

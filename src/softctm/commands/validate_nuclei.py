@@ -31,9 +31,9 @@ def run(args: argparse.Namespace) -> int:
     require_extra("train")
     from softctm.datasets.nuclei import open_nuclei
     from softctm.datasets.nuclei.base import SomeImages
-    from softctm.evaluation.nuclei_scores import evaluate_nuclei
-    from softctm.evaluation.nuclei_summary import summary
-    from softctm.jobs.nuclei_validation import predict_out_of_fold
+    from softctm.evaluation.nuclei.scores import evaluate_nuclei
+    from softctm.evaluation.nuclei.summary import summary
+    from softctm.jobs.nuclei.validation import predict_out_of_fold
     from softctm.report.nuclei_tables import write_nuclei_evaluation
 
     nuclei = finished_run(args)

@@ -16,9 +16,9 @@ from softctm import __version__
 from softctm.datasets.nuclei import NucleiDataset, NucleiLabels
 from softctm.errors import InputError
 from softctm.evaluation.bootstrap import Estimate
-from softctm.evaluation.nuclei_detection import RADIUS_PX
-from softctm.evaluation.nuclei_images import ImageScore
-from softctm.evaluation.nuclei_scores import NucleiEvaluation
+from softctm.evaluation.nuclei.detection import RADIUS_PX
+from softctm.evaluation.nuclei.images import ImageScore
+from softctm.evaluation.nuclei.scores import NucleiEvaluation
 from softctm.postprocessing.outlines import outlines
 from softctm.report.embedded_images import jpeg_uri
 from softctm.report.templating import page_template, resource

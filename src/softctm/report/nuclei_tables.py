@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from softctm.evaluation.nuclei_scores import NucleiEvaluation
+from softctm.evaluation.nuclei.scores import NucleiEvaluation
 from softctm.report.tables import csv_text
 from softctm.storage.files import write_bytes_atomically, write_json_atomically
 

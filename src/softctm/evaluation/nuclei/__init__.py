@@ -1,0 +1,1 @@
+"""Scores of nuclei: detection, panoptic quality, types; intervals over images or patients."""

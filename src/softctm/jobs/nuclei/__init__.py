@@ -1,0 +1,1 @@
+"""Jobs of nuclei: finding them in images, validating and exporting trained networks."""

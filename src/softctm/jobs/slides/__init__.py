@@ -1,0 +1,1 @@
+"""The job for whole slides: planned in stretches, computed here or on a cluster, written one by one."""
