@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import struct
 import zlib
@@ -476,6 +477,34 @@ def test_an_animation_is_refused(tmp_path: Path) -> None:
 def test_a_png_named_jpg_is_read(tmp_path: Path) -> None:
     single(tmp_path, lambda path: Image.fromarray(patch(0)).save(path, "PNG"), "000.jpg")
     assert np.array_equal(read_cell(tmp_path), patch(0))
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".png"])
+def test_a_name_that_simpleitk_cannot_take_does_not_end_the_process(tmp_path: Path, suffix: str) -> None:
+    """It aborts on such a name; formats that others read keep such names."""
+    folder = write_pairs(tmp_path, 2)
+    odd = os.fsdecode(b"002\xff")
+    for kind in ("cell", "tissue"):
+        patches = folder / f"images/{kind}_patches"
+        pixels = patch(5) if suffix == ".mha" else patch(5).astype(np.uint16) * 257
+        sitk.WriteImage(sitk.GetImageFromArray(pixels, isVector=True), str(patches / f"x{suffix}"))
+        (patches / f"x{suffix}").rename(patches / f"{odd}{suffix}")
+        shutil.copy(patches / "000.png", patches / os.fsdecode(b"003\xff.png"))
+    write_metadata(folder, [entry(index) for index in range(4)])
+    source = open_pairs(folder)
+    with pytest.raises(PairError, match="is not UTF-8, and files of this kind cannot be read so; rename it"):
+        source.read(2)
+    assert np.array_equal(source.read(3).cell, source.read(0).cell)
+
+
+def test_an_image_far_too_large_says_nothing_but_its_line(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    folder = write_pairs(tmp_path, 1)
+    Image.new("1", (11000, 9000)).save(folder / "images/cell_patches/000.png")
+    with pytest.raises(PairError, match="is 11000 × 9000 pixels; a patch must be 1024 × 1024"):
+        open_pairs(folder).read(0)
+    assert [str(warning.message) for warning in recwarn] == []
 
 
 def test_a_link_to_nowhere(tmp_path: Path) -> None:

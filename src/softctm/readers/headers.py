@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +11,7 @@ from PIL import Image
 
 from softctm.errors import InputError
 from softctm.readers.pixels import oriented, rgb_of_array
+from softctm.readers.simpleitk import path_for_simpleitk, simpleitk
 
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 _DEPTH_IN_PNG, _COLOR_IN_PNG = 24, 25
@@ -64,16 +64,16 @@ def read_deep_png(path: Path, image: Image.Image, label: str) -> NDArray[np.uint
     Raises
     ------
     InputError
-        If it is transparent, or its values do not use their upper bits; see `rgb_of_array`.
+        If it is transparent, its values do not use their upper bits (see `rgb_of_array`), or its path is not
+        UTF-8.
     """
-    sitk: Any = importlib.import_module("SimpleITK")  # slow to import, and few inputs need it
-
     if "transparency" in image.info:
         raise InputError(f"{label}: is partly transparent: what lies behind? Save it as RGB without alpha")
     with path.open("rb") as file:
         color = file.read(_COLOR_IN_PNG + 1)[_COLOR_IN_PNG]
     if color == _GRAY_WITH_ALPHA:  # SimpleITK reads the others only
         raise InputError(f"{label}: gray of 16 bits with an alpha channel is not read; save it as 8-bit RGB")
-    pixels = sitk.GetArrayFromImage(sitk.ReadImage(str(path), imageIO="PNGImageIO"))
+    name, sitk = path_for_simpleitk(path, label), simpleitk()
+    pixels = sitk.GetArrayFromImage(sitk.ReadImage(name, imageIO="PNGImageIO"))
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     return oriented(rgb_of_array(pixels, label), image.getexif().get(_ORIENTATION, 1))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -136,7 +138,7 @@ def decoded(
         bits = bits_a_channel(path)
         if bits not in (1, 2, 4, 8, 16):
             raise InputError(f"{label}: has {bits} bits a channel, which are not read; save it with 8 bits")
-        with Image.open(path, formats=("JPEG", "PNG", "TIFF", "BMP")) as image:
+        with _without_advice(), Image.open(path, formats=("JPEG", "PNG", "TIFF", "BMP")) as image:
             # Only the header is read so far: pixels are decoded when their number is known to be right.
             check_size(*image.size)
             if image.format == "TIFF":
@@ -189,6 +191,14 @@ def list_images(folder: Path, label: str) -> tuple[dict[str, list[Path]], list[s
     except OSError as error:
         raise InputError(f"{label}: cannot be read ({error.strerror}); check its permissions") from error
     return images, others
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Keep from stderr what Pillow warns of: images half as large as those that it refuses."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
 
 
 def _size(path: Path, label: str) -> int:

@@ -12,11 +12,10 @@ were measured (SimpleITK 2.5.7, a stack of 130 patches, 2 cores):
 
 from __future__ import annotations
 
-import importlib
 import tempfile
 import zlib
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from softctm.errors import InputError, one_line
 from softctm.pair import PATCH_SIZE
 from softctm.readers.pixels import rgb_of_array
+from softctm.readers.simpleitk import path_for_simpleitk, simpleitk
 
 _MAX_HEADER_BYTES = 1 << 16
 _CHUNK = 1 << 20
@@ -128,17 +128,16 @@ class MetaImage:
         Raises
         ------
         InputError
-            If the pixels are damaged, cannot be unpacked, or have no plain meaning as RGB.
+            If the pixels are damaged, cannot be unpacked, or have no plain meaning as RGB, or the path is not
+            UTF-8.
         """
-        sitk: Any = importlib.import_module("SimpleITK")  # slow to import, and few inputs need it
-
-        path = self.path
+        sitk, path = simpleitk(), self.path
         try:
             if self._unpacked is not None:
                 path = self._unpacked.up_to((index + 1) * self._patch_bytes)
             reader = sitk.ImageFileReader()
             reader.SetImageIO("MetaImageIO")
-            reader.SetFileName(str(path))
+            reader.SetFileName(path_for_simpleitk(path, self.label))
             if len(self._shape) == 2 or self._shape[2] == 1:
                 first = [0, index * PATCH_SIZE, 0][: len(self._shape)]
             else:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image
 
 from softctm.errors import InputError, SoftCTMError, one_line
 from softctm.extras import missing
@@ -87,15 +85,9 @@ def read_single_image(path: Path, label: str | None = None) -> NDArray[np.uint8]
     sampled = _samples_of_tiff(path, label)
     if sampled is not None:
         return sampled
-    with warnings.catch_warnings():  # Pillow warns of images half as large as those that it refuses
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return decoded(
-            path,
-            label,
-            lambda width, height: None,
-            lambda image: rgb_of_image(image, label),
-            _TOO_LARGE,
-        )
+    return decoded(
+        path, label, lambda width, height: None, lambda image: rgb_of_image(image, label), _TOO_LARGE
+    )
 
 
 def _samples_of_tiff(path: Path, label: str) -> NDArray[np.uint8] | None:
