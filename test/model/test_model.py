@@ -121,6 +121,9 @@ def test_without_a_manifest_the_authors_conventions_hold(folder: Path) -> None:
         (lambda m: files(m)["float32"].update(path="/etc/passwd"), "outside"),
         (lambda m: files(m)["float32"].update(path="a\\..\\b.onnx"), "outside"),
         (lambda m: files(m)["float32"].update(path="gone.onnx"), "gone.onnx: missing"),
+        (lambda m: files(m)["float32"].update(path="a\0.onnx"), r"is no file's name"),
+        (lambda m: files(m)["float32"].update(path="\ud800.onnx"), r"files.float32.path"),
+        (lambda m: files(m)["float32"].update(path="a" * 300), "cannot be read .*File name too long"),
     ],
 )
 def test_a_faulty_manifest_is_refused_by_name(folder: Path, change: Any, message: str) -> None:
@@ -145,6 +148,14 @@ def test_a_link_out_of_the_folder_is_refused(folder: Path, tmp_path: Path) -> No
     (folder / "cell_fold1.onnx").rename(outside)
     (folder / "cell_fold1.onnx").symlink_to(outside)
     with pytest.raises(ModelError, match="outside"):
+        load_model(folder)
+
+
+def test_a_link_to_itself_is_refused(folder: Path) -> None:
+    write_manifest(folder)
+    (folder / "cell_fold1.onnx").unlink()
+    (folder / "cell_fold1.onnx").symlink_to("cell_fold1.onnx")
+    with pytest.raises(ModelError, match=r"cell_fold1\.onnx: cannot be read .*; fetch the whole model"):
         load_model(folder)
 
 

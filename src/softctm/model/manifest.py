@@ -49,6 +49,8 @@ class NetworkFile(_Part):
     def _inside(cls, path: str) -> str:
         if path.startswith("/") or "\\" in path or ".." in PurePosixPath(path).parts:
             raise ValueError(f"{path} lies outside the model's folder, which is refused")
+        if "\0" in path or path.encode(errors="replace").decode() != path:
+            raise ValueError(f"{path!r} is no file's name")
         return path
 
 

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from softctm.choices import Precision
-from softctm.errors import ModelError
+from softctm.errors import ModelError, one_line
 from softctm.model.conventions import implied_manifest
 from softctm.model.manifest import Head, Manifest, NetworkEntry, StageInput, read_manifest, settings_of
 from softctm.model.network_file import MANIFEST, Network
@@ -234,10 +234,14 @@ def _networks(
             continue  # of validation networks; `Model.precisions` has seen to the others
         file = entry.files[precision]
         path = folder.joinpath(*PurePosixPath(file.path).parts)
-        if not path.resolve().is_relative_to(folder.resolve()):
+        try:
+            is_inside, is_there = path.resolve().is_relative_to(folder.resolve()), path.is_file()
+        except (OSError, RuntimeError) as error:  # the latter of a link that leads to itself
+            raise ModelError(f"{path}: cannot be read ({one_line(error)}); fetch the whole model") from error
+        if not is_inside:
             raise ModelError(
                 f"{folder / MANIFEST}: {file.path} lies outside the model's folder, which is refused"
             )
-        if must_exist and not path.is_file():
+        if must_exist and not is_there:
             raise ModelError(f"{path}: missing, though {MANIFEST} names it; fetch the whole model")
         yield Network(path, file.sha256, entry.fold)
