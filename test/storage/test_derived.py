@@ -85,7 +85,7 @@ def test_other_settings_and_sources_make_it_anew(tmp_path: Path, source: Path) -
         assert build.times == times
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "foreign", "no record", "damaged record"])
+@pytest.mark.parametrize("damage", ["truncated", "empty", "foreign", "header", "no record", "damaged record"])
 def test_damaged_file_is_made_anew(
     tmp_path: Path, source: Path, caplog: pytest.LogCaptureFixture, damage: str
 ) -> None:
@@ -97,7 +97,10 @@ def test_damaged_file_is_made_anew(
     elif damage == "damaged record":
         record.write_text(record.read_text()[:20])
     else:
-        content = {"truncated": whole[:-5], "empty": b"", "foreign": b"x" * len(whole)}[damage]
+        content = {
+            "truncated": whole[:-5], "empty": b"", "foreign": b"x" * len(whole),
+            "header": whole.replace(b"}", b"{"),
+        }[damage]  # fmt: skip
         path.write_bytes(content)
     np.testing.assert_array_equal(derived_array(path, [source], None, build), [1, 2, 3])
     assert build.times == 2
