@@ -180,13 +180,20 @@ def test_what_cannot_be_quantized_is_refused_by_name() -> None:
         quantize_network(model.SerializeToString(), iter(images(1)), "tiny")
 
 
-def test_images_that_are_missing_or_do_not_fit_are_refused_by_name() -> None:
+def test_what_onnx_runtime_cannot_do_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     content = network(5, 3, 2, size=SIZE)
     with pytest.raises(InputError, match="tiny: no pair to calibrate it on"):
         quantize_network(content, iter([]), "tiny")
     with pytest.raises(ModelError, match="tiny: cannot be put into 8 bits") as error:
         quantize_network(content, iter(images(1, channels=2)), "tiny")
     assert "\n" not in str(error.value)
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise AssertionError  # as ONNX Runtime's assertions do, without a word
+
+    monkeypatch.setattr("onnxruntime.quantization.quantize_static", fail)
+    with pytest.raises(ModelError, match=r"tiny: cannot be put into 8 bits \(AssertionError\)"):
+        quantize_network(content, iter(images(1)), "tiny")
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from softctm.errors import InputError, ModelError, SoftCTMError
+from softctm.errors import InputError, ModelError, SoftCTMError, one_line
 
 Image = NDArray[np.float32]
 
@@ -88,7 +88,7 @@ def quantize_network(content: bytes, images: Iterable[Image], name: str) -> byte
         except SoftCTMError:
             raise
         except Exception as error:
-            raise ModelError(f"{name}: cannot be put into 8 bits ({str(error).splitlines()[0]})") from error
+            raise ModelError(f"{name}: cannot be put into 8 bits ({one_line(error)})") from error
         return small.read_bytes()
 
 
