@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from tiny_networks import network, write_folder
 
 from softctm import CellTissuePair, TissueWindow, load_detector
-from softctm.inference.reference import VIEWS, ReferenceDetector
+from softctm.inference.reference import VIEWS, ReferenceDetector, peaks, softmax
 from softctm.inference.tta import VIEWS as FAST_VIEWS
 from softctm.model import load_model
+from softctm.postprocessing.methods import find_cells
+from softctm.postprocessing.peaks import Peaks
 from softctm.readers import open_pairs
 
 
@@ -54,6 +57,18 @@ def test_the_detector_gives_the_same_maps(tmp_path: Path, sees_tissue: bool) -> 
     found = load_detector(folder, device="cpu", views=4).predict(pair, maps=True)
     np.testing.assert_allclose(found.tissue_probability, reference.maps[0], atol=2e-6)
     np.testing.assert_allclose(found.cell_probability, reference.maps[1], atol=2e-5)
+
+
+@pytest.mark.parametrize("sigma", [2.1, 3.0])
+def test_the_detector_finds_the_same_cells_in_a_map(sigma: float) -> None:
+    """A model may bring its own σ, of which four are no whole number of pixels."""
+    random, rule = np.random.default_rng(2), Peaks(sigma)
+    for _ in range(3):
+        logits = 8 * ndimage.gaussian_filter(random.normal(size=(3, 256, 256)), (0, 1.5, 1.5))
+        probability = softmax(logits).astype(np.float32)
+        reference, found = peaks(probability, rule), find_cells(probability, rule)
+        for name in ("x", "y", "label", "score"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(reference, name))
 
 
 def test_fields_of_a_slide_are_found_as_pairs_are(tmp_path: Path) -> None:

@@ -128,7 +128,8 @@ def enlarged(image: Map, zoom: int) -> Map:
 def peaks(cells: Map, rule: Peaks) -> CellPoints:
     """Maxima of the blurred foreground where a cell is likelier than none; the likelier class names them."""
     none, background, tumor = cells
-    foreground = ndimage.gaussian_filter(1 - none, rule.sigma_px, mode="mirror", truncate=4)
+    radius = math.ceil(4 * rule.sigma_px)
+    foreground = ndimage.gaussian_filter(1 - none, rule.sigma_px, mode="mirror", radius=radius)
     found = peak_local_max(
         foreground, min_distance=rule.distance_px, threshold_abs=rule.threshold or 0.0, exclude_border=False
     )
