@@ -209,6 +209,21 @@ def test_a_folder_without_one_kind_of_network_is_refused(folder: Path, kind: str
         load_model(folder)
 
 
+def test_networks_without_a_manifest_come_in_the_order_of_their_numbers(folder: Path) -> None:
+    (folder / "model.json").unlink(missing_ok=True)
+    content = (folder / "cell_fold0.onnx").read_bytes()
+    names = [
+        "cell_fold0.onnx",
+        "cell_fold1.onnx",
+        "cell_fold2.onnx",
+        "cell_fold10.onnx",
+        "cell_fold10\u00b23.onnx",
+    ]
+    for name in names:
+        (folder / name).write_bytes(content)
+    assert [network.path.name for network in load_model(folder).cells.networks] == names
+
+
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such model folder"):
         load_model(tmp_path / "gone")

@@ -7,7 +7,6 @@ one to go by.
 from __future__ import annotations
 
 import hashlib
-import re
 from pathlib import Path
 
 import onnx
@@ -16,6 +15,7 @@ from softctm.errors import ModelError
 from softctm.model.manifest import RGB, Head, Manifest, NetworkEntry, NetworkFile, StageEntry, StageInput
 from softctm.model.network_file import MANIFEST, read_file
 from softctm.model.tasks import CELL_CLASSES, TISSUE_CLASSES
+from softctm.natural_order import natural_order
 from softctm.pair import CELL_MPP, PATCH_SIZE, TISSUE_MPP
 
 _KNOWN_TISSUE = (*TISSUE_CLASSES, "unknown")
@@ -34,7 +34,7 @@ def implied_manifest(folder: Path) -> Manifest:
     entries: dict[str, tuple[NetworkEntry, ...]] = {}
     shapes: dict[str, tuple[int | None, int | None]] = {}
     for kind in ("tissue", "cell"):
-        paths = sorted(folder.glob(f"{kind}*.onnx"), key=_natural_order)
+        paths = sorted(folder.glob(f"{kind}*.onnx"), key=lambda path: natural_order(path.name))
         if not paths:
             raise ModelError(
                 f"{folder}: holds neither {MANIFEST} nor {kind}*.onnx; "
@@ -99,7 +99,3 @@ def _second_axis(values: list[onnx.ValueInfoProto]) -> int | None:
 
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def _natural_order(path: Path) -> list[int | str]:
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from softctm.errors import InputError, PairError
+from softctm.natural_order import natural_order
 from softctm.progress import counted
 
 
@@ -75,7 +75,7 @@ class Metadata:
             Where the two differ, a warning that shows the first pairs as matched.
         """
         plain = sorted(stems)
-        if self.by_stem or plain == sorted(stems, key=_numeric_order):
+        if self.by_stem or plain == sorted(stems, key=natural_order):
             return []
         matched = ", ".join(f"{index} → {stem}" for index, stem in enumerate(plain[:4]))
         return [
@@ -126,8 +126,3 @@ class Metadata:
         if not isinstance(entry, dict):
             raise PairError(f"pair {name}: entry {where} of {self.label} is not an object; correct it")
         return entry
-
-
-def _numeric_order(stem: str) -> list[tuple[int, str]]:
-    """A key that sorts 2 before 10."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", stem)]
