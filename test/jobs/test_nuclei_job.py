@@ -8,19 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import tifffile
 from color_nuclei import RADIUS, SIZE, STRIDE, TOKENS, drawn, heads, save, token_head, write_model
 from numpy.typing import NDArray
+from onnx import numpy_helper
 from PIL import Image
 
 from softctm import load_detector
 from softctm.cli import main
 from softctm.datasets.nuclei.results import Results
-from softctm.errors import ModelError, UsageError
+from softctm.errors import ModelError, PairError, UsageError
 from softctm.inference import nuclei_image
 from softctm.inference.nuclei_image import find_nuclei
 from softctm.jobs.nuclei import images as nuclei_job
+from softctm.storage.files import sha256_of
 from softctm.writers import slide_formats
 
 
@@ -383,6 +386,30 @@ def test_an_image_named_as_the_record_is_refused(
     image = save(drawn(64, 64, []), tmp_path / "run.json.png")
     assert run(image, "--output", tmp_path / "out", "--weights", model) == 3
     assert "run.json.png: its results would take the name of run.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("precision", "remedy"),
+    [("float32", "or leave the image out"), ("float16", "too large for 16 bits, take --precision float32")],
+)
+def test_values_that_are_not_finite_are_told_with_what_helps(
+    tmp_path: Path, precision: str, remedy: str
+) -> None:
+    folder = write_model(tmp_path / "nan")
+    network = onnx.load(folder / "net.onnx")
+    for tensor in network.graph.initializer:
+        if list(tensor.dims) == [3]:  # of the types
+            tensor.CopyFrom(numpy_helper.from_array(np.full(3, np.nan, np.float32), tensor.name))
+    onnx.save(network, folder / "net.onnx")
+    manifest = json.loads((folder / "model.json").read_text())
+    (entry,) = manifest["stages"]["nuclei"]["networks"]
+    entry["files"]["float32"]["sha256"] = sha256_of(folder / "net.onnx")
+    (folder / "model.json").write_text(json.dumps(manifest))
+    detector = load_detector(folder, device="cpu", precision=precision)
+    with pytest.raises(
+        PairError, match=f"^the network net.onnx gave values that are not finite; .*{remedy}$"
+    ):
+        detector(drawn(60, 60, [(20, 20)]))
 
 
 def test_views_are_one(model: Path) -> None:

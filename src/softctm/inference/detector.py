@@ -123,7 +123,7 @@ class Detector:
 
     def predict(self, pair: CellTissuePair, *, maps: bool = False) -> Prediction:
         """The cells of a pair and, with `maps`, the probabilities that they were found in."""
-        with faults_named(self.model, f"pair {pair.name}"):
+        with faults_named(self.model, "pair", f"pair {pair.name}"):
             tissue = self._tissue_of(pair.tissue) if maps or self.sees_tissue else None
             cells = self._cells_of(pair.cell, tissue, pair.window.x, pair.window.y)
         points = self._points_in(cells).points
@@ -146,7 +146,7 @@ class Detector:
         ------
         As `__call__`.
         """
-        with faults_named(self.model, "tissue field"):
+        with faults_named(self.model, "slide", "tissue field"):
             probability: NDArray[np.float32] = self._tissue_of(image).numpy()[0]
             return probability
 
@@ -166,7 +166,7 @@ class Detector:
         ------
         As `__call__`.
         """
-        with faults_named(self.model, "cell field"):
+        with faults_named(self.model, "slide", "cell field"):
             tissue = None if context is None else self._runtime.value(context[None])
             cells = self._cells_of(image, tissue, 0, 0)
         return self._points_in(cells)

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softctm.choices import DeviceChoice
-from softctm.errors import PairError, UsageError
-from softctm.inference.ensemble import Ensemble, NotFiniteError
+from softctm.errors import UsageError
+from softctm.inference.ensemble import Ensemble
+from softctm.inference.faults import faults_named
 from softctm.inference.tissue_context import image_graph
 from softctm.inference.tta import first_views
 from softctm.model.model import Model
@@ -109,13 +110,8 @@ class ImageDetector:
         height, width = image.shape[:2]
         missing = ((0, self.size - height), (0, self.size - width), (0, 0))
         (planes,) = self._image(self._runtime.value(np.pad(image, missing, mode="symmetric")))
-        try:
+        with faults_named(self.model, "image"):
             maps = self._ensemble(planes)
-        except NotFiniteError as error:
-            raise PairError(
-                f"the network {error} gave values that are not finite; check the weights, or leave the "
-                "image out"
-            ) from error
         if height == width == self.size:
             return maps
         (stage,) = self.model.stages.values()

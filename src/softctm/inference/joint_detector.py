@@ -68,7 +68,7 @@ class JointDetector:
         """
         with timed(self.seconds, "inputs"):
             planes = self._inputs(pair)
-        with faults_named(self.model, f"pair {pair.name}"), timed(self.seconds, "networks"):
+        with faults_named(self.model, "pair", f"pair {pair.name}"), timed(self.seconds, "networks"):
             found = self._networks(planes)
         with timed(self.seconds, "peaks"):
             cells: DetectedCells = self._decode({"cells": found["cells"]})
