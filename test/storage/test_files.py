@@ -158,6 +158,10 @@ def test_the_line_of_a_fault_is_quoted(tmp_path: Path) -> None:
     assert str(caught.value) == (
         'a.json: is not valid JSON (line 3, "  "b": 2;": expecting \',\' delimiter); correct it'
     )
+    # A line separator inside a text begins no line.
+    path.write_text('{"a": "x\u2028y\x85z",\n"b": 1,\n"c" 2}')
+    with pytest.raises(InputError, match=r'line 3, ""c" 2}": expecting'):
+        read_json(path, "a.json")
     path.write_bytes(b"one\ntwo \xe9\xe8\n")
     with pytest.raises(
         InputError, match=r'a: line 2 is not UTF-8 text \("two \\xe9\\xe8"\); save it as UTF-8'

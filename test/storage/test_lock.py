@@ -45,6 +45,20 @@ def test_a_file_system_without_locks_is_named(
         pass
 
 
+def test_a_full_disk_leaves_the_lock_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", write)
+    path = tmp_path / ".lock"
+    with (
+        locked(path),
+        pytest.raises(OutputError, match=r"^another process works here$"),
+        locked(path, "{} works here".format),
+    ):
+        pass
+
+
 HOLDER = """
 import os, sys, time
 from pathlib import Path

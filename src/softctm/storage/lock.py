@@ -63,8 +63,9 @@ def locked(path: Path, busy: Callable[[str], str] | None = None) -> Iterator[Non
             raise NoLocksError(
                 f"{path} cannot be locked ({error.strerror}); choose a folder on a file system with locks"
             ) from error
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        with contextlib.suppress(OSError):  # a full disk: the lock holds, and its holder has no name
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         yield
     finally:
         if descriptor in _held:

@@ -65,7 +65,7 @@ def read_json(path: Path, label: str | None = None, remedy: str = "check it") ->
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        line = text.splitlines()[error.lineno - 1] if error.lineno <= len(text.splitlines()) else ""
+        line = text.split("\n")[error.lineno - 1]  # what JSON's reader counts; splitlines splits at more
         raise InputError(
             f"{label}: is not valid JSON (line {error.lineno}, {quoted(line, error.colno)}: "
             f"{error.msg[:1].lower()}{error.msg[1:]}); correct it"
