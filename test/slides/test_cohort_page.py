@@ -84,6 +84,14 @@ def test_the_page_needs_nothing_else(overviews):
     assert cohort_page([], {}, CELL_COLUMNS).decode().count("<tr>") == 1
 
 
+@pytest.mark.parametrize("kept", [0, 20, 60, 500])
+def test_a_damaged_picture_does_not_cost_the_page(overviews, kept):
+    overviews["beta"].write_bytes(overviews["beta"].read_bytes()[:kept])
+    page = cohort_page(ROWS, overviews, CELL_COLUMNS).decode()
+    assert page.count('src="data:image/jpeg') == 2
+    assert 'data-value="beta"' in page
+
+
 def test_a_large_cohort_links_its_pictures(overviews):
     many = [CohortRow(f"slide {index}", "x", record(1)) for index in range(201)]
     page = cohort_page([ROWS[0], *many], overviews, CELL_COLUMNS).decode()

@@ -77,10 +77,13 @@ def _row(row: CohortRow, columns: Sequence[PageColumn], overview: Path | None, w
 def _picture(name: str, path: Path | None, large: bool) -> str:
     if path is None or not path.is_file():
         return ""
-    with Image.open(path) as image:
-        image.thumbnail((_LARGE, _LARGE) if large else (_SMALL, _SMALL))
-        buffer = io.BytesIO()
-        image.convert("RGB").save(buffer, "JPEG", quality=82)
+    buffer = io.BytesIO()
+    try:
+        with Image.open(path) as image:
+            image.thumbnail((_LARGE, _LARGE) if large else (_SMALL, _SMALL))
+            image.convert("RGB").save(buffer, "JPEG", quality=82)
+    except (OSError, SyntaxError, ValueError):  # damaged; Pillow raises all of them
+        return ""
     source = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
     tag = f'<img src="{source}" alt="Overview of {escape(name)}" loading="lazy">'
     if large:
