@@ -32,7 +32,6 @@ from softctm.inference.detector import Detector
 from softctm.model import Model, find_weights, load_model
 from softctm.model.network_file import Network
 from softctm.points import CellPoints
-from softctm.readers import open_pairs
 from softctm.training.config import preset_from_json, with_settings
 from softctm.training.cross_validation import EnsembleRun
 from softctm.training.loop import LoopConfig
@@ -58,8 +57,6 @@ def measure(model: Model, args: argparse.Namespace) -> list[dict[str, Any]]:
     """Score every combination on the held-out fold, pair by pair so that none has the quieter machine."""
     run = _run(args)
     pairs = [pair for pair, own in zip(run.pairs, run.fold_of(), strict=True) if own == args.fold]
-    source = open_pairs(args.data)
-    number = {name: position for position, name in enumerate(source.names)}
     detectors = {
         (views, count): Detector(model.with_networks("cells", count), views=views)
         for views in VIEW_COUNTS
@@ -68,7 +65,7 @@ def measure(model: Model, args: argparse.Namespace) -> list[dict[str, Any]]:
     found: dict[tuple[int, int], list[CellPoints]] = {key: [] for key in detectors}
     seconds = dict.fromkeys(detectors, 0.0)
     for pair in pairs:
-        image = source.read(number[pair.id])
+        image = pair.read()
         for key, detector in detectors.items():
             start = time.perf_counter()
             found[key].append(detector(image))

@@ -55,7 +55,9 @@ class Measured:
     def sums(self, dataset: str) -> NDArray[np.float64]:
         """A row an image of a dataset: nuclei, sum of their IoU, number above 0.5 and above 0.7."""
         chosen = [
-            own for name, own in zip(self.images, self.overlaps, strict=True) if name.startswith(dataset)
+            own
+            for name, own in zip(self.images, self.overlaps, strict=True)
+            if name.startswith(f"{dataset}/")
         ]
         return np.array([[len(own), own.sum(), (own > 0.5).sum(), (own > 0.7).sum()] for own in chosen])
 

@@ -53,6 +53,45 @@ def test_agreement_by_hand() -> None:
     assert agreement.share == pytest.approx(1 / 6)
 
 
+def test_a_datasets_nuclei_are_its_own_though_another_begins_with_its_name() -> None:
+    pytest.importorskip("torch")
+    from benchmarks.segmenters import Measured
+
+    measured = Measured(
+        ["consep/a", "consep2/a", "consep/b"], [np.array([1.0]), np.array([0.2, 0.2]), np.array([0.6])]
+    )
+    assert measured.sums("consep").tolist() == [[1, 1.0, 1, 1], [1, 0.6, 1, 0]]
+    assert len(measured.sums("consep2")) == 1
+
+
+def test_quality_takes_the_training_pairs_of_a_release_of_several_subsets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    from benchmarks import quality
+
+    class Pair:
+        id = "000"
+
+        def read(self) -> str:
+            return "the pair"
+
+        def cells(self) -> CellPoints:
+            return points((10, 10, 1, 1.0), (50, 50, 2, 1.0))
+
+    def detector(model: object, views: int) -> Any:
+        return lambda pair: points((10, 10, 1, 0.5), (50, 50, 2, 0.9)) if pair == "the pair" else points()
+
+    for subset in ("train", "val"):
+        (tmp_path / "images" / subset / "cell").mkdir(parents=True)
+    run = SimpleNamespace(pairs=[Pair()], fold_of=lambda: [0])
+    monkeypatch.setattr(quality, "_run", lambda args: run)
+    monkeypatch.setattr(quality, "Detector", detector)
+    model: Any = SimpleNamespace(with_networks=lambda stage, count: None)
+    rows = quality.measure(model, SimpleNamespace(data=tmp_path, fold=0))  # type: ignore[arg-type]
+    assert {row["mean_f1"] for row in rows} == {1.0}
+
+
 def test_memory_of_one_convolution_by_hand() -> None:
     plane, weights = 1024**2, 5 * 5 * 3 * 2
     content = network(0, 3, 2)
