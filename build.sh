@@ -22,7 +22,7 @@ tag=
 while [ $# -gt 0 ]; do
   case $1 in
     --api | --target | --tag)
-      [ $# -gt 1 ] || { echo "error: $1 needs a value; see ./build.sh --help" >&2; exit 2; }
+      [ -n "${2:-}" ] || { echo "error: $1 needs a value; see ./build.sh --help" >&2; exit 2; }
       declare "${1#--}=$2"
       shift 2
       ;;

@@ -11,6 +11,7 @@
 # model.tar.gz (unpacked by the platform at /opt/ml/model, where it takes precedence over the image's own).
 # DOCKER=podman ./export.sh exports with podman.
 set -euo pipefail
+caller=$PWD
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 DOCKER=${DOCKER:-docker}
 
@@ -24,8 +25,10 @@ image="softctm"
 while [ $# -gt 0 ]; do
   case $1 in
     --to | --weights)
-      [ $# -gt 1 ] || { echo "error: $1 needs a value; see ./export.sh --help" >&2; exit 2; }
-      declare "${1#--}=$2"
+      [ -n "${2:-}" ] || { echo "error: $1 needs a value; see ./export.sh --help" >&2; exit 2; }
+      value=$2
+      case $2 in /*) ;; *) value=$caller/$2 ;; esac # where the user stands, not where this script does
+      declare "${1#--}=$value"
       shift 2
       ;;
     --help | -h) usage; exit 0 ;;

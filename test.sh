@@ -1,19 +1,21 @@
 #!/usr/bin/env bash
 # Run the image on test/input under limits stricter than Grand Challenge's, and check what comes out.
 #
-#   ./test.sh [--weights DIR] [--input DIR] [--expected FILE|none] [--accept] [--calls N] [IMAGE] [-- OPTIONS]
+#   ./test.sh [--weights DIR] [--input DIR] [--expected FILE|none] [--calls N] [IMAGE] [-- OPTIONS]
+#   ./test.sh --accept [--calls N] [IMAGE]
 #
 # IMAGE       default: softctm; built with ./build.sh where it does not exist
 # --weights   another model, mounted at /opt/ml/model (points are then not compared)
 # --input     another input (points are then not compared)
 # --expected  points to compare with; default: test/expected/cell_classification.json
-# --accept    write the result to test/expected instead of comparing with it
+# --accept    write the result, once it is checked, to test/expected instead of comparing with it
 # --calls     how often an `invoke` image is called (default: 1); its memory must not grow
 # OPTIONS     of the program, such as --views 1 (give --expected none, or points made with them)
 #
 # Works for both interfaces: an `exec` image is run once, an `invoke` image is started, asked for its health
 # and called. DOCKER=podman ./test.sh tests with podman; MEMORY=8g gives more memory than 4 GB.
 set -euo pipefail
+caller=$PWD
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 # shellcheck source=test/container/limits.sh
 . test/container/limits.sh
@@ -31,20 +33,35 @@ image="softctm"
 while [ $# -gt 0 ]; do
   case $1 in
     --weights | --input | --expected | --calls)
-      [ $# -gt 1 ] || { echo "error: $1 needs a value; see ./test.sh --help" >&2; exit 2; }
-      declare "${1#--}=$2"
+      [ -n "${2:-}" ] || { echo "error: $1 needs a value; see ./test.sh --help" >&2; exit 2; }
+      value=$2
+      case $1:$2 in
+        --calls:* | *:/* | --expected:none) ;;
+        *) value=$caller/$2 ;; # where the user stands, not where this script does
+      esac
+      declare "${1#--}=$value"
       shift 2
       ;;
-    --accept) accept=yes; expected="none"; shift ;;
+    --accept) accept=yes; shift ;;
     --help | -h) usage; exit 0 ;;
     --) shift; break ;;
     -*) echo "error: unknown option $1; see ./test.sh --help" >&2; exit 2 ;;
     *) image=$1; shift ;;
   esac
 done
+case $calls in
+  *[!0-9]* | 0* | "") echo "error: --calls must be a number above 0, not $calls" >&2; exit 2 ;;
+esac
+if [ -n "$accept" ]; then
+  if [ -n "$weights$expected" ] || [ "$input" != test/input ] || [ $# -gt 0 ]; then
+    echo "error: --accept writes what the image's own model finds in test/input; leave the other options out" >&2
+    exit 2
+  fi
+  expected="none"
+fi
 if [ -z "$expected" ]; then
   expected="test/expected/cell_classification.json"
-  [ -z "$weights" ] && [ "$input" = test/input ] || expected="none"
+  [ -z "$weights" ] && [ "$input" -ef test/input ] || expected="none"
 fi
 command -v "$DOCKER" >/dev/null || { echo "error: $DOCKER not found; install it or set DOCKER=podman" >&2; exit 1; }
 for folder in "$input" ${weights:+"$weights"}; do
@@ -118,10 +135,6 @@ esac
 seconds=$((SECONDS - began))
 
 [ -f "$scratch/output/cell_classification.json" ] || fail "the container wrote no cell_classification.json"
-if [ -n "$accept" ]; then
-  mkdir -p test/expected
-  cp "$scratch/output/cell_classification.json" test/expected/
-fi
 comparison=()
 check_mounts=(-v "$PWD/test:/test:ro" -v "$scratch/output:/result:ro")
 if [ "$expected" != none ]; then
@@ -132,4 +145,8 @@ fi
 verdict=$("$DOCKER" run --rm --name "$container-check" "${LIMITS[@]}" "${check_mounts[@]}" --entrypoint python "$image" \
   /test/container/check.py /result/cell_classification.json /test/schema/multiple-points.schema.json \
   ${comparison[@]+"${comparison[@]}"}) || { echo "$image ($api): ${verdict:-FAILED}" >&2; exit 1; }
+if [ -n "$accept" ]; then
+  mkdir -p test/expected
+  cp "$scratch/output/cell_classification.json" test/expected/
+fi
 echo "$image ($api): $verdict; $seconds s under the limits"

@@ -70,9 +70,12 @@ class Docker:
             "TMPDIR": str(self.scratch),
         }
 
-    def script(self, name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def script(
+        self, name: str, *arguments: str, folder: Path = ROOT, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["bash", str(ROOT / name), *arguments],
+            cwd=folder,
             env=self.environment | environment,
             capture_output=True,
             text=True,
@@ -124,6 +127,56 @@ def test_wrong_options_end_with_one_line(docker: Docker, script: str, arguments:
     assert result.stderr.startswith("error: ")
     assert len(result.stderr.splitlines()) == 1
     assert not docker.log.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--calls", "two"], ["--calls", "0"], ["--calls", ""], ["--weights", ""]]
+)
+def test_values_that_make_no_sense_are_refused_before_anything_runs(
+    docker: Docker, arguments: list[str]
+) -> None:
+    result = docker.script("test.sh", *arguments)
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"error: {arguments[0]} ")
+    assert len(result.stderr.splitlines()) == 1
+    assert not docker.log.exists()
+
+
+@pytest.mark.parametrize(
+    "others", [["--weights", "."], ["--input", "."], ["--expected", "none"], ["--", "--views", "1"]]
+)
+def test_only_the_default_run_becomes_the_expected_one(docker: Docker, others: list[str]) -> None:
+    result = docker.script("test.sh", "--accept", *others)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: --accept writes what the image's own model finds in test/input")
+    assert not docker.log.exists()
+
+
+def test_a_wrong_result_does_not_become_the_expected_one(docker: Docker) -> None:
+    expected = ROOT / "test/expected/cell_classification.json"
+    before = expected.read_bytes()
+    docker.program.write_text(
+        FAKE_DOCKER.replace('echo "passed: stand-in"', 'echo "FAILED: stand-in"; exit 1')
+    )
+    try:
+        result = docker.script("test.sh", "--accept")
+        assert result.returncode == 1
+        assert "FAILED: stand-in" in result.stderr
+        assert expected.read_bytes() == before
+    finally:
+        expected.write_bytes(before)
+
+
+def test_folders_are_those_where_the_user_stands(docker: Docker, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    result = docker.script("test.sh", "--input", "mine", "--weights", "mine", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert f"-v {tmp_path}/mine:/input:ro" in docker.asked("run")[0]
+    assert f"-v {tmp_path}/mine:/opt/ml/model:ro" in docker.asked("run")[0]
+    result = docker.script("test.sh", "--input", "gone", folder=tmp_path)
+    assert result.stderr == f"error: no folder {tmp_path}/gone\n"
+    docker.script("export.sh", "--to", "archives", folder=tmp_path)
+    assert (tmp_path / "archives").is_dir()
 
 
 @pytest.mark.parametrize("script", ["build.sh", "test.sh", "export.sh"])
@@ -228,6 +281,71 @@ def test_the_comparison_allows_rounding_and_nothing_more() -> None:
     assert not compare(other_image, expected)[1]
     assert not compare({}, expected)[1]
     assert compare({}, {})[1], "no cells is a valid answer"
+
+
+@pytest.fixture
+def result(tmp_path: Path) -> Path:
+    """Two cells in the second of two pairs, the first of which has none."""
+    cells = CellPoints(
+        np.array([3, 1023], np.int32), np.array([5, 0], np.int32), np.array([1, 2], np.uint8),
+        np.array([0.25, 1.0], np.float32),
+    )  # fmt: skip
+    path = tmp_path / "cell_classification.json"
+    path.write_text(json.dumps(points_document([CellPoints.empty(), cells])))
+    pairs = [{"index": 0, "tumor_cells": 0}, {"index": 1, "tumor_cells": 1}]
+    (tmp_path / "run.json").write_text(json.dumps({"pairs": pairs}))
+    return path
+
+
+def checked(result: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    check = load_script("test/container/check.py")
+    code = check.main([str(result), str(ROOT / "test/schema/multiple-points.schema.json")])
+    return code, capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize(
+    ("pairs", "shown"),
+    [
+        ([{"tumor_cells": 0}, {"tumor_cells": 1}], "in 2 pairs"),
+        ([{"tumor_cells": 1}], "in 1 pair"),
+        ([{"tumor_cells": 1}, {"error": "damaged"}], "in 1 of 2 pairs"),
+    ],
+)
+def test_pairs_without_cells_are_counted_too(
+    result: Path, capsys: pytest.CaptureFixture[str], pairs: list[dict[str, Any]], shown: str
+) -> None:
+    result.with_name("run.json").write_text(json.dumps({"pairs": pairs}))
+    assert checked(result, capsys) == (
+        0,
+        f"passed: 2 cells (1 TC, 1 BC) {shown}, valid against the schema",
+    )
+
+
+def test_what_the_schema_lets_pass_and_the_challenge_does_not(
+    result: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = json.loads(result.read_text())
+    good = document["points"][0]
+    for fault in (
+        {"point": [1024, 5, 1]},
+        {"point": [-1, 5, 1]},
+        {"point": [3.5, 5, 1]},
+        {"point": [3, 5, 3]},
+        {"point": [*document["points"][1]["point"][:2], 1]},
+    ):
+        document["points"][0] = good | fault
+        result.write_text(json.dumps(document))
+        code, line = checked(result, capsys)
+        assert (code, line[:8]) == (1, "FAILED: "), fault
+    document["points"][0] = {"name": "image_1", "point": [3, 5, 1]}
+    result.write_text(json.dumps(document))
+    assert checked(result, capsys)[0] == 1, "no probability"
+    document["points"][0] = good
+    result.write_text(json.dumps(document))
+    for record in ("", "{}", "[]", '{"pairs": 1}'):
+        result.with_name("run.json").write_text(record)
+        code, line = checked(result, capsys)
+        assert (code, line[:16]) == (1, "FAILED: run.json"), record
 
 
 def test_what_is_written_fits_grand_challenges_schema() -> None:

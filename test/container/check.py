@@ -1,10 +1,10 @@
-"""Check a `cell_classification.json`: against Grand Challenge's schema, then against the expected points.
+"""Check a `cell_classification.json`: by Grand Challenge's schema and the challenge's rules, then the points.
 
     python check.py RESULT SCHEMA [EXPECTED]
 
 `./test.sh` runs it inside the image, so that a user needs nothing but docker. Prints one line; exits with 1
-where the result is wrong. Another processor or a GPU rounds otherwise, so a peak may move to the next pixel,
-and of points near a threshold a few may come or go.
+where the result is wrong. How many pairs there were is read from `run.json` beside it. Another processor or a
+GPU rounds otherwise, so a peak may move to the next pixel, and a few points near a threshold may come or go.
 """
 
 from __future__ import annotations
@@ -37,6 +37,26 @@ def points_of(document: Any) -> Points:
     }
 
 
+def fault_of(document: Any) -> str | None:
+    """What the challenge does not allow though the schema does; None where there is nothing."""
+    seen = set()
+    for point in document["points"]:
+        x, y, label = point["point"]
+        inside = all(isinstance(value, int) and 0 <= value <= 1023 for value in (x, y))
+        if not inside or label not in (1, 2) or not {"name", "probability"} <= point.keys():
+            return f"{point} is not a named point of 0 … 1023, class 1 or 2, with its probability"
+        if (point["name"], x, y) in seen:
+            return f"two cells of {point['name']} at {x}, {y}"
+        seen.add((point["name"], x, y))
+    return None
+
+
+def pairs_in(record: Any) -> str:
+    """How many pairs were done, of how many, by `run.json`: those without cells have no points."""
+    done, count = sum("tumor_cells" in pair for pair in record["pairs"]), len(record["pairs"])
+    return f"{'' if done == count else f'{done} of '}{count} pair{'' if count == 1 else 's'}"
+
+
 def compare(found: Points, expected: Points) -> tuple[str, bool]:
     """Say how well the found points agree with the expected ones, and whether that is well enough."""
     differences: list[float] = []
@@ -61,16 +81,20 @@ def compare(found: Points, expected: Points) -> tuple[str, bool]:
 
 def main(arguments: list[str]) -> int:
     result, schema, *expected = (Path(argument) for argument in arguments)
+    file = result
     try:
         document = json.loads(result.read_text())
         jsonschema.validate(document, json.loads(schema.read_text()))
-    except (OSError, ValueError, jsonschema.ValidationError) as error:
-        print(f"FAILED: {result.name}: {str(error).splitlines()[0]}")
+        if fault := fault_of(document):
+            raise ValueError(fault)
+        file = result.with_name("run.json")
+        pairs = pairs_in(json.loads(file.read_text()))
+    except (OSError, ValueError, LookupError, TypeError, jsonschema.ValidationError) as error:
+        print(f"FAILED: {file.name}: {(str(error) or repr(error)).splitlines()[0]}")
         return 1
     points = points_of(document)
     labels = Counter(label for _, label, _, _ in points)
-    images = len({image for image, _, _, _ in points})
-    text = f"{len(points)} cells ({labels[2]} TC, {labels[1]} BC) in {images} pairs, valid against the schema"
+    text = f"{len(points)} cells ({labels[2]} TC, {labels[1]} BC) in {pairs}, valid against the schema"
     good = True
     if expected:
         agreement, good = compare(points, points_of(json.loads(expected[0].read_text())))
