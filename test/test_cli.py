@@ -66,6 +66,21 @@ def raising(error: BaseException) -> Callable[[Namespace], int]:
             "error: locked/x: cannot be used (Permission denied); check the path and its permissions",
         ),
         (
+            OSError(errno.EIO, "Input/output error", "disk/x"),
+            3,
+            "error: disk/x: cannot be read or written (Input/output error); check the disk it lies on",
+        ),
+        (
+            OSError(errno.ENOTDIR, "Not a directory", "file/x"),
+            3,
+            "error: file/x: cannot be used (Not a directory); check the path",
+        ),
+        (
+            OSError(errno.EFBIG, "File too large", "cache/a.npy"),
+            6,
+            "error: cache/a.npy cannot be written (File too large); make room",
+        ),
+        (
             OSError(36, "File name too long", "a" * 300),
             3,
             f"error: {'a' * 300}: cannot be used (File name too long)",

@@ -7,8 +7,9 @@ import errno
 from softctm.errors import InputError, OutputError, SoftCTMError
 from softctm.extras import EXTRA_OF, broken, missing
 
-_NO_WAY = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_NO_WAY = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+_NO_DISK = (errno.EIO, errno.ESTALE)
 
 
 def as_expected(error: Exception) -> SoftCTMError:
@@ -31,5 +32,8 @@ def as_expected(error: Exception) -> SoftCTMError:
         return InputError(
             f"{error.filename}: cannot be used ({error.strerror}); check the path and its permissions"
         )
+    if isinstance(error, OSError) and error.errno in _NO_DISK:
+        where = error.filename or "a file"
+        return InputError(f"{where}: cannot be read or written ({error.strerror}); check the disk it lies on")
     what = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return SoftCTMError(f"unexpected {what}; this is a bug, please report it (--debug shows where)")
