@@ -245,6 +245,15 @@ def test_malformed_metadata(tmp_path: Path, content: bytes) -> None:
         open_pairs(tmp_path)
 
 
+@pytest.mark.parametrize("names", [("000", "000"), ("caf\u00e9", "cafe\u0301")])
+def test_two_entries_for_one_pair_are_refused(tmp_path: Path, names: tuple[str, str]) -> None:
+    """One of them would be taken without a word, perhaps with another place of the cell patch."""
+    entries = ", ".join(f'"{name}": {json.dumps(entry(x))}' for x, name in enumerate(names))
+    (write_pairs(tmp_path, 1) / "metadata.json").write_text(f'{{"sample_pairs": {{{entries}}}}}')
+    with pytest.raises(InputError, match=r'^metadata\.json: has two (values for|entries) "(000|café)"'):
+        open_pairs(tmp_path)
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 def test_metadata_as_windows_writes_them(tmp_path: Path, encoding: str) -> None:
     (write_pairs(tmp_path, 1) / "metadata.json").write_text(json.dumps([entry(4)]), encoding=encoding)

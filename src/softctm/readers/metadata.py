@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,7 +25,7 @@ class Metadata:
     Raises
     ------
     InputError
-        If the document is neither.
+        If the document is neither, or two names are the same but for how accents are stored.
     """
 
     def __init__(self, document: Any, label: str) -> None:
@@ -34,7 +35,13 @@ class Metadata:
             self._entries = document
         elif isinstance(document, dict) and isinstance(document.get("sample_pairs"), dict):
             # In the composed form, as the images' stems are: é may be stored as one character or as two.
-            self._entries = {unicodedata.normalize("NFC", k): v for k, v in document["sample_pairs"].items()}
+            names = [unicodedata.normalize("NFC", name) for name in document["sample_pairs"]]
+            self._entries = dict(zip(names, document["sample_pairs"].values(), strict=True))
+            if len(self._entries) < len(names):
+                twice = next(name for name, count in Counter(names).items() if count > 1)
+                raise InputError(
+                    f'{label}: has two entries "{twice}", alike but for how accents are stored; keep one'
+                )
         else:
             raise InputError(
                 f'{label}: must be a list of entries or an object with "sample_pairs"; correct it'

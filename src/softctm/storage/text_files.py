@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -56,14 +57,23 @@ def read_json(path: Path, label: str | None = None, remedy: str = "check it") ->
     Raises
     ------
     InputError
-        If it cannot be read or is not JSON; then with the line.
+        If it cannot be read, is not JSON (then with the line), or an object has two values of one name, of
+        which JSON's readers take the last without a word.
     """
     label = str(path) if label is None else label
+
+    def unique(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(items)
+        if len(found) < len(items):
+            twice = next(name for name, count in Counter(name for name, _ in items).items() if count > 1)
+            raise InputError(f"{label}: has two values for {quoted(twice)} in one object; keep one")
+        return found
+
     text = read_text(path, label, remedy)
     if not text.strip():
         raise InputError(f"{label}: is not valid JSON (it is empty); correct it")
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
         line = text.split("\n")[error.lineno - 1]  # what JSON's reader counts; splitlines splits at more
         raise InputError(
