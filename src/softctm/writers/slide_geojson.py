@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, cast
 
@@ -28,32 +28,31 @@ def geojson_writer(path: Path) -> Iterator[Add]:
 
     Objects are as QuPath writes them from 0.4 on: a class has name and color, measurements are an object.
     """
-    with AtomicFile(path) as file, output_errors(path):
+    with AtomicFile(path) as plain, ExitStack() as stack:
+        file: IO[bytes] = plain
         if path.suffix == ".gz":
-            with gzip.GzipFile("", "wb", 6, file, mtime=0) as compressed:
-                yield from _write(cast(IO[bytes], compressed))
-        else:
-            yield from _write(file)
+            file = cast(IO[bytes], stack.enter_context(gzip.GzipFile("", "wb", 6, plain, mtime=0)))
+        with output_errors(path):
+            file.write(b'{"type": "FeatureCollection", "features": [')
+        separator = "\n"
 
+        def add(cells: SlideCells) -> None:
+            nonlocal separator
+            rows = zip(
+                cells.x.tolist(),
+                cells.y.tolist(),
+                (_CLASSES[label] for label in cells.label.tolist()),
+                cells.probability.tolist(),
+                cells.tissue_probability.tolist(),
+                strict=True,
+            )
+            lines = [_FEATURE.format(*row) for row in rows]
+            if lines:
+                with output_errors(path):
+                    file.write((separator + ",\n".join(lines)).encode())
+                separator = ",\n"
 
-def _write(file: IO[bytes]) -> Iterator[Add]:
-    file.write(b'{"type": "FeatureCollection", "features": [')
-    separator = "\n"
-
-    def add(cells: SlideCells) -> None:
-        nonlocal separator
-        rows = zip(
-            cells.x.tolist(),
-            cells.y.tolist(),
-            (_CLASSES[label] for label in cells.label.tolist()),
-            cells.probability.tolist(),
-            cells.tissue_probability.tolist(),
-            strict=True,
-        )
-        lines = [_FEATURE.format(*row) for row in rows]
-        if lines:
-            file.write((separator + ",\n".join(lines)).encode())
-            separator = ",\n"
-
-    yield add
-    file.write(b"\n]}\n")
+        yield add
+        with output_errors(path):
+            file.write(b"\n]}\n")
+            stack.close()

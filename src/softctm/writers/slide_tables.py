@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,16 @@ _ROWS_A_GROUP = 65536
 @contextmanager
 def csv_writer(path: Path) -> Iterator[Add]:
     """Write one line per cell: `COLUMNS`; the class as the challenge abbreviates it, BC or TC."""
-    with AtomicFile(path) as file, output_errors(path):
-        file.write((",".join(COLUMNS) + "\n").encode())
+    with AtomicFile(path) as file:
+
+        def write(text: str) -> None:
+            with output_errors(path):
+                file.write(text.encode())
 
         def add(cells: SlideCells) -> None:
-            file.write("".join(_ROW.format(*row) for row in zip(*_lists(cells), strict=True)).encode())
+            write("".join(_ROW.format(*row) for row in zip(*_lists(cells), strict=True)))
 
+        write(",".join(COLUMNS) + "\n")
         yield add
 
 
@@ -57,7 +61,8 @@ def parquet_writer(path: Path) -> Iterator[Add]:
         names = [CellClass.BACKGROUND.short, CellClass.TUMOR.short]
         arrays = [pyarrow.array(column) for column in columns]
         arrays[4] = pyarrow.DictionaryArray.from_arrays(pyarrow.array(codes), pyarrow.array(names))
-        writer.write_table(pyarrow.Table.from_arrays(arrays, schema=schema))
+        with output_errors(path):
+            writer.write_table(pyarrow.Table.from_arrays(arrays, schema=schema))
         waiting.clear()
 
     def add(cells: SlideCells) -> None:
@@ -65,10 +70,14 @@ def parquet_writer(path: Path) -> Iterator[Add]:
         if sum(map(len, waiting)) >= _ROWS_A_GROUP:
             flush()
 
-    with AtomicFile(path) as file, output_errors(path), parquet.ParquetWriter(file, schema) as writer:
+    with AtomicFile(path) as file, ExitStack() as stack:
+        with output_errors(path):
+            writer = stack.enter_context(parquet.ParquetWriter(file, schema))
         yield add
         if waiting:
             flush()
+        with output_errors(path):
+            stack.close()
 
 
 @contextmanager
@@ -79,7 +88,7 @@ def h5ad_writer(path: Path) -> Iterator[Add]:
     """
     anndata, pandas = imported("anndata"), imported("pandas")
     waiting: list[SlideCells] = []
-    with AtomicFile(path) as file, output_errors(path):
+    with AtomicFile(path) as file:
         yield waiting.append
         parts = [np.concatenate(column) for column in zip(*map(_columns, waiting), strict=True)]
         columns = dict(zip(COLUMNS, parts or [np.zeros(0)] * len(COLUMNS), strict=True))
@@ -95,7 +104,8 @@ def h5ad_writer(path: Path) -> Iterator[Add]:
         spatial = np.column_stack((columns["x"], columns["y"]))
         micrometers = np.column_stack((columns["x_um"], columns["y_um"]))
         table = anndata.AnnData(obs=obs, obsm={"spatial": spatial, "spatial_um": micrometers})
-        write_anndata(file, table)
+        with output_errors(path):
+            write_anndata(file, table)
 
 
 def _columns(cells: SlideCells) -> tuple[Any, ...]:
