@@ -15,8 +15,8 @@ from softctm.errors import ModelError
 from softctm.model.manifest import RGB, Head, Manifest, NetworkEntry, NetworkFile, StageEntry, StageInput
 from softctm.model.network_file import MANIFEST, read_file
 from softctm.model.tasks import CELL_CLASSES, TISSUE_CLASSES
-from softctm.natural_order import natural_order
 from softctm.pair import CELL_MPP, PATCH_SIZE, TISSUE_MPP
+from softctm.storage.names import natural_order
 
 _KNOWN_TISSUE = (*TISSUE_CLASSES, "unknown")
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from softctm.errors import InputError, PairError
-from softctm.natural_order import natural_order
 from softctm.progress import counted
+from softctm.storage.names import natural_order, repeated
 
 
 class Metadata:
@@ -37,10 +36,9 @@ class Metadata:
             # In the composed form, as the images' stems are: é may be stored as one character or as two.
             names = [unicodedata.normalize("NFC", name) for name in document["sample_pairs"]]
             self._entries = dict(zip(names, document["sample_pairs"].values(), strict=True))
-            if len(self._entries) < len(names):
-                twice = next(name for name, count in Counter(names).items() if count > 1)
+            if twice := repeated(names):
                 raise InputError(
-                    f'{label}: has two entries "{twice}", alike but for how accents are stored; keep one'
+                    f'{label}: has two entries "{twice[0]}", alike but for how accents are stored; keep one'
                 )
         else:
             raise InputError(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import codecs
 import csv
 import json
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from softctm.errors import InputError
+from softctm.storage.names import repeated
 
 _MAX_TEXT_BYTES = 256 << 20
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -65,7 +65,7 @@ def read_json(path: Path, label: str | None = None, remedy: str = "check it") ->
     def unique(items: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(items)
         if len(found) < len(items):
-            twice = next(name for name, count in Counter(name for name, _ in items).items() if count > 1)
+            twice = repeated(name for name, _ in items)[0]
             raise InputError(f"{label}: has two values for {quoted(twice)} in one object; keep one")
         return found
 

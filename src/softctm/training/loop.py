@@ -86,6 +86,8 @@ def train(
 
     Raises
     ------
+    UsageError
+        As `check_shared`.
     TrainingError
         If a gradient is not finite (names step and parameter), or `folder` holds a checkpoint that is
         damaged or of another configuration or other data.

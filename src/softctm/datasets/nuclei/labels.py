@@ -8,7 +8,6 @@ An instance map is a PNG or TIFF of 8, 16 or 32 bits, 0 where there is no nucleu
 from __future__ import annotations
 
 import csv
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from softctm.datasets.nuclei.base import (
 )
 from softctm.errors import InputError
 from softctm.nuclei_table import tabulate, types_named
+from softctm.storage.names import repeated
 from softctm.storage.text_files import read_text
 
 _ENDINGS = (".png", ".tif", ".tiff")
@@ -38,7 +38,7 @@ class LabelImages(NucleiDataset):
         if not self._maps:
             raise InputError(f"{folder / 'instances'}: no label images (PNG or TIFF); add them")
         self.names = [path.stem for path in self._maps]
-        if twice := [name for name, count in Counter(self.names).items() if count > 1]:
+        if twice := repeated(self.names):
             raise InputError(f"{folder / 'instances'}: two label images are called {twice[0]}; remove one")
         organs = dict(_rows(folder / "organs.csv", ("name", "organ")))
         self.organs = [organs.get(name) for name in self.names]
