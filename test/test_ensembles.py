@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -49,9 +50,11 @@ def test_differences_and_their_intervals_are_those_of_resampled_patients() -> No
     assert apart.low == pytest.approx(f1(5, 10) - f1(6, 10))
     assert apart.high == pytest.approx(f1(14, 20) - f1(12, 20))
 
-    pairs, both, _ = rows["kidney", "cells"]
+    pairs, both, apart = rows["kidney", "cells"]
     assert pairs == 2
     assert both == pytest.approx([f1(14, 20), f1(12, 20)])
+    assert math.isnan(apart.low)  # a single patient does not vary
+    assert str(apart) == "+0.0735"
 
     _, both, apart = rows["all", "tissue"]
     assert both == pytest.approx([f1(27, 30)] * 2)

@@ -29,7 +29,7 @@ SHOWN: dict[Task, dict[str, str]] = {
 
 @dataclass(frozen=True)
 class Difference:
-    """How far an experiment's mean F1 is from the recipe's, with its 95 % interval."""
+    """How far an experiment's mean F1 is from the recipe's, with its 95 % interval (NaN of one patient)."""
 
     value: float
     low: float
@@ -37,7 +37,8 @@ class Difference:
 
     def __str__(self) -> str:
         """As the table has it."""
-        return f"{self.value:+.4f} [{self.low:+.4f}, {self.high:+.4f}]"
+        interval = "" if np.isnan(self.low) else f" [{self.low:+.4f}, {self.high:+.4f}]"
+        return f"{self.value:+.4f}{interval}"
 
 
 def counts_by_patient(
@@ -73,9 +74,9 @@ def counts_by_patient(
 def difference(
     task: Task, counts: NDArray[np.float64], baseline: NDArray[np.float64], bootstrap: Bootstrap
 ) -> Difference:
-    """Compare the mean F1 of (patients, 2, 3) counts; both are resampled by the same patients."""
-    figures = FIGURES[task]
-    ours, theirs = (figures(bootstrap.sums(own))["mean_f1"] for own in (counts, baseline))
-    low, high = percentile_interval(ours - theirs)
-    value = figures(counts.sum(0))["mean_f1"] - figures(baseline.sum(0))["mean_f1"]
-    return Difference(float(value), float(low), float(high))
+    """Compare the mean F1 of (n, 2, 3) counts; both are resampled alike, by the units of `bootstrap`."""
+    both = np.stack([counts, baseline], axis=1)
+    resampled = FIGURES[task](bootstrap.varied_sums(both))["mean_f1"]
+    ours, theirs = FIGURES[task](both.sum(0))["mean_f1"]
+    low, high = percentile_interval(resampled[:, 0] - resampled[:, 1])
+    return Difference(float(ours - theirs), float(low), float(high))
