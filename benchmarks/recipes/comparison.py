@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from softctm.evaluation.bootstrap import Bootstrap, percentile_interval
+from softctm.evaluation.bootstrap import Bootstrap, Estimate
 from softctm.evaluation.out_of_fold import out_of_fold
 from softctm.evaluation.scores import named_scores
 from softctm.evaluation.tissue import tissue_figures
@@ -27,13 +26,8 @@ SHOWN: dict[Task, dict[str, str]] = {
 """Task → what the table shows, and which figure that is."""
 
 
-@dataclass(frozen=True)
-class Difference:
-    """How far an experiment's mean F1 is from the recipe's, with its 95 % interval (NaN of one patient)."""
-
-    value: float
-    low: float
-    high: float
+class Difference(Estimate):
+    """How far an experiment's mean F1 is from the recipe's, with its 95 % interval."""
 
     def __str__(self) -> str:
         """As the table has it."""
@@ -75,8 +69,10 @@ def difference(
     task: Task, counts: NDArray[np.float64], baseline: NDArray[np.float64], bootstrap: Bootstrap
 ) -> Difference:
     """Compare the mean F1 of (n, 2, 3) counts; both are resampled alike, by the units of `bootstrap`."""
+
+    def apart(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        mean_f1 = FIGURES[task](sums)["mean_f1"]
+        return {"mean_f1": mean_f1[..., 0] - mean_f1[..., 1]}
+
     both = np.stack([counts, baseline], axis=1)
-    resampled = FIGURES[task](bootstrap.varied_sums(both))["mean_f1"]
-    ours, theirs = FIGURES[task](both.sum(0))["mean_f1"]
-    low, high = percentile_interval(resampled[:, 0] - resampled[:, 1])
-    return Difference(float(ours - theirs), float(low), float(high))
+    return Difference(**vars(bootstrap.estimates(both, apart)["mean_f1"]))

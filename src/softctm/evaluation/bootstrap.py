@@ -106,7 +106,7 @@ class Bootstrap:
             Takes sums (…) with any leading axes and gives arrays of those leading axes by name.
         """
         values = figures(np.asarray(per_pair, np.float64).sum(axis=0))
-        resampled = figures(self.varied_sums(per_pair))
+        resampled = figures(self._varied_sums(per_pair))
         named = {}
         for name, value in values.items():
             low, high = percentile_interval(resampled[name])
@@ -120,10 +120,10 @@ class Bootstrap:
     ) -> Band:
         """A curve with its interval; `curve` takes sums with any leading axes and gives (…, k)."""
         value = curve(np.asarray(per_pair, np.float64).sum(axis=0))
-        low, high = percentile_interval(curve(self.varied_sums(per_pair)))
+        low, high = percentile_interval(curve(self._varied_sums(per_pair)))
         return Band(value, low, high)
 
-    def varied_sums(self, per_pair: NDArray[np.generic]) -> NDArray[np.float64]:
+    def _varied_sums(self, per_pair: NDArray[np.generic]) -> NDArray[np.float64]:
         """`sums`, or none at all where fewer than two units contribute, which resamples cannot vary."""
         contributes = np.any(np.reshape(per_pair, (self.pairs, -1)) != 0, axis=1)
         if len(set(self._unit[contributes].tolist())) < 2:
